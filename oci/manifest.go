@@ -1,0 +1,231 @@
+package oci
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"iter"
+	"mime"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Descriptor is the descriptor of image-spec v1.1.1.
+type Descriptor = ocispec.Descriptor
+
+// The media types that the registry itself gives a meaning. Manifests of any
+// other type are stored and served as they are.
+const (
+	MediaTypeImageManifest  = ocispec.MediaTypeImageManifest
+	MediaTypeImageIndex     = ocispec.MediaTypeImageIndex
+	MediaTypeDockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
+	MediaTypeDockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
+	MediaTypeArtifact       = "application/vnd.oci.artifact.manifest.v1+json" // of image-spec's 1.1 candidates; clients remain
+	MediaTypeBlob           = "application/octet-stream"
+)
+
+// IsIndex reports whether manifests of this media type list other manifests.
+func IsIndex(mediaType string) bool {
+	return mediaType == MediaTypeImageIndex || mediaType == MediaTypeDockerList
+}
+
+// IsManifest reports whether this media type is one of the manifest types that
+// the registry knows. Others may be manifests too.
+func IsManifest(mediaType string) bool {
+	switch mediaType {
+	case MediaTypeImageManifest, MediaTypeDockerManifest, MediaTypeArtifact:
+		return true
+	}
+	return IsIndex(mediaType)
+}
+
+// Manifest is a parsed manifest with the exact bytes it came as. Its Descriptor
+// is what a list of referrers says of it: with artifact type and annotations.
+type Manifest struct {
+	Descriptor
+
+	Raw       []byte        // the bytes as pushed; never encoded again
+	Subject   digest.Digest // zero if it has none
+	Blobs     []Descriptor  // config, then layers; of an index, the children that aren't manifests
+	Manifests []Descriptor  // children of an image index
+}
+
+// wire is the union of what the known manifest types have.
+type wire struct {
+	common
+
+	Config    *Descriptor  `json:"config"`
+	Layers    []Descriptor `json:"layers"`
+	Blobs     []Descriptor `json:"blobs"`
+	Manifests []Descriptor `json:"manifests"`
+}
+
+// common is what a manifest of any type may have.
+type common struct {
+	MediaType    string            `json:"mediaType"`
+	ArtifactType string            `json:"artifactType"`
+	Subject      *Descriptor       `json:"subject"`
+	Annotations  map[string]string `json:"annotations"`
+}
+
+// ParseManifest reads a manifest of the given media type (as in Content-Type;
+// parameters are dropped; empty means the manifest's own field says) and
+// addresses it by algorithm. It fails with ManifestInvalid if raw isn't a JSON
+// object, if its mediaType isn't the one given, if neither says a type, or if
+// a descriptor in it is unusable.
+//
+// Of a type that the registry doesn't know it reads only what any manifest may
+// have, and what it can't read it takes as absent.
+func ParseManifest(mediaType string, raw []byte, algorithm digest.Algorithm) (Manifest, error) {
+	mediaType, x, err := decode(mediaType, raw)
+	if err != nil {
+		return Manifest{}, err
+	}
+	m := Manifest{Raw: raw, Descriptor: Descriptor{
+		MediaType: mediaType, Digest: algorithm.FromBytes(raw), Size: int64(len(raw)),
+		ArtifactType: x.ArtifactType, Annotations: x.Annotations,
+	}}
+	if x.Subject != nil {
+		m.Subject = x.Subject.Digest
+	}
+	if IsIndex(mediaType) {
+		m.addChildren(x.Manifests)
+	} else {
+		m.addBlobs(x)
+	}
+	return m, m.check()
+}
+
+// decode reads the fields that matter and settles the media type. JSON that
+// nests too deep is refused by encoding/json itself, at 10,000 levels.
+func decode(header string, raw []byte) (string, wire, error) {
+	var probe struct {
+		MediaType any `json:"mediaType"`
+	}
+	if err := decodeObject(raw, &probe); err != nil {
+		return "", wire{}, err
+	}
+	field, ok := probe.MediaType.(string)
+	if !ok && probe.MediaType != nil {
+		return "", wire{}, Errorf(ManifestInvalid, "mediaType is not a string")
+	}
+	mediaType, err := agreeType(header, field)
+	if err != nil {
+		return "", wire{}, err
+	}
+	var x wire
+	if !IsManifest(mediaType) {
+		if json.Unmarshal(raw, &x.common) != nil {
+			x.common = common{}
+		}
+		return mediaType, x, nil
+	}
+	return mediaType, x, decodeObject(raw, &x)
+}
+
+func decodeObject(raw []byte, into any) error {
+	if trimmed := bytes.TrimLeft(raw, " \t\r\n"); len(trimmed) == 0 || trimmed[0] != '{' {
+		return Errorf(ManifestInvalid, "not a JSON object")
+	}
+	if err := json.Unmarshal(raw, into); err != nil {
+		return Errorf(ManifestInvalid, "%w", err)
+	}
+	return nil
+}
+
+// agreeType returns the type that Content-Type and the mediaType field agree on.
+func agreeType(header, field string) (string, error) {
+	if header != "" {
+		t, _, err := mime.ParseMediaType(header)
+		if err != nil {
+			return "", Errorf(ManifestInvalid, "Content-Type %q: %w", clip(header), err)
+		}
+		header = t
+		if strings.EqualFold(field, t) {
+			header = field // a Content-Type is compared without case, RFC 9110 section 8.3.1
+		}
+	}
+	switch {
+	case header == "" && field == "":
+		return "", Errorf(ManifestInvalid, "neither Content-Type nor mediaType says what it is")
+	case header == "":
+		return field, nil
+	case field != "" && field != header:
+		return "", Errorf(ManifestInvalid, "mediaType %q pushed with Content-Type %q", clip(field), clip(header))
+	}
+	return header, nil
+}
+
+// addChildren sorts the entries of an index: BuildKit's cache indexes list
+// layers and configs beside manifests.
+func (m *Manifest) addChildren(entries []Descriptor) {
+	for _, e := range entries {
+		if strings.Contains(e.MediaType, "manifest") || strings.Contains(e.MediaType, "image.index") || e.MediaType == "" {
+			m.Manifests = append(m.Manifests, e)
+		} else {
+			m.Blobs = append(m.Blobs, e)
+		}
+	}
+}
+
+func (m *Manifest) addBlobs(x wire) {
+	if x.Config != nil {
+		m.Blobs = append(m.Blobs, *x.Config)
+		if m.ArtifactType == "" {
+			m.ArtifactType = x.Config.MediaType // distribution-spec, "Listing Referrers"
+		}
+	}
+	m.Blobs = append(append(m.Blobs, x.Layers...), x.Blobs...)
+}
+
+// check makes sure that every digest can be looked up.
+func (m *Manifest) check() error {
+	for d := range m.references() {
+		if _, err := ParseDigest(d.String()); err != nil {
+			return Errorf(ManifestInvalid, "descriptor: %w", err)
+		}
+	}
+	for _, d := range append(m.Blobs[:len(m.Blobs):len(m.Blobs)], m.Manifests...) {
+		if d.Size < 0 {
+			return Errorf(ManifestInvalid, "descriptor %s has size %d", d.Digest, d.Size)
+		}
+	}
+	return nil
+}
+
+func (m *Manifest) references() iter.Seq[digest.Digest] {
+	return func(yield func(digest.Digest) bool) {
+		if m.Subject != "" && !yield(m.Subject) {
+			return
+		}
+		for _, list := range [][]Descriptor{m.Blobs, m.Manifests} {
+			for _, d := range list {
+				if !yield(d.Digest) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Required yields the blobs that must be there before m is accepted: all but
+// the layers that are meant to be fetched from elsewhere.
+func (m *Manifest) Required() iter.Seq[Descriptor] {
+	return func(yield func(Descriptor) bool) {
+		for _, b := range m.Blobs {
+			if !isNondistributable(b.MediaType) && !yield(b) {
+				return
+			}
+		}
+	}
+}
+
+// isNondistributable knows image-spec's nondistributable layers and docker's foreign ones.
+func isNondistributable(mediaType string) bool {
+	return strings.Contains(mediaType, ".nondistributable.") || strings.Contains(mediaType, ".foreign.")
+}
+
+// String names the manifest in a log line or an error.
+func (m *Manifest) String() string { return fmt.Sprintf("%s (%s)", m.Digest, m.MediaType) }

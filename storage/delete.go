@@ -1,0 +1,109 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/caddy-oci/oci-registry/oci"
+)
+
+// DeleteManifest removes a tag, or the manifest with the given digest and its
+// tags. A manifest that an image index lists is needed: oci.Denied, 405.
+func DeleteManifest(ctx context.Context, from Repository, ref oci.Reference, by string) error {
+	return from.Update(ctx, func(e *Edit) error {
+		desc, err := e.Resolve(ref)
+		if err != nil {
+			return err
+		}
+		e.By = by
+		if t, ok := ref.Tag(); ok {
+			e.Untag(t)
+			return nil
+		}
+		for parent := range e.Parents(desc.Digest) {
+			return neededErr(desc.Digest, parent)
+		}
+		e.Delete(desc.Digest)
+		return nil
+	})
+}
+
+// DeleteBlob removes a blob. One that a manifest names is needed, and so is one
+// that is a manifest: oci.Denied, 405.
+//
+// The manifests are read between Updates and never in one, so no push waits for
+// a scan; the Update that drops the blob has seen that all of them were read.
+func DeleteBlob(ctx context.Context, from Repository, d digest.Digest, by string) error {
+	if _, err := from.StatBlob(ctx, d); err != nil {
+		return err
+	}
+	unneeded := make(map[digest.Digest]bool) // manifests that don't name d
+	for {
+		var unread []oci.Descriptor
+		err := from.Update(ctx, func(e *Edit) error {
+			unread = unread[:0]
+			for m := range e.Manifests() {
+				if m.Digest == d {
+					return oci.WithStatus(http.StatusMethodNotAllowed, oci.Denied, "%s is a manifest", d)
+				}
+				if !unneeded[m.Digest] {
+					unread = append(unread, m)
+				}
+			}
+			if len(unread) > 0 {
+				return errUnread
+			}
+			e.By = by
+			e.DropBlob(d)
+			return nil
+		})
+		if !errors.Is(err, errUnread) {
+			return err
+		}
+		if err := readAll(ctx, from, unread, d, unneeded); err != nil {
+			return err
+		}
+	}
+}
+
+// errUnread sends DeleteBlob back to read manifests that it hasn't seen.
+var errUnread = errors.New("storage: manifests not read yet")
+
+func readAll(ctx context.Context, from Reader, unread []oci.Descriptor, d digest.Digest, unneeded map[digest.Digest]bool) error {
+	for _, desc := range unread {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		m, err := ReadManifest(ctx, from, desc)
+		switch {
+		case errors.Is(err, oci.BlobUnknown): // it needs nothing any more
+		case err != nil:
+			return err
+		case names(m, d):
+			return neededErr(d, m.Digest)
+		}
+		unneeded[desc.Digest] = true
+	}
+	return nil
+}
+
+func names(m oci.Manifest, d digest.Digest) bool {
+	for _, b := range m.Blobs {
+		if b.Digest == d {
+			return true
+		}
+	}
+	for _, c := range m.Manifests {
+		if c.Digest == d {
+			return true
+		}
+	}
+	return false
+}
+
+func neededErr(d, by digest.Digest) error {
+	return oci.WithStatus(http.StatusMethodNotAllowed, oci.Denied, "%s is needed by %s", d, by)
+}

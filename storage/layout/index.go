@@ -1,0 +1,196 @@
+// Package layout is what index.json of an OCI image layout (image-spec v1.1.1,
+// "OCI Image Layout") means as a storage.Index, in both directions. The
+// backends share it.
+package layout
+
+import (
+	"encoding/json"
+	"iter"
+
+	"github.com/hashicorp/go-immutable-radix/v2"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/caddy-oci/oci-registry/oci"
+	"github.com/caddy-oci/oci-registry/storage"
+)
+
+// Index is an immutable storage.Index: Apply and Learn return another one, which
+// shares what hasn't changed. A change costs the same at ten tags and at a
+// hundred thousand.
+//
+// An index.json says little of the manifests it lists. What else a registry has
+// to know (subjects, the children of image indexes) is in the manifests
+// themselves: Unread yields the ones that Learn hasn't been told yet, and until
+// there are none the Index is incomplete: Resolve misses manifests that only an
+// image index lists, and Referrers and Parents those of unread manifests.
+type Index struct {
+	manifests *iradix.Tree[*manifest]      // by digest: what index.json lists
+	tags      *iradix.Tree[*tagged]        // by name; what isn't a tag by our grammar is kept too
+	hidden    *iradix.Tree[*manifest]      // by digest: what only image indexes list; nil if it isn't there
+	referrers *iradix.Tree[oci.Descriptor] // by pair(subject, digest)
+	parents   *iradix.Tree[oci.Descriptor] // by pair(child, parent): the child's descriptor
+	unread    *iradix.Tree[oci.Descriptor] // by digest
+	head      map[string]json.RawMessage   // of index.json, all but manifests
+}
+
+var _ storage.Index = (*Index)(nil)
+
+// manifest is a manifest that exists. It doesn't change once it's in a tree.
+type manifest struct {
+	desc     oci.Descriptor
+	raw      json.RawMessage // its descriptor in index.json when it has no tag
+	tags     int             // how many names it has
+	read     bool            // whether subject and children are known
+	subject  digest.Digest
+	children []oci.Descriptor
+}
+
+// tagged is a name and what it names.
+type tagged struct {
+	digest digest.Digest
+	raw    json.RawMessage // its descriptor in index.json
+}
+
+// New returns the index of an empty repository.
+func New() *Index {
+	return &Index{
+		manifests: iradix.New[*manifest](),
+		tags:      iradix.New[*tagged](),
+		hidden:    iradix.New[*manifest](),
+		referrers: iradix.New[oci.Descriptor](),
+		parents:   iradix.New[oci.Descriptor](),
+		unread:    iradix.New[oci.Descriptor](),
+		head: map[string]json.RawMessage{
+			"schemaVersion": json.RawMessage("2"),
+			"mediaType":     json.RawMessage(`"` + oci.MediaTypeImageIndex + `"`),
+		},
+	}
+}
+
+// pair is a key that sorts by a, then by b. No digest has a zero byte.
+func pair(a, b digest.Digest) []byte {
+	k := make([]byte, 0, len(a)+1+len(b))
+	k = append(k, a...)
+	k = append(k, 0)
+	return append(k, b...)
+}
+
+// Resolve implements storage.Index.
+func (i *Index) Resolve(ref oci.Reference) (oci.Descriptor, error) {
+	d, ok := ref.Digest()
+	if !ok {
+		if t, ok := i.tags.Get([]byte(ref.String())); ok {
+			d = t.digest
+		}
+	}
+	if m := i.find(d); m != nil {
+		return m.desc, nil
+	}
+	return oci.Descriptor{}, oci.Errorf(oci.ManifestUnknown, "%s", ref)
+}
+
+func (i *Index) find(d digest.Digest) *manifest {
+	if m, ok := i.manifests.Get([]byte(d)); ok {
+		return m
+	}
+	m, _ := i.hidden.Get([]byte(d))
+	return m
+}
+
+// Tags implements storage.Index.
+func (i *Index) Tags(after oci.Tag) iter.Seq2[oci.Tag, oci.Descriptor] {
+	return func(yield func(oci.Tag, oci.Descriptor) bool) {
+		for key, name := range from(i.tags.Root(), []byte(after.String())) {
+			t, err := oci.ParseTag(key)
+			if err != nil || t == after {
+				continue
+			}
+			if m := i.find(name.digest); m != nil && !yield(t, m.desc) {
+				return
+			}
+		}
+	}
+}
+
+// Manifests implements storage.Index.
+func (i *Index) Manifests() iter.Seq[oci.Descriptor] {
+	return func(yield func(oci.Descriptor) bool) {
+		next, stop := iter.Pull2(from(i.hidden.Root(), nil))
+		defer stop()
+		hiddenKey, hidden, more := next()
+		for key, m := range from(i.manifests.Root(), nil) {
+			for ; more && hiddenKey < key; hiddenKey, hidden, more = next() {
+				if hidden != nil && !yield(hidden.desc) {
+					return
+				}
+			}
+			if !yield(m.desc) {
+				return
+			}
+		}
+		for ; more; hiddenKey, hidden, more = next() {
+			if hidden != nil && !yield(hidden.desc) {
+				return
+			}
+		}
+	}
+}
+
+// Referrers implements storage.Index.
+func (i *Index) Referrers(subject, after digest.Digest) iter.Seq[oci.Descriptor] {
+	return func(yield func(oci.Descriptor) bool) {
+		for _, desc := range pairs(i.referrers.Root(), subject, after) {
+			if !yield(desc) {
+				return
+			}
+		}
+	}
+}
+
+// Parents implements storage.Index.
+func (i *Index) Parents(d digest.Digest) iter.Seq[digest.Digest] {
+	return func(yield func(digest.Digest) bool) {
+		for parent := range pairs(i.parents.Root(), d, "") {
+			if !yield(parent) {
+				return
+			}
+		}
+	}
+}
+
+// Tagged reports whether a name, of whatever form, is on the manifest d.
+func (i *Index) Tagged(d digest.Digest) bool {
+	m, ok := i.manifests.Get([]byte(d))
+	return ok && m.tags > 0
+}
+
+// Len is how many manifests index.json lists.
+func (i *Index) Len() int { return i.manifests.Len() }
+
+// from yields a tree in order of its keys, beginning with the first that isn't less than lower.
+func from[T any](t *iradix.Node[T], lower []byte) iter.Seq2[string, T] {
+	return func(yield func(string, T) bool) {
+		it := t.Iterator()
+		it.SeekLowerBound(lower)
+		for k, v, ok := it.Next(); ok; k, v, ok = it.Next() {
+			if !yield(string(k), v) {
+				return
+			}
+		}
+	}
+}
+
+// pairs yields what a tree has under pair(a, …), beginning after pair(a, after).
+func pairs[T any](t *iradix.Node[T], a, after digest.Digest) iter.Seq2[digest.Digest, T] {
+	return func(yield func(digest.Digest, T) bool) {
+		prefix := pair(a, "")
+		for k, v := range from(t, pair(a, after)) {
+			if len(k) < len(prefix) || k[:len(prefix)] != string(prefix) {
+				return
+			}
+			if b := digest.Digest(k[len(prefix):]); b != after && !yield(b, v) {
+				return
+			}
+		}
+	}
+}

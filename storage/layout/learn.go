@@ -1,0 +1,62 @@
+package layout
+
+import (
+	"iter"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/caddy-oci/oci-registry/oci"
+)
+
+// Unread yields the manifests whose bytes have to be read before the index is
+// complete. Learn may make more of them known.
+func (i *Index) Unread() iter.Seq[oci.Descriptor] {
+	return func(yield func(oci.Descriptor) bool) {
+		for _, desc := range from(i.unread.Root(), nil) {
+			if !yield(desc) {
+				return
+			}
+		}
+	}
+}
+
+// Complete reports whether Unread yields nothing.
+func (i *Index) Complete() bool { return i.unread.Len() == 0 }
+
+// Learn returns the index with what the manifests say. absent are those of
+// Unread that aren't there, or can't be read as manifests: one that index.json
+// lists stays listed, one that only an image index lists doesn't exist.
+func (i *Index) Learn(read []oci.Manifest, absent []digest.Digest) *Index {
+	a := begin(i)
+	for _, m := range read {
+		a.learn(m)
+	}
+	for _, d := range absent {
+		a.unread.Delete([]byte(d))
+		if _, listed := a.manifests.Get([]byte(d)); !listed {
+			a.hidden.Insert([]byte(d), nil)
+		}
+	}
+	return a.commit()
+}
+
+func (a *applier) learn(m oci.Manifest) {
+	if old, ok := a.manifests.Get([]byte(m.Digest)); ok {
+		if old.read {
+			return
+		}
+		a.list(m)
+	} else {
+		h := &manifest{desc: m.Descriptor}
+		a.read(h, m)
+		a.hidden.Insert([]byte(m.Digest), h)
+	}
+	for _, c := range m.Manifests {
+		if _, listed := a.manifests.Get([]byte(c.Digest)); listed {
+			continue // it's unread by itself, if it is
+		}
+		if _, known := a.hidden.Get([]byte(c.Digest)); !known {
+			a.unread.Insert([]byte(c.Digest), c)
+		}
+	}
+}
