@@ -77,4 +77,19 @@ func (d dir) SyncDir(name string) error {
 	return errors.Join(syncDir(f), f.Close())
 }
 
+func (d dir) TryLock(name string, create bool) (File, error) {
+	flag := os.O_RDWR
+	if create {
+		flag |= os.O_CREATE
+	}
+	f, err := d.root.OpenFile(name, flag, 0o640)
+	if err != nil {
+		return nil, err
+	}
+	if err := lockFile(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
 func (d dir) Close() error { return d.root.Close() }

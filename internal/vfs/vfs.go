@@ -4,9 +4,13 @@
 package vfs
 
 import (
+	"errors"
 	"io"
 	"io/fs"
 )
+
+// ErrLocked is the error of TryLock when somebody else has the lock.
+var ErrLocked = errors.New("vfs: locked by another process")
 
 // An FS is a directory tree that no name can leave, not through a symbolic
 // link either. Names are slash-separated and relative; "." is the root. Errors
@@ -15,6 +19,11 @@ import (
 type FS interface {
 	Tree
 	Names
+
+	// TryLock takes an exclusive lock on a file, making it if create says so. It
+	// fails with ErrLocked if another process, or another TryLock of this one,
+	// has it. Closing the file gives it back.
+	TryLock(name string, create bool) (File, error)
 
 	// Close releases the tree. Files opened from it stay open.
 	Close() error
