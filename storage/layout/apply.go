@@ -229,3 +229,33 @@ func (a *applier) hasParent(d digest.Digest) bool {
 	}
 	return false
 }
+
+// Replay is Apply for changes that were recorded without the manifests' bytes:
+// what it puts is unread.
+func (i *Index) Replay(changes []storage.Change) *Index {
+	a := begin(i)
+	for _, c := range changes {
+		switch c.Kind {
+		case storage.PutChange:
+			a.putUnread(c.Manifest.Descriptor)
+		case storage.TagChange:
+			a.tag(c.Tag.String(), c.Tag, c.Digest)
+		case storage.UntagChange:
+			a.untag(c.Tag)
+		case storage.DeleteChange:
+			a.delete(c.Digest)
+		case storage.DropBlobChange:
+		}
+	}
+	return a.commit()
+}
+
+func (a *applier) putUnread(desc oci.Descriptor) {
+	if _, ok := a.manifests.Get([]byte(desc.Digest)); ok {
+		return
+	}
+	a.hidden.Delete([]byte(desc.Digest))
+	desc = listed(desc)
+	a.manifests.Insert([]byte(desc.Digest), &manifest{desc: desc, raw: encodeDescriptor(desc, "")})
+	a.unread.Insert([]byte(desc.Digest), desc)
+}

@@ -164,6 +164,12 @@ func (i *Index) Tagged(d digest.Digest) bool {
 	return ok && m.tags > 0
 }
 
+// Listed reports whether index.json itself lists the manifest d.
+func (i *Index) Listed(d digest.Digest) bool {
+	_, ok := i.manifests.Get([]byte(d))
+	return ok
+}
+
 // Len is how many manifests index.json lists.
 func (i *Index) Len() int { return i.manifests.Len() }
 

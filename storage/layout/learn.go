@@ -40,6 +40,28 @@ func (i *Index) Learn(read []oci.Manifest, absent []digest.Digest) *Index {
 	return a.commit()
 }
 
+// LearnFrom is Learn with what an earlier index of the same repository knew.
+func (i *Index) LearnFrom(old *Index) *Index {
+	a := begin(i)
+	for grown := true; grown; {
+		grown = false
+		for key, desc := range from(a.unread.Root(), nil) {
+			m := old.find(desc.Digest)
+			if m == nil || !m.read {
+				continue
+			}
+			known := oci.Manifest{Descriptor: m.desc, Subject: m.subject, Manifests: m.children}
+			if d, ok := old.referrers.Get(pair(m.subject, desc.Digest)); ok {
+				known.Descriptor = d
+			}
+			a.learn(known)
+			a.unread.Delete([]byte(key))
+			grown = true // its children may be unread now
+		}
+	}
+	return a.commit()
+}
+
 func (a *applier) learn(m oci.Manifest) {
 	if old, ok := a.manifests.Get([]byte(m.Digest)); ok {
 		if old.read {

@@ -1,0 +1,141 @@
+// Package durable writes files and directories so that they survive a power
+// cut, in the order that makes it true: bytes before names, and names before
+// whoever relies on them is told.
+package durable
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"sync"
+
+	"github.com/caddy-oci/oci-registry/internal/vfs"
+)
+
+// Writer makes files and directories in FS durable. With Unsynced it only makes
+// them: for caches, which may lose everything.
+type Writer struct {
+	FS       vfs.FS
+	Unsynced func() bool // asked before each sync; nil means never
+
+	mu    sync.Mutex
+	known map[string]bool // directories whose names are durable
+}
+
+// Sync makes the bytes of f durable.
+func (w *Writer) Sync(f vfs.File) error {
+	if w.unsynced() {
+		return nil
+	}
+	return f.Sync()
+}
+
+// SyncDir makes the names in a directory durable.
+func (w *Writer) SyncDir(dir string) error {
+	if w.unsynced() {
+		return nil
+	}
+	return w.FS.SyncDir(dir)
+}
+
+func (w *Writer) unsynced() bool { return w.Unsynced != nil && w.Unsynced() }
+
+// MakeDir makes a directory and those above it where they are missing. They
+// are durable once Settle has been called.
+func (w *Writer) MakeDir(dir string) error {
+	err := w.FS.Mkdir(dir)
+	switch {
+	case err == nil:
+		w.forget(dir)
+		return nil
+	case errors.Is(err, fs.ErrExist):
+		return nil
+	case !errors.Is(err, fs.ErrNotExist) || path.Dir(dir) == ".":
+		return err
+	}
+	if err := w.MakeDir(path.Dir(dir)); err != nil {
+		return err
+	}
+	if err = w.FS.Mkdir(dir); err == nil {
+		w.forget(dir)
+	} else if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return err
+}
+
+// forget: a directory that is new isn't durable, whatever was there before it.
+// Those below it are new too and come here by themselves.
+func (w *Writer) forget(dir string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.known, dir)
+}
+
+// Settle makes the name of a directory, and of those above it, durable. It costs
+// nothing for one that it has settled before.
+func (w *Writer) Settle(dir string) error {
+	if dir == "." || w.isKnown(dir) {
+		return nil
+	}
+	if err := w.Settle(path.Dir(dir)); err != nil {
+		return err
+	}
+	if err := w.SyncDir(path.Dir(dir)); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.known == nil {
+		w.known = make(map[string]bool)
+	}
+	w.known[dir] = true
+	return nil
+}
+
+func (w *Writer) isKnown(dir string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.known[dir]
+}
+
+// Stage writes data to a new file in dir, syncs it, and returns its name. On
+// failure there's no such file.
+func (w *Writer) Stage(dir string, data []byte) (string, error) {
+	return w.StageFrom(dir, bytes.NewReader(data))
+}
+
+// StageFrom is Stage for what r holds.
+func (w *Writer) StageFrom(dir string, r io.Reader) (string, error) {
+	name := path.Join(dir, "tmp-"+rand.Text())
+	f, err := w.FS.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
+	if err != nil {
+		return "", err
+	}
+	_, err = io.Copy(f, r)
+	if err == nil {
+		err = w.Sync(f)
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return "", errors.Join(err, w.FS.Remove(name))
+	}
+	return name, nil
+}
+
+// Replace makes name hold data. A reader sees the old content or the new. When
+// it returns nil, and the directory of name is settled, the new content
+// survives a power cut; staged in dir, which is on the same file system.
+func (w *Writer) Replace(name, dir string, data []byte) error {
+	tmp, err := w.Stage(dir, data)
+	if err != nil {
+		return err
+	}
+	if err := w.FS.Rename(tmp, name); err != nil {
+		return errors.Join(err, w.FS.Remove(tmp))
+	}
+	return w.SyncDir(path.Dir(name))
+}

@@ -1,0 +1,251 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/caddy-oci/oci-registry/storage"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// place is a Backend that notes what happens to its stores.
+type place struct {
+	fail error // of the next Open
+
+	mu      sync.Mutex
+	opened  int
+	closed  int
+	tunedBy []string
+
+	onClose func()
+}
+
+// generation is the place as one configuration wants it.
+type generation struct {
+	*place
+	name string
+}
+
+func (g generation) Open(ctx context.Context) (storage.Store, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if err := errors.Join(ctx.Err(), g.fail); err != nil {
+		g.fail = nil
+		return nil, err
+	}
+	g.opened++
+	if g.opened-g.closed > 1 {
+		panic("opened while it's open")
+	}
+	return &fakeStore{place: g.place}, nil
+}
+
+func (g generation) Tune(storage.Store) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.tunedBy = append(g.tunedBy, g.name)
+}
+
+type fakeStore struct {
+	storage.Store
+	place *place
+}
+
+func (s *fakeStore) Close() error {
+	if f := s.place.onClose; f != nil {
+		f()
+	}
+	s.place.mu.Lock()
+	defer s.place.mu.Unlock()
+	s.place.closed++
+	return nil
+}
+
+func mustOpen(t *testing.T, l *Lease) storage.Store {
+	t.Helper()
+	s, err := l.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func held(identity string) bool {
+	pool.Lock()
+	defer pool.Unlock()
+	_, ok := pool.states[identity]
+	return ok
+}
+
+func TestAcquireDoesNothingElse(t *testing.T) {
+	t.Parallel()
+	p := new(place)
+	l := Acquire(t.Name(), generation{p, "a"})
+	must(t, l.Release())
+	if p.opened != 0 || p.closed != 0 || len(p.tunedBy) != 0 || held(t.Name()) {
+		t.Fatalf("opened %d, closed %d, tuned %v, held %v; want nothing", p.opened, p.closed, p.tunedBy, held(t.Name()))
+	}
+}
+
+func TestGenerationsShareOneStore(t *testing.T) {
+	t.Parallel()
+	p := new(place)
+	a, b := Acquire(t.Name(), generation{p, "a"}), Acquire(t.Name(), generation{p, "b"})
+	if mustOpen(t, a) != mustOpen(t, b) {
+		t.Fatal("two stores for one place")
+	}
+	must(t, a.Release())
+	must(t, a.Release()) // Caddy may clean up twice
+	if p.closed != 0 {
+		t.Fatal("closed while a generation holds it")
+	}
+	must(t, b.Release())
+	if p.opened != 1 || p.closed != 1 || held(t.Name()) {
+		t.Fatalf("opened %d, closed %d, held %v", p.opened, p.closed, held(t.Name()))
+	}
+}
+
+func TestLastRequestCloses(t *testing.T) {
+	t.Parallel()
+	p := new(place)
+	l := Acquire(t.Name(), generation{p, "a"})
+	mustOpen(t, l)
+	if !l.Enter() || !l.Enter() {
+		t.Fatal("Enter refused a request of a live generation")
+	}
+	must(t, l.Release())
+	if !l.Enter() { // a third one of the old generation, late but in company
+		t.Fatal("Enter refused while others are inside")
+	}
+	for range 2 {
+		must(t, l.Exit())
+	}
+	if p.closed != 0 {
+		t.Fatal("closed under a request")
+	}
+	must(t, l.Exit())
+	if p.closed != 1 {
+		t.Fatalf("closed %d times, want once", p.closed)
+	}
+	if l.Enter() {
+		t.Fatal("Enter succeeded on a generation that's gone")
+	}
+}
+
+func TestOpenIsRetried(t *testing.T) {
+	t.Parallel()
+	want := errors.New("no such disk")
+	p := &place{fail: want}
+	l := Acquire(t.Name(), generation{p, "a"})
+	if _, err := l.Open(t.Context()); !errors.Is(err, want) {
+		t.Fatalf("Open: %v, want %v", err, want)
+	}
+	mustOpen(t, l)
+	must(t, l.Release())
+	if p.opened != 1 || p.closed != 1 {
+		t.Fatalf("opened %d, closed %d, want 1 and 1", p.opened, p.closed)
+	}
+}
+
+func TestOpenOutlivesTheRequestThatAsked(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	l := Acquire(t.Name(), generation{new(place), "a"})
+	if _, err := l.Open(ctx); err != nil {
+		t.Fatalf("Open for a client that left: %v", err)
+	}
+	must(t, l.Release())
+}
+
+func TestNewestStartedGenerationTunes(t *testing.T) {
+	t.Parallel()
+	p := new(place)
+	a := Acquire(t.Name(), generation{p, "a"})
+	a.Start()
+	mustOpen(t, a)                             // tunes a
+	b := Acquire(t.Name(), generation{p, "b"}) // a reload that fails
+	b.Start()
+	must(t, b.Release()) // without Stop: Caddy cleans up without it if it fails late
+	c := Acquire(t.Name(), generation{p, "c"})
+	c.Start()
+	a.Stop()
+	must(t, a.Release())
+	c.Stop()
+	must(t, c.Release())
+	want := []string{"a", "b", "a", "c", "c"}
+	if !slices.Equal(p.tunedBy, want) {
+		t.Fatalf("tuned by %v, want %v", p.tunedBy, want)
+	}
+}
+
+// A successor that comes while the store is being closed must neither use the
+// store nor open a second one beside it.
+func TestAcquireWhileClosing(t *testing.T) {
+	t.Parallel()
+	p := new(place)
+	first := Acquire(t.Name(), generation{p, "a"})
+	mustOpen(t, first)
+	var second *Lease
+	p.onClose = func() {
+		p.onClose = nil
+		second = Acquire(t.Name(), generation{p, "b"})
+	}
+	must(t, first.Release())
+	if second.state != first.state {
+		t.Fatal("the successor got another State: it could open the place before it's closed")
+	}
+	mustOpen(t, second) // place.Open panics if it's open already
+	must(t, second.Release())
+	if p.opened != 2 || p.closed != 2 || held(t.Name()) {
+		t.Fatalf("opened %d, closed %d, held %v", p.opened, p.closed, held(t.Name()))
+	}
+}
+
+func TestManyGenerationsAtOnce(t *testing.T) {
+	t.Parallel()
+	p := new(place)
+	var served atomic.Int64
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 200 {
+				l := Acquire(t.Name(), generation{p, "x"})
+				l.Start()
+				var requests sync.WaitGroup
+				for range 3 {
+					requests.Go(func() {
+						if !l.Enter() {
+							return
+						}
+						if _, err := l.Open(t.Context()); err == nil {
+							served.Add(1)
+						}
+						_ = l.Exit()
+					})
+				}
+				l.Stop()
+				_ = l.Release()
+				requests.Wait()
+			}
+		})
+	}
+	wg.Wait()
+	if p.opened != p.closed || p.opened == 0 || served.Load() == 0 || held(t.Name()) {
+		t.Fatalf("opened %d, closed %d, served %d, held %v", p.opened, p.closed, served.Load(), held(t.Name()))
+	}
+}

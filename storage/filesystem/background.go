@@ -1,0 +1,168 @@
+package filesystem
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/caddy-oci/oci-registry/storage"
+)
+
+// How long the background work waits.
+const (
+	idleTime  = 500 * time.Millisecond // without a change, until index.json is brought up to date
+	foldLimit = 64 << 20               // bytes of log that are folded however busy it is
+	pullTime  = time.Minute            // between two writes of when manifests were pulled
+	tickTime  = 250 * time.Millisecond // between two looks, while there's something to do
+	lockTime  = time.Second            // between two tries to become the writer
+)
+
+// background does what no request waits for. Store.Close waits for it.
+type background struct {
+	ctx    context.Context //nolint:containedctx // of the store's life, which no call brings along
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+	signal chan struct{} // something is to be done
+
+	mu      sync.Mutex
+	changed map[*repo]func() // to be settled; the func lets the repo go
+	pulls   map[*repo]func()
+}
+
+func newBackground() *background {
+	b := &background{
+		signal:  make(chan struct{}, 1),
+		changed: make(map[*repo]func()),
+		pulls:   make(map[*repo]func()),
+	}
+	b.ctx, b.cancel = context.WithCancel(context.Background())
+	return b
+}
+
+func (b *background) start(s *Store) {
+	b.done.Go(func() { b.run(b.ctx, s) })
+}
+
+// stop ends the work, after bringing what's left of it to its end.
+func (b *background) stop() {
+	b.cancel()
+	b.done.Wait()
+	b.settle(true)
+	b.writePulls()
+	for _, release := range b.changed {
+		release() // what couldn't be folded stays in the log
+	}
+}
+
+// do runs fn until it returns; its context ends with the store.
+func (b *background) do(fn func(context.Context)) {
+	b.done.Go(func() { fn(b.ctx) })
+}
+
+// wake asks for r to be settled once it is idle.
+func (b *background) wake(r *repo) { b.add(b.changed, r) }
+
+// pulled asks for r's pulls to be written down.
+func (b *background) pulled(r *repo) { b.add(b.pulls, r) }
+
+func (b *background) add(to map[*repo]func(), r *repo) {
+	b.mu.Lock()
+	if _, ok := to[r]; ok {
+		b.mu.Unlock()
+		return
+	}
+	_, release := r.store.repos.use(r.name)
+	to[r] = release
+	b.mu.Unlock()
+	select {
+	case b.signal <- struct{}{}:
+	default:
+	}
+}
+
+func (b *background) run(ctx context.Context, s *Store) {
+	b.tend(s)
+	tick := time.NewTicker(tickTime)
+	defer tick.Stop()
+	lock, pulls := time.Now(), time.Now()
+	for {
+		if b.idle() && s.lock.held() {
+			tick.Stop()
+		} else {
+			tick.Reset(tickTime)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-b.signal:
+			continue
+		case <-tick.C:
+		}
+		if time.Since(lock) > lockTime {
+			lock = time.Now()
+			b.tend(s)
+		}
+		b.settle(false)
+		if time.Since(pulls) > pullTime {
+			pulls = time.Now()
+			b.writePulls()
+		}
+	}
+}
+
+func (b *background) idle() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.changed) == 0 && len(b.pulls) == 0
+}
+
+// tend tries to become the writer, and keeps the reserve.
+func (b *background) tend(s *Store) {
+	err := s.lock.try()
+	if err == nil {
+		err = s.space.keep()
+	}
+	if err != nil && !errors.Is(err, storage.ErrStandby) {
+		s.log().Warn("the store can't be written", "error", full(err))
+	}
+}
+
+// settle brings index.json of the repositories up to date that are idle.
+func (b *background) settle(all bool) {
+	b.mu.Lock()
+	var due []*repo
+	for r := range b.changed {
+		if all || r.due() {
+			due = append(due, r)
+		}
+	}
+	b.mu.Unlock()
+	for _, r := range due {
+		if err := r.settle(); err != nil {
+			r.store.log().Error("index.json isn't up to date", "repository", r.name.String(), "error", full(err))
+			continue // it's tried again
+		}
+		b.mu.Lock()
+		release := b.changed[r]
+		delete(b.changed, r)
+		b.mu.Unlock()
+		release()
+		if r.isChanged() {
+			b.wake(r)
+		}
+	}
+}
+
+func (b *background) writePulls() {
+	b.mu.Lock()
+	due := b.pulls
+	b.pulls = make(map[*repo]func())
+	b.mu.Unlock()
+	for r, release := range due {
+		if err := r.writePulls(); err != nil {
+			r.store.log().Error("last pulls aren't written down", "repository", r.name.String(), "error", full(err))
+		}
+		release()
+	}
+}

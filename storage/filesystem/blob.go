@@ -1,0 +1,192 @@
+package filesystem
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/caddy-oci/oci-registry/oci"
+	"github.com/caddy-oci/oci-registry/storage"
+)
+
+// Commit implements storage.Upload.
+func (u *upload) Commit(_ context.Context, want digest.Digest) (oci.Descriptor, error) {
+	leave, err := u.repository.store.enter()
+	if err != nil {
+		return oci.Descriptor{}, err
+	}
+	defer leave()
+	if !want.Algorithm().Available() {
+		return oci.Descriptor{}, oci.Errorf(oci.DigestInvalid, "digest %q", want)
+	}
+	s := u.session
+	if err := s.store.lock.check(); err != nil {
+		return oci.Descriptor{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return oci.Descriptor{}, unknownUpload(s.id)
+	}
+	s.holder++ // an Append that still runs has lost the session
+	s.hashing.Wait()
+	if err := s.openFile(); err != nil {
+		return oci.Descriptor{}, s.store.space.note(err)
+	}
+	got, err := s.digest(want.Algorithm())
+	if err != nil {
+		return oci.Descriptor{}, err
+	}
+	if got != want {
+		return oci.Descriptor{}, errors.Join(oci.Errorf(oci.DigestInvalid, "content is %s, not %s", got, want), s.end())
+	}
+	repo, release := s.store.repos.use(u.repository.name)
+	defer release()
+	if err := repo.adopt(want, s); err != nil {
+		return oci.Descriptor{}, fmt.Errorf("commit %s: %w", want, s.store.space.note(err))
+	}
+	u.size = s.size
+	return blobDescriptor(want, s.size), s.end()
+}
+
+// digest is what the session's content hashes to.
+func (s *session) digest(a digest.Algorithm) (digest.Digest, error) {
+	if a == s.algorithm {
+		return digest.NewDigest(a, s.hash), nil
+	}
+	h := a.Hash()
+	if _, err := s.file.Seek(0, io.SeekStart); err != nil {
+		return "", err
+	}
+	if _, err := io.CopyN(h, s.file, s.size); err != nil {
+		return "", fmt.Errorf("read back: %w", err)
+	}
+	return digest.NewDigest(a, h), nil
+}
+
+// adopt makes the session's data a blob of the repository. Its own file stays
+// until a link has worked.
+func (r *repo) adopt(d digest.Digest, s *session) error {
+	if _, err := r.current(); err != nil {
+		return err
+	}
+	if fi, err := r.stat(d); err == nil && fi.Size() == s.size {
+		return nil
+	}
+	if err := r.store.disk.MakeDir(blobDir(r.name, d.Algorithm())); err != nil {
+		return err
+	}
+	name := blobPath(r.name, d)
+	if r.store.fromPool(d, s.size, name) {
+		r.noteBlob(d, false) // who put it there has synced it, but maybe not this process
+		r.arrived()
+		return nil
+	}
+	if err := r.store.disk.Sync(s.file); err != nil {
+		return err
+	}
+	if err := r.store.seal(s.path("data"), s.size); err != nil {
+		return err
+	}
+	if err := r.store.fs.Rename(s.path("data"), name); err != nil {
+		if err := r.copyIn(s, name); err != nil {
+			return err
+		}
+	}
+	r.noteBlob(d, true)
+	r.store.toPool(d, s.size, name)
+	r.arrived()
+	return nil
+}
+
+// arrived makes a repository whose first blob this is known.
+func (r *repo) arrived() {
+	if st := r.state.Load(); st == nil || !st.exists() {
+		r.state.Store(nil)
+		r.store.catalog.add(r.name)
+	}
+}
+
+// seal takes the right to write off a file that is going to be shared.
+func (s *Store) seal(name string, size int64) error {
+	if size < smallest {
+		return nil
+	}
+	return s.fs.Chmod(name, 0o444)
+}
+
+// copyIn is for a repository on another file system than _uploads, where no
+// rename or link reaches.
+func (r *repo) copyIn(s *session, name string) error {
+	if _, err := s.file.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	// Not in blobs: other tools take what they find there for blobs.
+	tmp, err := r.store.disk.StageFrom(r.name.String(), io.LimitReader(s.file, s.size))
+	if err != nil {
+		return err
+	}
+	if err := r.store.fs.Rename(tmp, name); err != nil {
+		return errors.Join(err, r.store.fs.Remove(tmp))
+	}
+	return nil
+}
+
+// MountBlob implements storage.Repository.
+func (r *Repository) MountBlob(ctx context.Context, d digest.Digest, from oci.Name) (oci.Descriptor, error) {
+	source, done, err := (&Repository{store: r.store, name: from}).use()
+	if err != nil {
+		return oci.Descriptor{}, err
+	}
+	defer done()
+	if _, err := source.current(); err != nil {
+		return oci.Descriptor{}, err
+	}
+	fi, err := source.stat(d)
+	if err != nil {
+		return oci.Descriptor{}, err
+	}
+	if from == r.name {
+		return blobDescriptor(d, fi.Size()), nil
+	}
+	if err := r.store.lock.check(); err != nil {
+		return oci.Descriptor{}, err
+	}
+	if fi.Size() >= smallest && !source.isManifest(d) {
+		if err := r.linkFrom(source, d); err == nil {
+			return blobDescriptor(d, fi.Size()), nil
+		}
+	}
+	b, err := source.open(d)
+	if err != nil {
+		return oci.Descriptor{}, err
+	}
+	desc, err := storage.PutBlob(ctx, r, d, b, storage.UploadOptions{Size: b.Size})
+	return desc, errors.Join(err, b.Close())
+}
+
+// linkFrom gives the repository another link to a blob of the source.
+func (r *Repository) linkFrom(source *repo, d digest.Digest) error {
+	repo, release := r.store.repos.use(r.name)
+	defer release()
+	if _, err := repo.current(); err != nil {
+		return err
+	}
+	if err := r.store.disk.MakeDir(blobDir(r.name, d.Algorithm())); err != nil {
+		return err
+	}
+	if err := r.store.link(blobPath(source.name, d), blobPath(r.name, d)); err != nil {
+		return err
+	}
+	repo.noteBlob(d, source.isSynced(d))
+	repo.arrived()
+	return nil
+}
+
+func (r *repo) isManifest(d digest.Digest) bool {
+	st := r.state.Load()
+	return st != nil && st.index != nil && st.index.Listed(d)
+}

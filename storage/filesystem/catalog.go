@@ -1,0 +1,159 @@
+package filesystem
+
+import (
+	"context"
+	"path"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-immutable-radix/v2"
+
+	"github.com/caddy-oci/oci-registry/oci"
+)
+
+// walkEvery is how old the catalog may be before a listing starts a new walk
+// for what other tools have added or removed.
+const walkEvery = time.Minute
+
+// catalog is the set of repositories. The first listing walks the tree. From
+// then on what this process adds is added, and what other tools add is found
+// when it's first used, or by a walk in the background.
+type catalog struct {
+	store *Store
+
+	walkMu sync.Mutex // one walk at a time
+
+	mu      sync.Mutex
+	set     *iradix.Tree[oci.Name] // nil before the first walk
+	walked  time.Time              // when the last walk began
+	walking bool
+	during  map[oci.Name]bool // what was added (true) or removed while a walk runs
+}
+
+// names returns the repositories in order.
+func (c *catalog) names(ctx context.Context) (*iradix.Node[oci.Name], error) {
+	set, walked := c.get()
+	if set == nil {
+		c.walkMu.Lock()
+		defer c.walkMu.Unlock()
+		if set, _ = c.get(); set == nil {
+			if err := c.walk(ctx); err != nil {
+				return nil, err
+			}
+			set, _ = c.get()
+		}
+		return set.Root(), nil
+	}
+	if time.Since(walked) > walkEvery && c.walkMu.TryLock() {
+		c.store.background.do(func(ctx context.Context) {
+			defer c.walkMu.Unlock()
+			if err := c.walk(ctx); err != nil && ctx.Err() == nil {
+				c.store.log().Warn("repositories can't be listed", "error", err)
+			}
+		})
+	}
+	return set.Root(), nil
+}
+
+func (c *catalog) get() (*iradix.Tree[oci.Name], time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.set, c.walked
+}
+
+func (c *catalog) add(n oci.Name)    { c.change(n, true) }
+func (c *catalog) remove(n oci.Name) { c.change(n, false) }
+
+func (c *catalog) change(n oci.Name, exists bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.walking {
+		c.during[n] = exists
+	}
+	if c.set != nil {
+		c.set = with(c.set, n, exists)
+	}
+}
+
+func with(set *iradix.Tree[oci.Name], n oci.Name, exists bool) *iradix.Tree[oci.Name] {
+	_, there := set.Get([]byte(n.String()))
+	switch {
+	case exists && !there:
+		set, _, _ = set.Insert([]byte(n.String()), n)
+	case !exists && there:
+		set, _, _ = set.Delete([]byte(n.String()))
+	}
+	return set
+}
+
+// walk finds all repositories, for who holds walkMu.
+func (c *catalog) walk(ctx context.Context) error {
+	c.mu.Lock()
+	c.walking, c.during = true, make(map[oci.Name]bool)
+	began := time.Now()
+	c.mu.Unlock()
+
+	found := iradix.New[oci.Name]().Txn()
+	err := c.descend(ctx, ".", func(n oci.Name) { found.Insert([]byte(n.String()), n) })
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.walking = false
+	if err != nil {
+		return err
+	}
+	set := found.Commit()
+	for n, exists := range c.during {
+		set = with(set, n, exists)
+	}
+	c.set, c.walked = set, began
+	return nil
+}
+
+// descend calls found for each repository below dir. A folder is one if it has
+// index.json, oci-layout, or, before its first manifest, only blobs. What's in
+// blobs is never looked at.
+func (c *catalog) descend(ctx context.Context, dir string, found func(oci.Name)) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	entries, err := c.store.fs.ReadDir(dir)
+	if missing(err) {
+		return nil // removed meanwhile
+	}
+	if err != nil {
+		return err
+	}
+	name, err := oci.ParseName(dir)
+	if err == nil {
+		for _, e := range entries {
+			if isLayoutPart(e.Name()) {
+				found(name)
+				break
+			}
+		}
+	}
+	for _, e := range entries {
+		sub := path.Join(dir, e.Name())
+		if _, err := oci.ParseName(sub); err != nil || !c.isDir(sub, e.IsDir(), e.Type().IsRegular()) {
+			continue
+		}
+		if err := c.descend(ctx, sub, found); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// isDir follows a symbolic link that stays inside the tree.
+func (c *catalog) isDir(name string, dir, regular bool) bool {
+	if dir || regular {
+		return dir
+	}
+	fi, err := c.store.fs.Stat(name)
+	return err == nil && fi.IsDir()
+}
+
+func isLayoutPart(name string) bool {
+	return name == "index.json" || name == "oci-layout" || name == "blobs"
+}

@@ -1,0 +1,227 @@
+package filesystem
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/caddy-oci/oci-registry/oci"
+	"github.com/caddy-oci/oci-registry/storage"
+	"github.com/caddy-oci/oci-registry/storage/layout"
+)
+
+// update is a call of Update that waits for its batch.
+type update struct {
+	fn   func(*storage.Edit) error
+	done bool // guarded by repo.commitMu, as is err
+	err  error
+}
+
+// batch is what a group of updates does to a repository, taken together.
+type batch struct {
+	index     *layout.Index
+	changes   []storage.Change
+	events    []event
+	manifests []oci.Manifest         // to be written
+	require   []digest.Digest        // whose bytes have to be durable
+	drop      map[digest.Digest]bool // blobs to be removed
+	removes   bool                   // nothing in it needs more room
+	accepted  []*update
+
+	mu      sync.Mutex
+	written []digest.Digest // manifests whose files weren't there before
+}
+
+// event is a layout.Event and who caused it.
+type event struct {
+	layout.Event
+	by string
+}
+
+// Update implements storage.Repository. Whoever gets the lock first carries
+// out what all that wait for it want, with one sync for all.
+func (r *Repository) Update(ctx context.Context, fn func(*storage.Edit) error) error {
+	repo, done, err := r.use()
+	if err != nil {
+		return err
+	}
+	defer done()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	u := &update{fn: fn}
+	repo.queueMu.Lock()
+	repo.queue = append(repo.queue, u)
+	repo.queueMu.Unlock()
+
+	repo.commitMu.Lock()
+	defer repo.commitMu.Unlock()
+	if !u.done {
+		repo.queueMu.Lock()
+		waiting := repo.queue
+		repo.queue = nil
+		repo.queueMu.Unlock()
+		repo.commit(context.WithoutCancel(ctx), waiting)
+	}
+	return u.err
+}
+
+// commit carries out the updates and tells each how it went.
+func (r *repo) commit(ctx context.Context, updates []*update) {
+	err := r.tryCommit(ctx, updates)
+	if errors.Is(err, storage.ErrFull) && len(updates) > 1 {
+		// One that only removes must not fail for the company it's in.
+		for _, u := range updates {
+			if u.err == nil {
+				u.err = r.tryCommit(ctx, []*update{u})
+			}
+		}
+		err = nil
+	}
+	for _, u := range updates {
+		u.done = true
+		if err != nil && u.err == nil {
+			u.err = err
+		}
+	}
+}
+
+// tryCommit sets the err of each update that fails by itself; what it returns
+// concerns all the others.
+func (r *repo) tryCommit(ctx context.Context, updates []*update) error {
+	if err := r.store.lock.check(); err != nil {
+		return err
+	}
+	st, err := r.refresh()
+	if err != nil {
+		return err
+	}
+	if st.broken != nil {
+		return st.broken
+	}
+	if st.index == nil {
+		st = &state{index: layout.New(), stamp: st.stamp}
+	}
+	if st, err = r.completeLocked(ctx, st); err != nil {
+		return err
+	}
+	b := &batch{index: st.index, drop: make(map[digest.Digest]bool), removes: true}
+	for _, u := range updates {
+		u.err = r.try(b, u)
+	}
+	if len(b.accepted) == 0 {
+		return nil
+	}
+	err = r.persist(st, b)
+	if errors.Is(err, storage.ErrFull) && b.removes && r.store.space.release() {
+		err = r.persist(st, b)
+	}
+	if err != nil {
+		// How far it got isn't known: read what the files say before going on.
+		r.state.Store(nil)
+		r.closeLog()
+		return fmt.Errorf("change %s: %w", r.name, r.store.space.note(err))
+	}
+	return nil
+}
+
+// try runs one update on what those before it in the batch made of the index.
+func (r *repo) try(b *batch, u *update) error {
+	e := storage.NewEdit(b.index)
+	if err := u.fn(e); err != nil {
+		return err
+	}
+	if err := r.checkRequired(b, e); err != nil {
+		return err
+	}
+	next, events := b.index.Apply(e.Changes())
+	for _, ev := range events {
+		b.events = append(b.events, event{ev, e.By})
+	}
+	for _, c := range e.Changes() {
+		b.add(c)
+	}
+	b.require = append(b.require, e.Required()...)
+	b.index = next
+	b.accepted = append(b.accepted, u)
+	return nil
+}
+
+// add notes what has to be done for a change, which may be nothing.
+func (b *batch) add(c storage.Change) {
+	switch c.Kind {
+	case storage.PutChange:
+		b.put(c)
+	case storage.DropBlobChange:
+		b.drop[c.Digest] = true
+		b.changes = append(b.changes, c)
+	case storage.TagChange:
+		if now, err := b.index.Resolve(oci.TagRef(c.Tag)); err == nil && now.Digest == c.Digest {
+			return
+		}
+		if now, err := b.index.Resolve(oci.DigestRef(c.Digest)); err == nil && !b.index.Listed(c.Digest) {
+			b.changes = append(b.changes, storage.Change{
+				Kind: storage.PutChange, Digest: c.Digest, Manifest: oci.Manifest{Descriptor: now},
+			})
+		}
+		b.removes = false
+		b.changes = append(b.changes, c)
+	case storage.UntagChange, storage.DeleteChange:
+		b.changes = append(b.changes, c)
+	}
+}
+
+func (b *batch) put(c storage.Change) {
+	if b.index.Listed(c.Digest) && !b.drop[c.Digest] {
+		b.require = append(b.require, c.Digest) // it's there; make sure that it's durable
+		return
+	}
+	delete(b.drop, c.Digest)
+	b.manifests = append(b.manifests, c.Manifest)
+	b.changes = append(b.changes, c)
+	b.removes = false
+}
+
+// checkRequired makes sure that everything the edit requires is there, now that
+// nothing can be dropped.
+func (r *repo) checkRequired(b *batch, e *storage.Edit) error {
+	own := make(map[digest.Digest]bool)
+	for _, c := range e.Changes() {
+		switch c.Kind {
+		case storage.PutChange:
+			own[c.Digest] = true
+		case storage.TagChange:
+			if _, err := b.index.Resolve(oci.DigestRef(c.Digest)); err != nil && !own[c.Digest] {
+				return oci.Errorf(oci.ManifestUnknown, "tag %s: %s", c.Tag, c.Digest)
+			}
+		case storage.DropBlobChange:
+			if _, err := r.stat(c.Digest); err != nil {
+				return err
+			}
+		case storage.UntagChange, storage.DeleteChange:
+		}
+	}
+	var missing []digest.Digest
+	for _, d := range e.Required() {
+		if own[d] {
+			continue
+		}
+		_, err := r.stat(d)
+		if errors.Is(err, oci.BlobUnknown) || b.drop[d] {
+			missing = append(missing, d)
+		} else if err != nil {
+			return err
+		}
+	}
+	if len(missing) > 0 {
+		return storage.MissingError(missing...)
+	}
+	return nil
+}
+
+// timeNow is when history says that something happened.
+func timeNow() time.Time { return time.Now().UTC() }

@@ -1,0 +1,197 @@
+// Package filesystem keeps a registry in a directory tree: each repository is
+// an OCI image layout that other tools can read, and what other tools wrote is
+// served as it is. See ../format.md for every file.
+//
+//	<root>/<repository>/oci-layout  index.json  blobs/<alg>/<hex>
+//	<root>/_pool/_/<alg>/<2 hex>/<hex>   hard links of blobs, to share their bytes
+//	<root>/_repos/<encoded name>/        log, history and pulls of a repository
+//	<root>/_uploads/<id>/                upload sessions; anything here may be lost
+//	<root>/_lock                         who writes here
+//	<root>/_reserve                      room to delete in when the disk is full
+//
+// No repository name begins with an underscore.
+package filesystem
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddy-oci/oci-registry/internal/durable"
+	"github.com/caddy-oci/oci-registry/internal/vfs"
+	"github.com/caddy-oci/oci-registry/oci"
+	"github.com/caddy-oci/oci-registry/storage"
+)
+
+// Options tune a Store. The zero value is safe and right for most.
+type Options struct {
+	// Unsynced leaves writing to the disk to the operating system: faster, and a
+	// power cut may lose or damage what was pushed. After an unclean stop every
+	// repository is verified before it is served. Default: false.
+	Unsynced bool
+
+	// Recheck is how old the knowledge of a repository may be before its
+	// index.json is looked at for changes by other tools. Default: 1 second.
+	Recheck time.Duration
+
+	// LogFrom is the size of index.json, in bytes, from which on changes are
+	// appended to a log and index.json is brought up to date when the repository
+	// is idle. Default: 256 KiB.
+	LogFrom int
+
+	// Log gets what an operator should know. Default: nothing.
+	Log *slog.Logger
+}
+
+func (o Options) withDefaults() Options {
+	if o.Recheck == 0 {
+		o.Recheck = time.Second
+	}
+	if o.LogFrom == 0 {
+		o.LogFrom = 256 << 10
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+// Store is a storage.Store in a directory tree. One process writes to a tree;
+// a Store that finds another one at it only reads until that one has gone.
+type Store struct {
+	fs       vfs.FS
+	disk     *durable.Writer
+	opts     atomic.Pointer[Options]
+	lock     writerLock
+	space    space
+	repos    repoSet
+	sessions sessionSet
+	catalog  catalog
+	suspect  suspect
+
+	gate   sync.RWMutex // held for reading by what's in progress
+	closed bool
+
+	background *background
+}
+
+var _ storage.Store = (*Store)(nil)
+
+// Open returns the store in the directory root, which is made if it's missing.
+// The caller closes it. It reads next to nothing, so it takes the same time at
+// any size. It fails if a running zot holds the tree.
+func Open(root string, opts Options) (*Store, error) {
+	if err := os.MkdirAll(root, 0o750); err != nil {
+		return nil, err
+	}
+	fsys, err := vfs.Dir(root)
+	if err != nil {
+		return nil, err
+	}
+	s, err := OpenFS(fsys, opts)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", root, err), fsys.Close())
+	}
+	return s, nil
+}
+
+// OpenFS is Open in a tree that is the store's own from then on, unless it fails.
+func OpenFS(fsys vfs.FS, opts Options) (*Store, error) {
+	opts = opts.withDefaults()
+	s := &Store{fs: fsys, background: newBackground()}
+	s.opts.Store(&opts)
+	s.disk = &durable.Writer{FS: fsys, Unsynced: func() bool { return s.opts.Load().Unsynced }}
+	s.lock.store, s.space.store, s.repos.store = s, s, s
+	s.sessions.store, s.catalog.store, s.suspect.store = s, s, s
+	if err := refuseZot(fsys); err != nil {
+		return nil, err
+	}
+	if err := s.lock.try(); err != nil && !errors.Is(err, storage.ErrStandby) {
+		return nil, err
+	}
+	s.background.start(s)
+	return s, nil
+}
+
+// Tune applies options to an open store.
+func (s *Store) Tune(opts Options) {
+	opts = opts.withDefaults()
+	s.opts.Store(&opts)
+	if opts.Unsynced && s.lock.held() {
+		s.suspect.mark()
+	}
+}
+
+func (s *Store) log() *slog.Logger { return s.opts.Load().Log }
+
+// enter keeps the store open until leave is called.
+func (s *Store) enter() (leave func(), err error) {
+	s.gate.RLock()
+	if s.closed {
+		s.gate.RUnlock()
+		return nil, storage.ErrClosed
+	}
+	return s.gate.RUnlock, nil
+}
+
+// Repository implements storage.Store.
+func (s *Store) Repository(name oci.Name) storage.Repository {
+	return &Repository{store: s, name: name}
+}
+
+// Repositories implements storage.Store.
+func (s *Store) Repositories(ctx context.Context, after oci.Name) iter.Seq2[oci.Name, error] {
+	return func(yield func(oci.Name, error) bool) {
+		leave, err := s.enter()
+		if err != nil {
+			yield(oci.Name{}, err)
+			return
+		}
+		names, err := s.catalog.names(ctx)
+		leave()
+		if err != nil {
+			yield(oci.Name{}, err)
+			return
+		}
+		it := names.Iterator()
+		it.SeekLowerBound([]byte(after.String()))
+		for _, name, ok := it.Next(); ok; _, name, ok = it.Next() {
+			if name != after && !yield(name, nil) {
+				return
+			}
+		}
+	}
+}
+
+// Ready implements storage.Store.
+func (s *Store) Ready(context.Context) error {
+	leave, err := s.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	if err := s.lock.check(); err != nil {
+		return err
+	}
+	return s.space.check()
+}
+
+// Close implements storage.Store.
+func (s *Store) Close() error {
+	s.gate.Lock()
+	if s.closed {
+		s.gate.Unlock()
+		return nil
+	}
+	s.closed = true
+	s.gate.Unlock()
+	s.background.stop()
+	s.repos.close()
+	return errors.Join(s.suspect.clean(), s.lock.release(), s.fs.Close())
+}

@@ -1,0 +1,58 @@
+package filesystem
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/caddy-oci/oci-registry/oci"
+)
+
+// historyEntry is a line of a repository's history: a name that came to mean
+// something else. A manifest is untagged since the last line that took a tag
+// off it, and known since the line that put it.
+type historyEntry struct {
+	Time time.Time     `json:"time"`
+	By   string        `json:"by,omitempty"`  // empty: anonymous
+	Tag  string        `json:"tag,omitempty"` // empty: the manifest itself came or went
+	Was  digest.Digest `json:"was,omitempty"`
+	Now  digest.Digest `json:"now,omitempty"`
+}
+
+func historyPath(n oci.Name) string { return path.Join(ownDir(n), "history") }
+
+// appendHistory writes down what is about to change. It is synced if a manifest
+// loses a name, since from that moment its grace is counted; a line that is
+// lost counts as "now" and makes no deletion come sooner.
+func (r *repo) appendHistory(events []event) error {
+	if len(events) == 0 {
+		return nil
+	}
+	var lines bytes.Buffer
+	enc := json.NewEncoder(&lines)
+	sync := false
+	now := timeNow()
+	for _, e := range events {
+		sync = sync || e.Was != ""
+		if err := enc.Encode(historyEntry{Time: now, By: e.by, Tag: e.Tag.String(), Was: e.Was, Now: e.Now}); err != nil {
+			return err
+		}
+	}
+	f, err := r.store.openAppend(historyPath(r.name))
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(lines.Bytes())
+	if err == nil && sync {
+		err = r.store.disk.Sync(f)
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("write history: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,123 @@
+package filesystem
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"sync"
+
+	"github.com/caddy-oci/oci-registry/internal/vfs"
+	"github.com/caddy-oci/oci-registry/storage"
+)
+
+const lockName = "_lock"
+
+// writerLock says who may write. Its file is locked, which the operating system
+// undoes when the process ends, and holds a random owner, which shows that
+// nobody has replaced the file or the whole tree since.
+type writerLock struct {
+	store *Store
+
+	mu    sync.Mutex
+	file  vfs.File // nil while another process has it
+	owner string
+}
+
+// try takes the lock if it's free; storage.ErrStandby if it isn't.
+func (l *writerLock) try() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.take()
+}
+
+func (l *writerLock) take() error {
+	if l.file != nil {
+		return nil
+	}
+	f, err := l.store.fs.TryLock(lockName, true)
+	if errors.Is(err, vfs.ErrLocked) {
+		return storage.ErrStandby
+	}
+	if err != nil {
+		return fmt.Errorf("take %s: %w", lockName, err)
+	}
+	owner := rand.Text()
+	if err := writeOwner(f, owner); err != nil {
+		return errors.Join(fmt.Errorf("write %s: %w", lockName, full(err)), f.Close())
+	}
+	l.file, l.owner = f, owner
+	l.store.repos.forget() // what another process wrote until now isn't known here
+	l.store.suspect.begin()
+	return nil
+}
+
+func writeOwner(f vfs.File, owner string) error {
+	if err := f.Truncate(0); err != nil {
+		return err
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	_, err := io.WriteString(f, owner)
+	return err
+}
+
+// check makes sure that this store is the writer still, taking the lock if it
+// has become free.
+func (l *writerLock) check() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.file == nil {
+		return l.take()
+	}
+	owner, err := l.read()
+	if err == nil && owner == l.owner {
+		return nil
+	}
+	// Somebody removed or replaced the file, or the tree. To write on would be to
+	// write beside another owner.
+	err = errors.Join(err, l.file.Close())
+	l.file = nil
+	return fmt.Errorf("%w: %s isn't the file it was: %w", storage.ErrStandby, lockName, errors.Join(err, fs.ErrInvalid))
+}
+
+func (l *writerLock) read() (string, error) {
+	f, err := l.store.fs.Open(lockName)
+	if err != nil {
+		return "", err
+	}
+	owner, err := io.ReadAll(io.LimitReader(f, 64))
+	return string(owner), errors.Join(err, f.Close())
+}
+
+func (l *writerLock) held() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.file != nil
+}
+
+func (l *writerLock) release() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.file == nil {
+		return nil
+	}
+	f := l.file
+	l.file = nil
+	return f.Close()
+}
+
+// refuseZot fails if a running zot has the tree: it holds a lock on its cache
+// as long as it runs, and two programs that rewrite one index.json lose tags.
+func refuseZot(fsys vfs.FS) error {
+	f, err := fsys.TryLock("cache.db", false)
+	switch {
+	case err == nil:
+		return f.Close()
+	case errors.Is(err, vfs.ErrLocked):
+		return errors.New("cache.db is locked: a zot is running on this directory; stop it first")
+	}
+	return nil // there's none, or it can't be opened: not a zot's that runs as us
+}

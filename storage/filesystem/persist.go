@@ -1,0 +1,255 @@
+package filesystem
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/caddy-oci/oci-registry/internal/vfs"
+	"github.com/caddy-oci/oci-registry/oci"
+	"github.com/caddy-oci/oci-registry/storage"
+	"github.com/caddy-oci/oci-registry/storage/layout"
+)
+
+// persist makes a batch durable and then visible. The order is what a power cut
+// can't break: bytes, their names, history, the index; only then what's dropped.
+func (r *repo) persist(st *state, b *batch) error {
+	if err := r.prepare(b); err != nil {
+		return errors.Join(err, r.unwrite(b))
+	}
+	if len(b.changes) == 0 {
+		return nil
+	}
+	next, err := r.writeIndex(st, b)
+	if err != nil {
+		return err
+	}
+	next.touch()
+	r.state.Store(next)
+	r.changed = timeNow()
+	r.store.background.wake(r)
+	r.store.catalog.add(r.name)
+	return r.dropBlobs(b)
+}
+
+// prepare does all that comes before the index, which doesn't show yet.
+func (r *repo) prepare(b *batch) error {
+	if err := r.makeDirs(); err != nil {
+		return err
+	}
+	if err := r.writeBytes(b); err != nil {
+		return err
+	}
+	if err := r.appendHistory(b.events); err != nil {
+		return err
+	}
+	return r.settleNames()
+}
+
+// unwrite removes the manifests of a batch that failed before its index was
+// written: nothing names them.
+func (r *repo) unwrite(b *batch) error {
+	var errs []error
+	for _, d := range b.written {
+		if err := r.removeBlob(d); err != nil && !missing(err) {
+			errs = append(errs, err)
+		}
+	}
+	b.written = nil
+	return errors.Join(errs...)
+}
+
+// makeDirs makes the folders a change needs, and their names durable.
+func (r *repo) makeDirs() error {
+	for _, dir := range []string{ownDir(r.name), r.name.String()} {
+		if err := r.store.disk.MakeDir(dir); err != nil {
+			return err
+		}
+		if err := r.store.disk.Settle(dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// atOnce is how many files are synced at the same time.
+const atOnce = 8
+
+// writeBytes writes the batch's manifests and syncs what isn't known to be durable.
+func (r *repo) writeBytes(b *batch) error {
+	var g errgroup.Group
+	g.SetLimit(atOnce)
+	for _, m := range b.manifests {
+		g.Go(func() error { return r.writeManifest(b, m) })
+	}
+	if !r.store.opts.Load().Unsynced {
+		slices.Sort(b.require)
+		for _, d := range slices.Compact(b.require) {
+			if !r.isSynced(d) {
+				g.Go(func() error { return r.syncBlob(d) })
+			}
+		}
+	}
+	return g.Wait()
+}
+
+func (r *repo) writeManifest(b *batch, m oci.Manifest) error {
+	if fi, err := r.stat(m.Digest); err == nil && fi.Size() == int64(len(m.Raw)) {
+		return r.syncBlob(m.Digest) // a blob or a left-over; its content was verified when it came
+	}
+	dir := blobDir(r.name, m.Digest.Algorithm())
+	if err := r.store.disk.MakeDir(dir); err != nil {
+		return err
+	}
+	tmp, err := r.store.disk.Stage(ownDir(r.name), m.Raw)
+	if err != nil {
+		return fmt.Errorf("write manifest %s: %w", m.Digest, err)
+	}
+	if err := r.store.fs.Rename(tmp, blobPath(r.name, m.Digest)); err != nil {
+		return errors.Join(err, r.store.fs.Remove(tmp))
+	}
+	r.noteBlob(m.Digest, true)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.written = append(b.written, m.Digest)
+	return nil
+}
+
+// syncBlob makes durable what this process didn't write, or hasn't synced.
+func (r *repo) syncBlob(d digest.Digest) error {
+	err := r.inBlobs(d.Algorithm(), func(blobs vfs.FS) error {
+		f, err := blobs.Open(d.Encoded())
+		if err != nil {
+			return err
+		}
+		return errors.Join(r.store.disk.Sync(f), f.Close())
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // sparse, or a child that only its parent's index knows
+	}
+	if err != nil {
+		return fmt.Errorf("sync %s: %w", d, err)
+	}
+	r.noteBlob(d, true)
+	return nil
+}
+
+// settleNames makes the names of blobs durable.
+func (r *repo) settleNames() error {
+	r.syncMu.Lock()
+	unnamed := slices.Collect(maps.Keys(r.unnamed))
+	clear(r.unnamed)
+	r.syncMu.Unlock()
+	for n, a := range unnamed {
+		dir := blobDir(r.name, a)
+		err := r.store.disk.Settle(dir)
+		if err == nil {
+			err = r.store.disk.SyncDir(dir)
+		}
+		if err != nil {
+			r.syncMu.Lock()
+			for _, a := range unnamed[n:] {
+				r.unnamed[a] = true
+			}
+			r.syncMu.Unlock()
+			return err
+		}
+	}
+	return nil
+}
+
+// writeIndex makes the batch's index what the files say: by a new index.json
+// while that is small, by a record in the log when it isn't.
+func (r *repo) writeIndex(st *state, b *batch) (*state, error) {
+	next := &state{index: b.index, stamp: st.stamp, size: st.size}
+	if r.log == nil && st.size < r.store.opts.Load().LogFrom {
+		var err error
+		next.stamp.index, next.size, err = r.replaceIndex(b.index)
+		return next, err
+	}
+	if r.log == nil {
+		if err := r.openLog(0); err != nil {
+			return nil, err
+		}
+		if err := r.store.disk.SyncDir(ownDir(r.name)); err != nil {
+			return nil, err
+		}
+	}
+	changes := fromStorage(b.changes)
+	if len(changes) == 0 {
+		return next, nil
+	}
+	return next, r.log.append(record{Changes: changes}, r.store.disk.Sync)
+}
+
+// replaceIndex writes index.json, and oci-layout if the repository hasn't got one.
+func (r *repo) replaceIndex(idx *layout.Index) (fileStamp, int, error) {
+	var buf bytes.Buffer
+	if err := idx.Encode(&buf); err != nil {
+		return fileStamp{}, 0, err
+	}
+	if err := r.store.disk.Replace(indexPath(r.name), ownDir(r.name), buf.Bytes()); err != nil {
+		return fileStamp{}, 0, fmt.Errorf("write index.json: %w", err)
+	}
+	fi, err := r.store.fs.Stat(indexPath(r.name))
+	if err != nil {
+		return fileStamp{}, 0, err
+	}
+	if _, err := r.store.fs.Stat(markerPath(r.name)); errors.Is(err, fs.ErrNotExist) {
+		if err := r.store.disk.Replace(markerPath(r.name), ownDir(r.name), []byte(layout.Marker)); err != nil {
+			return fileStamp{}, 0, fmt.Errorf("write oci-layout: %w", err)
+		}
+	}
+	return stampOf(fi), buf.Len(), nil
+}
+
+// dropBlobs removes the blobs that the batch drops. One that is still linked
+// elsewhere stays there.
+func (r *repo) dropBlobs(b *batch) error {
+	for d := range b.drop {
+		if err := r.removeBlob(d); err != nil && !missing(err) {
+			return err
+		}
+		r.store.leavePool(d)
+	}
+	return nil
+}
+
+func (r *repo) removeBlob(d digest.Digest) error {
+	r.syncMu.Lock()
+	delete(r.synced, d)
+	r.unnamed[d.Algorithm()] = true
+	r.syncMu.Unlock()
+	return r.inBlobs(d.Algorithm(), func(blobs vfs.FS) error { return blobs.Remove(d.Encoded()) })
+}
+
+// openAppend opens a file of ours for appending, making it if need be.
+func (s *Store) openAppend(name string) (vfs.File, error) {
+	if err := s.disk.MakeDir(path.Dir(name)); err != nil {
+		return nil, err
+	}
+	return s.fs.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND)
+}
+
+// stat describes a blob's file.
+func (r *repo) stat(d digest.Digest) (fs.FileInfo, error) {
+	var fi fs.FileInfo
+	err := r.inBlobs(d.Algorithm(), func(blobs vfs.FS) (err error) {
+		fi, err = blobs.Stat(d.Encoded())
+		return err
+	})
+	if missing(err) || err == nil && !fi.Mode().IsRegular() {
+		return nil, oci.Errorf(oci.BlobUnknown, "%s", d)
+	}
+	return fi, err
+}
+
+var _ storage.Repository = (*Repository)(nil)

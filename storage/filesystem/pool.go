@@ -1,0 +1,54 @@
+package filesystem
+
+import (
+	"errors"
+	"io/fs"
+	"path"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// smallest is the size, in bytes, from which on blobs share their bytes. Smaller
+// ones, and manifests, are what other tools rewrite in place: through a hard
+// link that would reach into every other repository.
+const smallest = 4 << 10
+
+// fromPool links a blob of the pool to name; false if it has none that fits.
+func (s *Store) fromPool(d digest.Digest, size int64, name string) bool {
+	if size < smallest {
+		return false
+	}
+	fi, err := s.fs.Stat(poolPath(d))
+	if !isFile(fi, err) || fi.Size() != size {
+		return false
+	}
+	return s.link(poolPath(d), name) == nil
+}
+
+// toPool offers a blob to the pool. What goes wrong leaves the blob as it is,
+// with its bytes to itself.
+func (s *Store) toPool(d digest.Digest, size int64, name string) {
+	if size < smallest {
+		return
+	}
+	if s.disk.MakeDir(path.Dir(poolPath(d))) == nil {
+		_ = s.fs.Link(name, poolPath(d))
+	}
+}
+
+// leavePool removes the pool's link to a blob that has no other one left. To
+// lose a race here costs the sharing, never a blob.
+func (s *Store) leavePool(d digest.Digest) {
+	if fi, err := s.fs.Stat(poolPath(d)); isFile(fi, err) && linkCount(fi) == 1 {
+		_ = s.fs.Remove(poolPath(d))
+	}
+}
+
+// link is Link that is content with a name that's there already.
+func (s *Store) link(from, to string) error {
+	err := s.fs.Link(from, to)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return err
+}

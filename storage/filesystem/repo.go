@@ -1,0 +1,115 @@
+package filesystem
+
+import (
+	"container/list"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/caddy-oci/oci-registry/internal/vfs"
+	"github.com/caddy-oci/oci-registry/oci"
+)
+
+// repo is what a process knows of one repository. All Repository values of one
+// name share it.
+type repo struct {
+	store *Store
+	name  oci.Name
+
+	users int           // guarded by repoSet.mu, as is idle
+	idle  *list.Element // its place in repoSet.idle
+
+	state atomic.Pointer[state] // what its names mean; nil if that has to be read
+
+	queueMu sync.Mutex
+	queue   []*update // changes that wait for the next batch
+
+	commitMu sync.Mutex // one batch, load or fold at a time; guards what follows
+	log      *wal       // nil if there's none
+	changed  time.Time  // of the last commit that index.json or its copy lacks; zero if none
+
+	blobsMu sync.RWMutex
+	blobs   map[digest.Algorithm]vfs.FS // blobs/<alg>, held open since paths are slow
+
+	syncMu  sync.Mutex
+	synced  map[digest.Digest]bool    // blobs whose bytes are known to be durable
+	unnamed map[digest.Algorithm]bool // blobs/<alg> has names that aren't durable yet
+
+	pulls pulls
+}
+
+func newRepo(s *Store, name oci.Name) *repo {
+	return &repo{
+		store: s, name: name,
+		blobs:   make(map[digest.Algorithm]vfs.FS),
+		synced:  make(map[digest.Digest]bool),
+		unnamed: make(map[digest.Algorithm]bool),
+	}
+}
+
+// worthKeeping reports whether there's more to r than a name somebody asked for.
+func (r *repo) worthKeeping() bool {
+	st := r.state.Load()
+	return st != nil && st.exists()
+}
+
+// release closes the handles; they're opened again when needed.
+func (r *repo) release() {
+	r.blobsMu.Lock()
+	defer r.blobsMu.Unlock()
+	for a, fsys := range r.blobs {
+		_ = fsys.Close() // read-only use of a directory
+		delete(r.blobs, a)
+	}
+}
+
+// inBlobs calls fn with the tree blobs/<a>, which stays open for the call.
+// fs.ErrNotExist if there's none.
+func (r *repo) inBlobs(a digest.Algorithm, fn func(vfs.FS) error) error {
+	r.blobsMu.RLock()
+	if fsys, ok := r.blobs[a]; ok {
+		defer r.blobsMu.RUnlock()
+		return fn(fsys)
+	}
+	r.blobsMu.RUnlock()
+	r.blobsMu.Lock()
+	defer r.blobsMu.Unlock()
+	fsys, ok := r.blobs[a]
+	if !ok {
+		var err error
+		if fsys, err = r.store.fs.Sub(blobDir(r.name, a)); err != nil {
+			return err
+		}
+		r.blobs[a] = fsys
+	}
+	return fn(fsys)
+}
+
+// maxSynced bounds what is remembered per repository. To forget costs a sync of
+// something that is durable already.
+const maxSynced = 16 << 10
+
+// noteBlob remembers that a blob's name is new, and whether its bytes are durable.
+func (r *repo) noteBlob(d digest.Digest, durable bool) {
+	r.syncMu.Lock()
+	defer r.syncMu.Unlock()
+	r.unnamed[d.Algorithm()] = true
+	r.noteSynced(d, durable)
+}
+
+func (r *repo) noteSynced(d digest.Digest, durable bool) {
+	if len(r.synced) >= maxSynced {
+		clear(r.synced)
+	}
+	if durable {
+		r.synced[d] = true
+	}
+}
+
+func (r *repo) isSynced(d digest.Digest) bool {
+	r.syncMu.Lock()
+	defer r.syncMu.Unlock()
+	return r.synced[d]
+}

@@ -1,0 +1,158 @@
+package filesystem
+
+import (
+	"context"
+	"errors"
+	"iter"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/caddy-oci/oci-registry/internal/vfs"
+	"github.com/caddy-oci/oci-registry/oci"
+	"github.com/caddy-oci/oci-registry/storage"
+)
+
+// Repository is a storage.Repository in a Store.
+type Repository struct {
+	store *Store
+	name  oci.Name
+}
+
+// Name implements storage.Reader.
+func (r *Repository) Name() oci.Name { return r.name }
+
+// use keeps the store open and the repository known until done is called.
+func (r *Repository) use() (repo *repo, done func(), err error) {
+	leave, err := r.store.enter()
+	if err != nil {
+		return nil, nil, err
+	}
+	repo, release := r.store.repos.use(r.name)
+	return repo, func() { release(); leave() }, nil
+}
+
+// StatBlob implements storage.Reader.
+func (r *Repository) StatBlob(_ context.Context, d digest.Digest) (oci.Descriptor, error) {
+	repo, done, err := r.use()
+	if err != nil {
+		return oci.Descriptor{}, err
+	}
+	defer done()
+	if _, err := repo.current(); err != nil {
+		return oci.Descriptor{}, err
+	}
+	fi, err := repo.stat(d)
+	if err != nil {
+		return oci.Descriptor{}, err
+	}
+	return blobDescriptor(d, fi.Size()), nil
+}
+
+func blobDescriptor(d digest.Digest, size int64) oci.Descriptor {
+	return oci.Descriptor{MediaType: oci.MediaTypeBlob, Digest: d, Size: size}
+}
+
+// OpenBlob implements storage.Reader.
+func (r *Repository) OpenBlob(_ context.Context, d digest.Digest) (*storage.Blob, error) {
+	repo, done, err := r.use()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	if _, err := repo.current(); err != nil {
+		return nil, err
+	}
+	return repo.open(d)
+}
+
+func (r *repo) open(d digest.Digest) (*storage.Blob, error) {
+	var f vfs.File
+	err := r.inBlobs(d.Algorithm(), func(blobs vfs.FS) (err error) {
+		f, err = blobs.Open(d.Encoded())
+		return err
+	})
+	if missing(err) {
+		return nil, oci.Errorf(oci.BlobUnknown, "%s", d)
+	}
+	if err != nil {
+		return nil, err
+	}
+	fi, err := f.Stat()
+	if err == nil && !fi.Mode().IsRegular() {
+		err = oci.Errorf(oci.BlobUnknown, "%s", d)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return &storage.Blob{Descriptor: blobDescriptor(d, fi.Size()), ReadSeekCloser: f}, nil
+}
+
+// Resolve implements storage.Reader.
+func (r *Repository) Resolve(ctx context.Context, ref oci.Reference) (oci.Descriptor, error) {
+	repo, done, err := r.use()
+	if err != nil {
+		return oci.Descriptor{}, err
+	}
+	defer done()
+	st, err := repo.named()
+	if err != nil {
+		if errors.Is(err, oci.NameUnknown) {
+			return oci.Descriptor{}, oci.Errorf(oci.ManifestUnknown, "%s: repository %s isn't known", ref, r.name)
+		}
+		return oci.Descriptor{}, err
+	}
+	desc, err := st.index.Resolve(ref)
+	if _, byTag := ref.Tag(); err == nil || byTag || st.index.Complete() {
+		return desc, err
+	}
+	if st, err = repo.complete(ctx, st); err != nil {
+		return oci.Descriptor{}, err
+	}
+	return st.index.Resolve(ref)
+}
+
+// named is current, of a repository that has names.
+func (r *repo) named() (*state, error) {
+	st, err := r.current()
+	switch {
+	case err != nil:
+		return nil, err
+	case st.index != nil:
+		return st, nil
+	case st.broken != nil:
+		return nil, st.broken
+	}
+	return nil, oci.Errorf(oci.NameUnknown, "%s", r.name)
+}
+
+// completed is named, with an index that knows what its manifests say.
+func (r *Repository) completed(ctx context.Context) (*state, error) {
+	repo, done, err := r.use()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	st, err := repo.named()
+	if err != nil {
+		return nil, err
+	}
+	return repo.complete(ctx, st)
+}
+
+// Referrers implements storage.Reader.
+func (r *Repository) Referrers(ctx context.Context, subject, after digest.Digest) (iter.Seq[oci.Descriptor], error) {
+	st, err := r.completed(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return st.index.Referrers(subject, after), nil
+}
+
+// Index implements storage.Reader.
+func (r *Repository) Index(ctx context.Context) (storage.Index, error) {
+	st, err := r.completed(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return st.index, nil
+}

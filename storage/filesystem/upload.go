@@ -1,0 +1,244 @@
+package filesystem
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/caddy-oci/oci-registry/internal/vfs"
+	"github.com/caddy-oci/oci-registry/oci"
+	"github.com/caddy-oci/oci-registry/storage"
+)
+
+// upload is a handle on a session.
+type upload struct {
+	repository *Repository
+	session    *session
+
+	size int64 // as last seen
+	once sync.Once
+}
+
+var _ storage.Upload = (*upload)(nil)
+
+// NewUpload implements storage.Repository.
+func (r *Repository) NewUpload(_ context.Context, opts storage.UploadOptions) (storage.Upload, error) {
+	leave, err := r.store.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	if err := r.store.lock.check(); err != nil {
+		return nil, err
+	}
+	a := opts.Algorithm
+	if a == "" {
+		a = digest.Canonical
+	}
+	if !a.Available() {
+		return nil, oci.Errorf(oci.DigestInvalid, "digest algorithm %q", a)
+	}
+	s, err := r.store.sessions.create(r.name, rand.Text(), a, opts.By)
+	if err != nil {
+		return nil, err
+	}
+	return &upload{repository: r, session: s}, nil
+}
+
+// ResumeUpload implements storage.Repository.
+func (r *Repository) ResumeUpload(_ context.Context, id string) (storage.Upload, error) {
+	leave, err := r.store.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	s, err := r.store.sessions.resume(r.name, id)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return nil, errors.Join(unknownUpload(id), r.leaveLater(s))
+	}
+	return &upload{repository: r, session: s, size: s.size}, nil
+}
+
+// leaveLater takes a handle off a session whose lock is held.
+func (r *Repository) leaveLater(s *session) error {
+	s.mu.Unlock()
+	defer s.mu.Lock()
+	return r.store.sessions.leave(s)
+}
+
+func (u *upload) ID() string  { return u.session.id }
+func (u *upload) Size() int64 { return u.size }
+
+// Close saves the state of a session that is going to outlive its first request.
+func (u *upload) Close() (err error) {
+	u.once.Do(func() {
+		s := u.session
+		s.mu.Lock()
+		if !s.saved && !s.ended {
+			s.saved = true
+			err = s.save()
+		}
+		s.mu.Unlock()
+		err = errors.Join(err, u.repository.store.sessions.leave(s))
+	})
+	return err
+}
+
+// errTakenOver ends an Append whose session another one has claimed.
+var errTakenOver = oci.RangeErrorf("another request goes on with this session")
+
+// Append implements storage.Upload.
+func (u *upload) Append(ctx context.Context, offset int64, r io.Reader) (int64, error) {
+	leave, err := u.repository.store.enter()
+	if err != nil {
+		return u.size, err
+	}
+	defer leave()
+	s := u.session
+	me, err := u.claim(offset)
+	if err != nil {
+		return u.size, err
+	}
+	err = s.copyFrom(ctx, me, r)
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hashing.Wait()
+	u.size = s.size
+	if errors.Is(err, storage.ErrFull) {
+		return u.size, errors.Join(err, s.end()) // a session that can't grow only takes room
+	}
+	return u.size, errors.Join(err, s.save())
+}
+
+// claim makes the caller the one that may write.
+func (u *upload) claim(offset int64) (me int, err error) {
+	s := u.session
+	if err := s.store.lock.check(); err != nil {
+		return 0, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return 0, unknownUpload(s.id)
+	}
+	if offset < 0 {
+		offset = u.size
+	}
+	u.size = s.size
+	if offset != s.size {
+		return 0, oci.RangeErrorf("offset %d, the session holds %d bytes", offset, s.size)
+	}
+	if err := s.openFile(); err != nil {
+		return 0, s.store.space.note(err)
+	}
+	s.holder++
+	return s.holder, nil
+}
+
+// chunkSize is how much is read before it is written and hashed, in bytes.
+const chunkSize = 256 << 10
+
+var chunks = sync.Pool{New: func() any { return new([chunkSize]byte) }}
+
+// copyFrom reads r to its end. While one chunk is hashed the next is read and
+// written, so a stream is as fast as the slower of the two.
+func (s *session) copyFrom(ctx context.Context, me int, r io.Reader) error {
+	var pair [2]*[chunkSize]byte
+	for i := range pair {
+		pair[i], _ = chunks.Get().(*[chunkSize]byte)
+	}
+	defer func() {
+		s.mu.Lock()
+		s.hashing.Wait() // it may be reading one of them
+		s.mu.Unlock()
+		chunks.Put(pair[0])
+		chunks.Put(pair[1])
+	}()
+	for i := 0; ; i = 1 - i {
+		n, rerr := readChunk(r, pair[i][:])
+		if n > 0 {
+			if err := s.write(me, pair[i][:n]); err != nil {
+				return err
+			}
+		}
+		switch {
+		case rerr == io.EOF: //nolint:errorlint // a Reader's end is this value; wrapped, it's a failure
+			return nil
+		case rerr != nil:
+			return fmt.Errorf("upload stopped: %w", rerr)
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+}
+
+// readChunk fills p or returns the error that kept it from that. It is not
+// io.ReadFull, which makes a body that was cut off look like one that ended.
+func readChunk(r io.Reader, p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		var m int
+		m, err = r.Read(p[n:])
+		n += m
+	}
+	return n, err
+}
+
+// write adds a chunk, which mustn't change until hashing is done.
+func (s *session) write(me int, chunk []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return unknownUpload(s.id)
+	}
+	if s.holder != me {
+		return errTakenOver
+	}
+	n, err := s.file.Write(chunk)
+	if err != nil {
+		// Bytes that are half there don't count; the next Append writes over them.
+		_, serr := s.file.Seek(s.size, io.SeekStart)
+		return errors.Join(s.store.space.note(err), serr)
+	}
+	s.size += int64(n)
+	s.hashing.Wait()
+	if n < chunkSize {
+		_, _ = s.hash.Write(chunk) // a hash doesn't fail
+	} else {
+		s.hashing.Go(func() { _, _ = s.hash.Write(chunk) })
+	}
+	s.startWriteback(int64(n))
+	return nil
+}
+
+// writebackStep is how much is handed to the disk at a time, in bytes.
+const writebackStep = 8 << 20
+
+func (s *session) startWriteback(n int64) {
+	if s.size/writebackStep != (s.size-n)/writebackStep {
+		vfs.StartWriteback(s.file, s.size/writebackStep*writebackStep-writebackStep, writebackStep)
+	}
+}
+
+// Cancel implements storage.Upload.
+func (u *upload) Cancel(context.Context) error {
+	leave, err := u.repository.store.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	u.session.mu.Lock()
+	defer u.session.mu.Unlock()
+	return u.session.end()
+}
