@@ -96,9 +96,6 @@ func (r *Repository) Resolve(ctx context.Context, ref oci.Reference) (oci.Descri
 	defer done()
 	st, err := repo.named()
 	if err != nil {
-		if errors.Is(err, oci.NameUnknown) {
-			return oci.Descriptor{}, oci.Errorf(oci.ManifestUnknown, "%s: repository %s isn't known", ref, r.name)
-		}
 		return oci.Descriptor{}, err
 	}
 	desc, err := st.index.Resolve(ref)

@@ -61,6 +61,9 @@ type sessionState struct {
 	Began      time.Time        `json:"began"`
 }
 
+// idLength is the length of rand.Text, which makes the IDs.
+const idLength = 26
+
 func sessionDir(id string) string { return path.Join(uploadsDir, id) }
 
 func (s *session) path(name string) string { return path.Join(sessionDir(s.id), name) }
@@ -91,7 +94,7 @@ func (s *sessionSet) create(repo oci.Name, id string, a digest.Algorithm, by str
 
 // resume adds a handle to a session, reading its state if nobody is on it.
 func (s *sessionSet) resume(repo oci.Name, id string) (*session, error) {
-	if id == "" || strings.ContainsAny(id, `/\.`) {
+	if len(id) != idLength || strings.ContainsAny(id, `/\.`) {
 		return nil, unknownUpload(id)
 	}
 	s.mu.Lock()

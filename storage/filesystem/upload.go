@@ -115,6 +115,9 @@ func (u *upload) Append(ctx context.Context, offset int64, r io.Reader) (int64, 
 	defer s.mu.Unlock()
 	s.hashing.Wait()
 	u.size = s.size
+	if err == nil && s.holder != me {
+		err = errTakenOver
+	}
 	if errors.Is(err, storage.ErrFull) {
 		return u.size, errors.Join(err, s.end()) // a session that can't grow only takes room
 	}
