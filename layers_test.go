@@ -1,0 +1,273 @@
+package ociregistry_test
+
+import (
+	"encoding/json"
+	"go/ast"
+	"go/build/constraint"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const modulePath = "github.com/caddy-oci/oci-registry"
+
+// layers is the architecture: each package of ours, and which of the others it
+// may import. "." is the root, "caddy" stands for Caddy and zap, "*" for
+// everything. A row that ends in /... holds for all packages below it.
+//
+// A package without a row fails, and so does a row without a package.
+var layers = map[string]string{
+	"oci":                 "",
+	"internal/vfs":        "",
+	"internal/durable":    "internal/vfs",
+	"storage":             "oci",
+	"storage/layout":      "oci storage",
+	"storage/memory":      "oci storage storage/layout internal/vfs internal/durable",
+	"storage/filesystem":  "oci storage storage/layout internal/vfs internal/durable",
+	"storage/readonly":    "oci storage",
+	"storage/storagetest": "oci storage internal/vfs",
+	"authz":               "oci",
+	"handler":             "oci storage authz",
+	"internal/state":      "caddy oci storage",
+	".":                   "caddy *",
+	"xcaddy":              "caddy .",
+	"examples/embed":      "oci storage storage/memory storage/filesystem authz handler",
+	"test/...":            "caddy *",
+}
+
+// testOnly is what nothing but a test may import.
+var testOnly = []string{"storage/storagetest", "test/..."}
+
+// testsMay is what the tests of any package may import as well, beside their own package.
+const testsMay = "storage storage/memory storage/storagetest"
+
+// never is what a package keeps away from in the standard library.
+var never = map[string][]string{
+	"authz":   {"net/http"}, // who asks over what is for the handler to know
+	"storage": {"os"},       // a store need not be files
+}
+
+// statusOnly are the packages to which HTTP is a list of numbers.
+var statusOnly = []string{"oci", "storage"}
+
+func TestLayers(t *testing.T) {
+	t.Parallel()
+	unused := maps.Clone(layers)
+	for _, src := range sources(t) {
+		row, ok := rowOf(src.pkg)
+		if !ok {
+			t.Errorf("%s has no row in the table of layers_test.go", src.pkg)
+			continue
+		}
+		delete(unused, row)
+		for _, spec := range src.file.Imports {
+			if imp, _ := strconv.Unquote(spec.Path.Value); !src.mayImport(layers[row], imp) {
+				t.Errorf("%s must not import %s (%s)", src.pkg, strings.TrimPrefix(imp, modulePath+"/"), src.path)
+			}
+		}
+		if slices.Contains(statusOnly, src.pkg) && !src.test {
+			for _, name := range src.uses("http") {
+				if !strings.HasPrefix(name, "Status") {
+					t.Errorf("%s must not use http.%s, only status numbers (%s)", src.pkg, name, src.path)
+				}
+			}
+		}
+	}
+	for row := range unused {
+		t.Errorf("the table of layers_test.go has a row for %s, which is not there", row)
+	}
+}
+
+func TestSizes(t *testing.T) {
+	t.Parallel()
+	const maxFunc, maxFile = 60, 600
+	for _, src := range sources(t) {
+		if ast.IsGenerated(src.file) {
+			continue
+		}
+		if n := src.fset.File(src.file.FileStart).LineCount(); n > maxFile {
+			t.Errorf("%s has %d lines, more than %d", src.path, n, maxFile)
+		}
+		if src.test {
+			continue
+		}
+		for _, decl := range src.file.Decls {
+			if f, ok := decl.(*ast.FuncDecl); ok {
+				from, to := src.fset.Position(f.Pos()).Line, src.fset.Position(f.End()).Line
+				if n := to - from + 1; n > maxFunc {
+					t.Errorf("%s:%d: %s has %d lines, more than %d", src.path, from, f.Name.Name, n, maxFunc)
+				}
+			}
+		}
+	}
+}
+
+// TestGuestTags holds the build tags to the file names: CI leaves out the group
+// of each guests_<group>.go with the tag no<group>.
+func TestGuestTags(t *testing.T) {
+	t.Parallel()
+	for _, src := range sources(t) {
+		group, ok := strings.CutPrefix(strings.TrimSuffix(src.path, ".go"), "guests_")
+		if !ok || src.test {
+			continue
+		}
+		if got, want := src.constraint(), "!no"+group; got != want {
+			t.Errorf("%s: the build constraint is %q, want %q", src.path, got, want)
+		}
+	}
+}
+
+// TestDependenciesAreExplained holds docs/dependencies.md to go.mod.
+func TestDependenciesAreExplained(t *testing.T) {
+	t.Parallel()
+	out, err := exec.CommandContext(t.Context(), "go", "mod", "edit", "-json").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mod struct {
+		Require []struct {
+			Path     string
+			Indirect bool
+		}
+	}
+	if err := json.Unmarshal(out, &mod); err != nil {
+		t.Fatal(err)
+	}
+	doc, err := os.ReadFile("docs/dependencies.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	explained := map[string]bool{}
+	for _, m := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\|").FindAllSubmatch(doc, -1) {
+		explained[string(m[1])] = true
+	}
+	for _, r := range mod.Require {
+		if !r.Indirect && !explained[r.Path] {
+			t.Errorf("go.mod requires %s, and docs/dependencies.md does not say why", r.Path)
+		}
+		if !r.Indirect {
+			delete(explained, r.Path)
+		}
+	}
+	for p := range explained {
+		t.Errorf("docs/dependencies.md explains %s, which go.mod does not require directly", p)
+	}
+}
+
+// A source is one Go file of the module, whatever its build constraints say.
+type source struct {
+	pkg  string // its folder, "." for the root
+	path string
+	test bool
+	fset *token.FileSet
+	file *ast.File
+}
+
+// sources reads the files itself, since go list shows only those of one
+// operating system and one set of build tags. Nested modules are left out.
+func sources(t *testing.T) []source {
+	t.Helper()
+	var all []source
+	err := filepath.WalkDir(".", func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			return skipFolder(p)
+		}
+		if !strings.HasSuffix(p, ".go") {
+			return nil
+		}
+		fset := token.NewFileSet()
+		file, err := parser.ParseFile(fset, p, nil, parser.ParseComments|parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		p = filepath.ToSlash(p)
+		all = append(all, source{path.Dir(p), p, strings.HasSuffix(p, "_test.go"), fset, file})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// skipFolder returns fs.SkipDir for what ./... leaves out as well.
+func skipFolder(p string) error {
+	name := filepath.Base(p)
+	_, err := os.Stat(filepath.Join(p, "go.mod"))
+	if p != "." && (err == nil || name == "testdata" || strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_")) {
+		return fs.SkipDir
+	}
+	return nil
+}
+
+// rowOf returns the key of the row that holds for a package: its own, or the nearest one above it.
+func rowOf(pkg string) (string, bool) {
+	if _, ok := layers[pkg]; ok {
+		return pkg, true
+	}
+	for dir := pkg; dir != "."; dir = path.Dir(dir) {
+		if _, ok := layers[dir+"/..."]; ok {
+			return dir + "/...", true
+		}
+	}
+	return "", false
+}
+
+func (s source) mayImport(row, imp string) bool {
+	allowed := strings.Fields(row)
+	if strings.HasPrefix(imp, "github.com/caddyserver/") || imp == "go.uber.org/zap" || strings.HasPrefix(imp, "go.uber.org/zap/") {
+		return slices.Contains(allowed, "caddy")
+	}
+	dep, ours := strings.CutPrefix(imp, modulePath+"/")
+	if imp == modulePath {
+		dep, ours = ".", true
+	}
+	if !ours {
+		return s.test || !slices.Contains(never[s.pkg], imp)
+	}
+	if s.test {
+		allowed = append(append(allowed, s.pkg), strings.Fields(testsMay)...)
+	} else if key, _ := rowOf(dep); slices.Contains(testOnly, key) && !strings.HasPrefix(s.pkg, "test/") {
+		return false
+	}
+	return slices.Contains(allowed, dep) || slices.Contains(allowed, "*")
+}
+
+// uses returns the names that a file takes from the package called pkg.
+func (s source) uses(pkg string) []string {
+	var names []string
+	ast.Inspect(s.file, func(n ast.Node) bool {
+		if sel, ok := n.(*ast.SelectorExpr); ok {
+			if x, ok := sel.X.(*ast.Ident); ok && x.Name == pkg {
+				names = append(names, sel.Sel.Name)
+			}
+		}
+		return true
+	})
+	return names
+}
+
+// constraint returns the expression of the file's //go:build line, or "".
+func (s source) constraint() string {
+	for _, group := range s.file.Comments {
+		for _, c := range group.List {
+			if expr, err := constraint.Parse(c.Text); err == nil {
+				return expr.String()
+			}
+		}
+	}
+	return ""
+}
