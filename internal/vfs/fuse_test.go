@@ -1,0 +1,103 @@
+package vfs
+
+import (
+	"errors"
+	"io"
+	"os"
+	"testing"
+)
+
+// steps changes a tree in seven steps, and returns how many succeeded.
+func steps(f FS) (done int, err error) {
+	var file File
+	for _, step := range []func() error{
+		func() error { return f.Mkdir("d") },
+		func() (err error) { file, err = f.OpenFile("d/a", os.O_RDWR|os.O_CREATE); return err },
+		func() error { _, err := file.Write([]byte("12345678")); return err },
+		func() error { return file.Sync() },
+		func() error { return f.Link("d/a", "d/b") },
+		func() error { return f.Rename("d/b", "c") },
+		func() error { return f.SyncDir("d") },
+		func() error { return f.Remove("d/a") },
+	} {
+		if err := step(); err != nil {
+			return done, err
+		}
+		done++
+	}
+	return done, file.Close()
+}
+
+func TestFuseStopsTheWorldAtEachStep(t *testing.T) {
+	t.Parallel()
+	for allowed := range 8 {
+		plain := dirOf(t)
+		f := NewFuse(plain, int64(allowed))
+		done, err := steps(f)
+		if done != allowed || !errors.Is(err, ErrBlown) || !f.Blown() {
+			t.Fatalf("%d steps of %d done, %v, blown: %t", done, allowed, err, f.Blown())
+		}
+		if _, err := f.Stat("."); !errors.Is(err, ErrBlown) {
+			t.Fatalf("it reads after it has blown: %v", err)
+		}
+		if _, err := plain.Stat("."); err != nil {
+			t.Fatalf("the tree under it: %v", err)
+		}
+	}
+	f := NewFuse(dirOf(t), 8)
+	if done, err := steps(f); done != 8 || err != nil || f.Blown() {
+		t.Fatalf("%d of 8 steps done, %v, blown: %t", done, err, f.Blown())
+	}
+}
+
+func TestFuseTearsTheLastWrite(t *testing.T) {
+	t.Parallel()
+	plain := dirOf(t)
+	f := NewFuse(plain, 1)
+	file, err := f.OpenFile("a", os.O_RDWR|os.O_CREATE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want := 4; want >= 0; want -= 4 {
+		if n, err := file.Write([]byte("12345678")); n != want || !errors.Is(err, ErrBlown) {
+			t.Fatalf("wrote %d, %v; want %d", n, err, want)
+		}
+	}
+	if err := file.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := plain.Open("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = r.Close() }()
+	if got, err := io.ReadAll(r); err != nil || string(got) != "1234" {
+		t.Fatalf("the file holds %q, %v", got, err)
+	}
+}
+
+func TestFuseReachesSubtrees(t *testing.T) {
+	t.Parallel()
+	f := NewFuse(dirOf(t), 1)
+	if err := f.Mkdir("d"); err != nil {
+		t.Fatal(err)
+	}
+	sub, err := f.Sub("d")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = sub.Close() }()
+	if err := sub.Mkdir("e"); !errors.Is(err, ErrBlown) || !f.Blown() {
+		t.Fatalf("error %v, blown: %t", err, f.Blown())
+	}
+}
+
+func dirOf(t *testing.T) FS {
+	t.Helper()
+	d, err := Dir(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = d.Close() })
+	return d
+}
