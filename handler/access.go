@@ -1,0 +1,44 @@
+package handler
+
+import (
+	"errors"
+
+	"github.com/caddy-oci/oci-registry/authz"
+	"github.com/caddy-oci/oci-registry/oci"
+)
+
+// authorize asks once for everything that the route needs.
+//
+// A mount whose source the caller may not read goes on as the start of an
+// upload, the same as if the source hadn't got the blob: an answer of its own
+// would say which repositories exist.
+func (h *Handler) authorize(r *request) error {
+	q := &r.question
+	q.Who, q.Client, q.Want = h.opts.Identity(r.Request), h.opts.Client(r.Request), r.accesses()
+	answer, err := h.opts.Authorizer.Authorize(r.Context(), *q)
+	if r.kind == mountBlob && len(q.Want) > 1 && isRefusal(err) {
+		r.kind = startUpload
+		q.Want = q.Want[:1]
+		answer, err = h.opts.Authorizer.Authorize(r.Context(), *q)
+	}
+	r.answer = answer
+	return err
+}
+
+// accesses lists what the route needs: a mount its source, too, and a push of
+// several tags each of them.
+func (r *request) accesses() []authz.Access {
+	r.want[0] = authz.Access{Action: endpoints[r.kind].action, Repository: r.name, Reference: r.ref}
+	want := r.want[:1]
+	if r.kind == mountBlob && !r.from.IsZero() {
+		want = append(want, authz.Access{Action: authz.Pull, Repository: r.from})
+	}
+	for _, t := range r.tags {
+		want = append(want, authz.Access{Action: authz.Push, Repository: r.name, Reference: oci.TagRef(t)})
+	}
+	return want
+}
+
+func isRefusal(err error) bool {
+	return errors.Is(err, oci.Denied) || errors.Is(err, oci.Unauthorized)
+}

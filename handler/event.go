@@ -1,0 +1,65 @@
+package handler
+
+import (
+	"cmp"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/caddy-oci/oci-registry/authz"
+	"github.com/caddy-oci/oci-registry/oci"
+)
+
+// Event says what a request was and how it ended. Nothing in it is taken from a
+// request without having been checked, so all of it may be logged, and
+// Operation, Code and Status may be labels of metrics.
+type Event struct {
+	// Operation is the endpoint as a word, such as "get-manifest", or "invalid"
+	// if the request was for none. A mount that can't be is a "start-upload".
+	Operation string
+
+	// Repository is zero for requests that span repositories.
+	Repository oci.Name
+
+	// Reference is the tag or digest of a manifest, as the client gave it.
+	Reference oci.Reference
+
+	// Digest is the content that the request was about: of a blob, of the manifest
+	// found or pushed, or the subject of referrers. Zero if that isn't known.
+	Digest digest.Digest
+
+	// Upload is the ID of an upload session.
+	Upload string
+
+	// Who sent the request.
+	Who authz.Identity
+
+	// Status is what the client was answered, 0 if nothing.
+	Status int
+
+	// Code is the error code that the client was told.
+	Code oci.Code
+
+	// Err is what went wrong, on our side or the client's, for a log that the
+	// client doesn't read.
+	Err error
+
+	// Received and Sent are how many bytes of content came or went.
+	Received, Sent int64
+}
+
+// observe tells Observe. It runs while ServeHTTP panics, too.
+func (h *Handler) observe(r *request) {
+	if h.opts.Observe == nil {
+		return
+	}
+	e := &r.event
+	e.Operation = "invalid"
+	if r.kind != 0 {
+		e.Operation = endpoints[r.kind].operation
+	}
+	e.Repository, e.Reference = r.name, r.ref
+	e.Upload, e.Digest = cmp.Or(e.Upload, r.upload), cmp.Or(e.Digest, r.digest)
+	e.Who = r.question.Who
+	e.Received = r.body.n
+	h.opts.Observe(r.Request, *e)
+}

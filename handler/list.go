@@ -1,0 +1,178 @@
+package handler
+
+import (
+	"encoding/json"
+	"errors"
+	"iter"
+	"net/http"
+	"slices"
+	"strconv"
+
+	"github.com/caddy-oci/oci-registry/authz"
+	"github.com/caddy-oci/oci-registry/oci"
+)
+
+// Sizes of a page of the catalog. A list of tags is whole unless a client
+// wants less of it.
+const (
+	defaultCatalogPage = 1000
+	maxCatalogPage     = 10_000
+)
+
+func (h *Handler) ping(w http.ResponseWriter, r *request) error {
+	return r.answerJSON(w, "application/json", []byte(`{"distSpecVersion":"1.1.1"}`))
+}
+
+// Extension is an API beside the spec's, as its _oci/ext/discover lists it.
+type Extension struct {
+	Name        string   `json:"name"` // as in the path, such as "_oci"
+	URL         string   `json:"url"`  // of what defines it
+	Description string   `json:"description,omitempty"`
+	Endpoints   []string `json:"endpoints"`
+}
+
+func (h *Handler) listExtensions(w http.ResponseWriter, r *request) error {
+	body, err := json.Marshal(struct {
+		Extensions []Extension `json:"extensions"`
+	}{h.opts.Extensions})
+	if err != nil {
+		return err
+	}
+	return r.answerJSON(w, "application/json", body)
+}
+
+func (h *Handler) listTags(w http.ResponseWriter, r *request) error {
+	index, err := r.repo.Index(r.Context())
+	if err != nil {
+		return err
+	}
+	body := append([]byte(nil), `{"name":"`+r.name.String()+`","tags":[`...)
+	n, last := 0, oci.Tag{}
+	for t := range index.Tags(r.page.tag) {
+		if n == r.page.n {
+			next := route{kind: listTags, name: r.name, page: page{n: n, tag: last}}
+			setNext(w.Header(), n, next)
+			break
+		}
+		body = appendName(body, n, t.String())
+		n, last = n+1, t
+	}
+	return r.answerJSON(w, "application/json", append(body, `]}`...))
+}
+
+// listRepositories lists the repositories that the caller may know of.
+func (h *Handler) listRepositories(w http.ResponseWriter, r *request) error {
+	limit := defaultCatalogPage
+	if r.page.n >= 0 {
+		limit = min(r.page.n, maxCatalogPage)
+	}
+	q := r.question
+	q.Want = []authz.Access{{Action: authz.List}}
+	var failed error
+	all := untilError(h.opts.Store.Repositories(r.Context(), r.page.name), &failed)
+
+	body := []byte(`{"repositories":[`)
+	n, last := 0, oci.Name{}
+	for name := range h.opts.Authorizer.Filter(r.Context(), q, all) {
+		if n == limit {
+			next := route{kind: listRepositories, page: page{n: limit, name: last}}
+			setNext(w.Header(), n, next)
+			break
+		}
+		body = appendName(body, n, name.String())
+		n, last = n+1, name
+	}
+	if failed != nil {
+		w.Header().Del("Link")
+		return failed
+	}
+	return r.answerJSON(w, "application/json", append(body, `]}`...))
+}
+
+// untilError yields what seq does without its error, which it puts into err.
+func untilError[T any](seq iter.Seq2[T, error], err *error) iter.Seq[T] {
+	return func(yield func(T) bool) {
+		for v, e := range seq {
+			if e != nil {
+				*err = e
+				return
+			}
+			if !yield(v) {
+				return
+			}
+		}
+	}
+}
+
+// appendName adds the nth element of a JSON list of names or tags. Their
+// grammars have nothing that JSON would escape.
+func appendName(body []byte, n int, s string) []byte {
+	if n > 0 {
+		body = append(body, ',')
+	}
+	body = append(body, '"')
+	body = append(body, s...)
+	return append(body, '"')
+}
+
+// setNext links to the next page. An empty page has none: a client that asked
+// for nothing isn't to be sent on (distribution-spec, "Listing Tags").
+func setNext(header http.Header, n int, next route) {
+	if n > 0 {
+		header.Set("Link", "<"+next.target()+`>; rel="next"`)
+	}
+}
+
+// maxReferrersPage is where a list of referrers is cut, in bytes of JSON: what
+// clients accept as a manifest they accept as a list of them.
+const maxReferrersPage = 4<<20 - 256 // room for what surrounds the list
+
+// listReferrers answers 200 even for a repository that doesn't exist: a
+// registry with a referrers API MUST NOT answer 404 (distribution-spec,
+// "Listing Referrers").
+func (h *Handler) listReferrers(w http.ResponseWriter, r *request) error {
+	referrers, err := r.repo.Referrers(r.Context(), r.digest, r.page.digest)
+	if errors.Is(err, oci.NameUnknown) {
+		referrers = func(func(oci.Descriptor) bool) {}
+	} else if err != nil {
+		return err
+	}
+	body := []byte(`{"schemaVersion":2,"mediaType":"` + oci.MediaTypeImageIndex + `","manifests":[`)
+	n, next := 0, r.route
+	for desc := range referrers {
+		if !wantsType(r.artifactTypes, desc.ArtifactType) {
+			continue
+		}
+		entry, err := json.Marshal(desc)
+		if err != nil {
+			return err
+		}
+		if n == r.page.n || n > 0 && len(body)+len(entry) > maxReferrersPage {
+			setNext(w.Header(), n, next)
+			break
+		}
+		if n > 0 {
+			body = append(body, ',')
+		}
+		body = append(body, entry...)
+		n, next.page.digest = n+1, desc.Digest
+	}
+	if r.artifactTypes != nil {
+		w.Header().Set("Oci-Filters-Applied", "artifactType")
+	}
+	return r.answerJSON(w, oci.MediaTypeImageIndex, append(body, `]}`...))
+}
+
+func wantsType(wanted []string, artifactType string) bool {
+	return wanted == nil || slices.Contains(wanted, artifactType)
+}
+
+// answerJSON answers 200 with a body that is complete.
+func (r *request) answerJSON(w http.ResponseWriter, mediaType string, body []byte) error {
+	w.Header().Set("Content-Type", mediaType)
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	r.respond(w, http.StatusOK)
+	n, err := w.Write(body)
+	r.event.Sent += int64(n)
+	return err
+}
