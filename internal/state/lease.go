@@ -18,8 +18,8 @@ type Lease struct {
 	released atomic.Bool
 }
 
-// Open returns the store, which stays open as long as the lease is held. The
-// first call opens it; one that failed may be called again. Opening isn't
+// Open returns the store, which stays open, and the same, as long as the lease
+// is held. The first call opens it; one that failed may be called again. Opening isn't
 // interrupted by ctx: others wait for it too.
 func (l *Lease) Open(ctx context.Context) (storage.Store, error) {
 	return l.state.open(context.WithoutCancel(ctx), l.backend)
@@ -31,18 +31,34 @@ func (l *Lease) Start() { l.state.start(l) }
 // Stop takes back Start and closes nothing. Without a Start it does nothing.
 func (l *Lease) Stop() { l.state.stop(l) }
 
-// Enter holds the lease for a request, which calls Exit when it's done. It
-// reports false once the generation is released and idle.
+// Enter holds the lease for a request, which calls Exit when it's done. A
+// request may come late, to a generation that is released and idle: it is let
+// in if others hold the place, and the store may be another one than before. If
+// nobody does, Enter reports false.
 func (l *Lease) Enter() bool {
 	for {
 		n := l.holders.Load()
 		if n == 0 {
-			return false
+			return l.rejoin()
 		}
 		if l.holders.CompareAndSwap(n, n+1) {
 			return true
 		}
 	}
+}
+
+// rejoin holds a lease again that nobody held. That happens only here, with
+// the pool locked, so that the pool counts the lease once.
+func (l *Lease) rejoin() bool {
+	pool.Lock()
+	defer pool.Unlock()
+	if l.state.leases == 0 {
+		return false
+	}
+	if l.holders.Add(1) == 1 {
+		l.state.leases++
+	}
+	return true
 }
 
 // Exit ends what Enter began. If nobody else needs the store it closes it, and

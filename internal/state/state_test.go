@@ -146,6 +146,37 @@ func TestLastRequestCloses(t *testing.T) {
 	}
 }
 
+// A server may accept a connection just before a reload and read its request
+// just after.
+func TestLateRequestOfAnOldGeneration(t *testing.T) {
+	t.Parallel()
+	p := new(place)
+	before, after := Acquire(t.Name(), generation{p, "a"}), Acquire(t.Name(), generation{p, "b"})
+	store := mustOpen(t, before)
+	must(t, before.Release())
+	for range 2 { // and another one, after the first was alone in the generation
+		if !before.Enter() || !before.Enter() {
+			t.Fatal("Enter refused, though the place is in use")
+		}
+		if mustOpen(t, before) != store {
+			t.Fatal("another store")
+		}
+		must(t, before.Exit())
+		must(t, before.Exit())
+	}
+	if !before.Enter() {
+		t.Fatal("Enter refused")
+	}
+	must(t, after.Release())
+	if p.closed != 0 {
+		t.Fatal("closed under a late request")
+	}
+	must(t, before.Exit())
+	if p.closed != 1 || before.Enter() {
+		t.Fatalf("closed %d times, want once and for all", p.closed)
+	}
+}
+
 func TestOpenIsRetried(t *testing.T) {
 	t.Parallel()
 	want := errors.New("no such disk")

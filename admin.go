@@ -1,0 +1,134 @@
+package ociregistry
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-oci/oci-registry/authz"
+	"github.com/caddy-oci/oci-registry/storage"
+)
+
+// adminAPI answers, on Caddy's admin endpoint,
+//
+//	GET /oci_registry/registries         what all registries are and how they do
+//	GET /oci_registry/registries/{name}  what one is
+//
+// It is made before the apps of its configuration are, so it looks for the
+// registries when it's asked.
+type adminAPI struct{}
+
+// CaddyModule implements caddy.Module.
+func (adminAPI) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "admin.api.oci_registry",
+		New: func() caddy.Module { return new(adminAPI) },
+	}
+}
+
+const adminPath = "/oci_registry/registries"
+
+// Routes implements caddy.AdminRouter.
+func (a *adminAPI) Routes() []caddy.AdminRoute {
+	return []caddy.AdminRoute{
+		{Pattern: adminPath, Handler: caddy.AdminHandlerFunc(a.list)},
+		{Pattern: adminPath + "/", Handler: caddy.AdminHandlerFunc(a.show)},
+	}
+}
+
+// status is what the admin API says of a registry.
+type status struct {
+	Name      string          `json:"name"`
+	Storage   place           `json:"storage"`
+	ReadOnly  bool            `json:"read_only"`
+	Anonymous authz.Anonymous `json:"anonymous"`
+	Ready     bool            `json:"ready"`
+	Reason    string          `json:"reason,omitempty"` // why it isn't ready
+}
+
+// place says where content is.
+type place struct {
+	Module   string `json:"module"`
+	Identity string `json:"identity,omitempty"`
+}
+
+func (a *adminAPI) list(w http.ResponseWriter, r *http.Request) error {
+	if err := onlyGet(r); err != nil {
+		return err
+	}
+	registries, err := served()
+	if err != nil {
+		return err
+	}
+	all := make([]status, len(registries))
+	for i, reg := range registries {
+		all[i] = reg.status(r)
+	}
+	return writeJSON(w, all)
+}
+
+func (a *adminAPI) show(w http.ResponseWriter, r *http.Request) error {
+	if err := onlyGet(r); err != nil {
+		return err
+	}
+	registries, err := served()
+	if err != nil {
+		return err
+	}
+	name := strings.TrimPrefix(r.URL.Path, adminPath+"/")
+	for _, reg := range registries {
+		if reg.name == name {
+			return writeJSON(w, reg.status(r))
+		}
+	}
+	return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: fmt.Errorf("there's no registry %q", name)}
+}
+
+// served returns the registries of the configuration that is running now.
+func served() ([]*Registry, error) {
+	mod, err := caddy.ActiveContext().AppIfConfigured("oci_registry")
+	if errors.Is(err, caddy.ErrNotConfigured) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	app, ok := mod.(*App)
+	if !ok {
+		return nil, fmt.Errorf("app oci_registry is a %T", mod)
+	}
+	return app.serving, nil
+}
+
+func (r *Registry) status(req *http.Request) status {
+	s := status{
+		Name:      r.name,
+		Storage:   place{r.module, r.backend.Identity()},
+		ReadOnly:  r.ReadOnly,
+		Anonymous: r.Anonymous,
+	}
+	err := r.withStore(req.Context(), func(store storage.Store) error { return store.Ready(req.Context()) })
+	if err != nil {
+		s.Reason = err.Error()
+	}
+	s.Ready = err == nil
+	return s
+}
+
+func onlyGet(r *http.Request) error {
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		return nil
+	}
+	return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: fmt.Errorf("method %s", r.Method)}
+}
+
+func writeJSON(w http.ResponseWriter, v any) error {
+	w.Header().Set("Content-Type", "application/json")
+	return json.NewEncoder(w).Encode(v)
+}
+
+var _ caddy.AdminRouter = (*adminAPI)(nil)

@@ -1,0 +1,151 @@
+package ociregistry
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+// validate is 'caddy validate'.
+func validate(t *testing.T, config []byte) error {
+	t.Helper()
+	var c *caddy.Config
+	if err := caddy.StrictUnmarshalJSON(quiet(t, config), &c); err != nil {
+		t.Fatal(err)
+	}
+	return caddy.Validate(c)
+}
+
+// What no Caddyfile can say wrong, JSON can, and some of it shows only when all
+// registries are known. Nothing of it gets as far as being served.
+func TestValidateRefuses(t *testing.T) {
+	w := newWeb(t)
+	root := t.TempDir()
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(root, link); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct{ name, global, site, want string }{
+		{
+			"two declared on one root",
+			"oci_registry {\nregistry a {\nroot " + root + "\n}\nregistry b {\nroot " + root + "/sub/..\n}\n}", "",
+			"registries a and b both keep their content in filesystem " + root,
+		}, {
+			"one root by a link",
+			"oci_registry {\nregistry a {\nroot " + root + "/new\n}\nregistry b {\nroot " + link + "/new\n}\n}", "",
+			"registries a and b both keep their content in filesystem " + root + "/new",
+		}, {
+			"two sites on one root",
+			"", "handle /v2/* {\noci_registry {\nroot " + root + "\n}\n}\nhandle {\noci_registry {\nroot " + root + "\nread_only\n}\n}",
+			"use it by name in every site ('oci_registry NAME')",
+		}, {
+			"two in the same memory",
+			"oci_registry {\nregistry a {\nstorage memory\n}\nregistry b {\nstorage memory\n}\n}", "",
+			"registries a and b both keep their content in memory",
+		}, {
+			"declared and described",
+			"oci_registry {\nregistry a {\nroot " + root + "\n}\n}", "oci_registry {\nroot " + root + "\n}",
+			"registries a and inline both keep their content",
+		}, {
+			"undeclared",
+			"oci_registry {\nregistry main {\nstorage memory\n}\n}", "oci_registry mian",
+			`registry "mian" isn't declared (declared: main): declare it with the global option 'oci_registry { registry mian { … } }'`,
+		}, {
+			"none declared",
+			"", "oci_registry main", `registry "main" isn't declared (declared: none)`,
+		}, {
+			"placeholder of a root",
+			"", "oci_registry {\nroot {env.NO_SUCH_VARIABLE_HERE}/x\n}", "root:",
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			err := validate(t, w.config(t, tc.global, tc.site))
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("err = %v\nwant %s", err, tc.want)
+			}
+		})
+	}
+}
+
+func TestValidateRefusesJSON(t *testing.T) {
+	const uses = `"registry":"main"`
+	for _, tc := range []struct{ name, registry, handler, want string }{
+		{"unknown in a registry", `"rot":1`, uses, `unknown field "rot"`},
+		{"unknown in a handler", ``, `"rot":1`, `unknown field "rot"`},
+		{"unknown in a storage", `"storage":{"module":"memory","rot":1}`, uses, `unknown field "rot"`},
+		{"no such storage", `"storage":{"module":"floppy"}`, uses, "unknown module: oci_registry.storage.floppy"},
+		{"anonymous", `"anonymous":"some"`, uses, `anonymous "some": want none, pull or all`},
+		{"sparse", `"sparse_manifests":"some"`, uses, `sparse_manifests "some": want none, indexes or all`},
+		{"manifest size", `"max_manifest_size":-1`, uses, "max_manifest_size -1"},
+		{"blob size", `"max_blob_size":-1`, uses, "max_blob_size -1"},
+		{"URL", `"external_url":"ftp://a"`, uses, `external_url "ftp://a"`},
+		{"health", `"health":"x"`, uses, `health "x"`},
+		{"described and used", ``, `"registry":"main","read_only":true`, `registry "main" is described where it's used, by {"read_only":true}`},
+		{"named and used", ``, `"registry":"main","name":"other"`, `registry "main" has another name, "other", where it's used`},
+		{"taken name", ``, `"name":"main","storage":{"module":"memory"}`, "two registries called main"},
+		{"name", ``, `"name":"a/b","storage":{"module":"memory"}`, `registry name "a/b"`},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			err := validate(t, fmt.Appendf(nil, `{"admin":{"disabled":true},"apps":{"oci_registry":{"registries":{"main":{%s}}},`+
+				`"http":{"servers":{"s":{"listen":["127.0.0.1:0"],"routes":[{"handle":[{"handler":"oci_registry",%s}]}]}}}}}`, tc.registry, tc.handler))
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("err = %v\nwant %s", err, tc.want)
+			}
+		})
+	}
+}
+
+// A null declares a registry with all defaults, as an empty object does.
+func TestNullRegistry(t *testing.T) {
+	if err := validate(t, []byte(`{"admin":{"disabled":true},"apps":{"oci_registry":{"registries":{"main":null}}}}`)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Caddy has one copy of a site's handlers for each of its listeners.
+func TestOneSiteOnTwoListeners(t *testing.T) {
+	w, other := newWeb(t), newWeb(t)
+	config := w.config(t, "", inMemory)
+	var c struct {
+		Apps struct {
+			HTTP struct{ Servers map[string]map[string]any }
+		}
+	}
+	if err := json.Unmarshal(config, &c); err != nil {
+		t.Fatal(err)
+	}
+	servers := c.Apps.HTTP.Servers
+	servers["twin"] = maps.Clone(servers["srv0"])
+	servers["twin"]["listen"] = []string{other.addr}
+	raw, err := json.Marshal(servers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	load(t, quiet(t, withJSON(t, config, string(raw), "apps", "http", "servers")))
+	if err := w.push(t.Context(), "a", "v1", "layer"); err != nil {
+		t.Fatal(err)
+	}
+	other.want(t, http.StatusOK, http.MethodGet, "/v2/a/manifests/v1", "", "Host", w.addr)
+}
+
+// Several sites may use one registry, and one Caddy may have several.
+func TestSitesAndRegistries(t *testing.T) {
+	w := newWeb(t)
+	global := "oci_registry {\nregistry a {\nstorage memory a\nanonymous all\n}\nregistry b {\nstorage memory b\nanonymous all\n}\n}"
+	w.run(t, global, "@b header X-Registry b\nroute {\noci_registry @b b\noci_registry a\n}")
+	if err := w.push(t.Context(), "image", "v1", "layer"); err != nil {
+		t.Fatal(err)
+	}
+	w.want(t, http.StatusOK, http.MethodGet, "/v2/image/manifests/v1", "")
+	w.want(t, http.StatusNotFound, http.MethodGet, "/v2/image/manifests/v1", "", "X-Registry", "b")
+	w.run(t, global, "@b header X-Registry b\nroute {\noci_registry @b a\noci_registry b\n}")
+	w.want(t, http.StatusNotFound, http.MethodGet, "/v2/image/manifests/v1", "")
+	w.want(t, http.StatusOK, http.MethodGet, "/v2/image/manifests/v1", "", "X-Registry", "b")
+}

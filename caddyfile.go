@@ -1,0 +1,177 @@
+package ociregistry
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+
+	"github.com/caddy-oci/oci-registry/authz"
+	"github.com/caddy-oci/oci-registry/storage"
+)
+
+func init() {
+	httpcaddyfile.RegisterDirective("oci_registry", parseDirective)
+	httpcaddyfile.RegisterDirectiveOrder("oci_registry", httpcaddyfile.Before, "respond")
+	httpcaddyfile.RegisterGlobalOption("oci_registry", parseGlobalOption)
+}
+
+// caddyfileOptions are the options of a registry.
+func (r *Registry) caddyfileOptions() options {
+	return options{
+		"storage":           module(&r.StorageRaw, "oci_registry.storage", "module"),
+		"read_only":         isSet(&r.ReadOnly),
+		"anonymous":         choice(&r.Anonymous, authz.AnonymousNone, authz.AnonymousPull, authz.AnonymousAll),
+		"sparse_manifests":  choice(&r.SparseManifests, storage.SparseNone, storage.SparseIndexes, storage.SparseAll),
+		"max_manifest_size": size(&r.MaxManifestSize),
+		"max_blob_size":     size(&r.MaxBlobSize),
+		"external_url":      text(&r.ExternalURL, checkExternalURL),
+		"health":            text(&r.Health, checkHealth),
+	}
+}
+
+// unmarshalBlock parses the block of a registry:
+//
+//	{
+//		root PATH
+//		sync on|off
+//		storage MODULE { … }
+//		read_only
+//		anonymous none|pull|all
+//		sparse_manifests none|indexes|all
+//		max_manifest_size SIZE
+//		max_blob_size SIZE
+//		external_url URL
+//		health PATH
+//	}
+//
+// root and sync are short for those of storage filesystem.
+func (r *Registry) unmarshalBlock(d *caddyfile.Dispenser) error {
+	var folder FilesystemStorage
+	opts := r.caddyfileOptions()
+	for name, parse := range folder.caddyfileOptions() {
+		opts[name] = parse
+	}
+	if err := parseBlock(d, opts); err != nil {
+		return err
+	}
+	if folder.Root == "" && folder.Sync == nil {
+		return nil
+	}
+	if r.StorageRaw != nil {
+		return d.Errf("root and sync, which stand for storage filesystem, contradict the option storage: keep one of both, or write them in the block of 'storage filesystem'")
+	}
+	r.StorageRaw = caddyconfig.JSONModuleObject(folder, "module", "filesystem", nil)
+	return nil
+}
+
+// UnmarshalCaddyfile parses
+//
+//	oci_registry [<matcher>] [NAME]
+//	oci_registry [<matcher>] {
+//		…  # a registry of this site alone; see unmarshalBlock
+//	}
+func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the directive's name
+	if !d.NextArg() {
+		return h.unmarshalBlock(d)
+	}
+	h.Use = d.Val()
+	if !registryNameRE.MatchString(h.Use) {
+		return d.Errf("%q can't be the name of a registry; for a folder, write 'root %[1]s' in the block", h.Use)
+	}
+	if d.NextBlock(d.Nesting()) {
+		return d.Errf("registry %s is declared elsewhere and has a block here too: move the options to the global option 'oci_registry { registry %[1]s { … } }', or leave out the name", h.Use)
+	}
+	return parseBlock(d, nil)
+}
+
+// parseDirective is httpcaddyfile.RegisterHandlerDirective, and looks at the
+// matcher: "oci_registry /srv/registry" isn't a registry in that folder but one
+// that no client would find.
+func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
+	h.Next()
+	if h.NextArg() && strings.HasPrefix(h.Val(), "/") && !isAPI(h.Val()) && h.Val() != "/v2*" {
+		return nil, h.Errf("%q is taken as a path, and clients look for a registry at /v2/: for a folder, write 'root %[1]s' in the block", h.Val())
+	}
+	h.Reset()
+	h.Next()
+	matchers, err := h.ExtractMatcherSet()
+	if err != nil {
+		return nil, err
+	}
+	hd := new(Handler)
+	if err := hd.UnmarshalCaddyfile(h.Dispenser); err != nil {
+		return nil, err
+	}
+	if hd.Use == "" {
+		hd.Name = nextInlineName(h)
+	}
+	return h.NewRoute(matchers, hd), nil
+}
+
+// nextInlineName names the registries that sites describe in the order in which
+// they stand in the file: inline, which is the default, inline-2, inline-3.
+func nextInlineName(h httpcaddyfile.Helper) string {
+	const key = "oci_registry.inline"
+	n, _ := h.State[key].(int)
+	h.State[key] = n + 1
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf("inline-%d", n+1)
+}
+
+// parseGlobalOption parses
+//
+//	oci_registry {
+//		registry NAME {
+//			…  # see Registry.unmarshalBlock
+//		}
+//	}
+func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
+	d.Next() // the option's name
+	if existing != nil {
+		return nil, d.Errf("the global option oci_registry is given twice: put all registries into one block")
+	}
+	app := App{Registries: make(map[string]*Registry)}
+	if d.NextArg() {
+		return nil, d.Errf("unexpected argument %q: write 'oci_registry { registry %[1]s { … } }'", d.Val())
+	}
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		if err := app.unmarshalRegistry(d); err != nil {
+			return nil, err
+		}
+	}
+	return httpcaddyfile.App{Name: "oci_registry", Value: caddyconfig.JSON(app, nil)}, nil
+}
+
+// unmarshalRegistry parses "registry NAME { … }".
+func (a *App) unmarshalRegistry(d *caddyfile.Dispenser) error {
+	if d.Val() != "registry" {
+		return d.Errf("unknown option %q: want registry NAME { … }", d.Val())
+	}
+	name, err := argument(d, "NAME { … }")
+	if err != nil {
+		return err
+	}
+	if a.Registries[name] != nil {
+		return d.Errf("registry %s is declared twice: keep one, or rename one", name)
+	}
+	a.Registries[name] = new(Registry)
+	return a.Registries[name].unmarshalBlock(d)
+}
+
+// moduleNames lists the modules of a namespace that this program has.
+func moduleNames(namespace string) []string {
+	var names []string
+	for _, m := range caddy.GetModules(namespace) {
+		names = append(names, m.ID.Name())
+	}
+	return names
+}
+
+var _ caddyfile.Unmarshaler = (*Handler)(nil)

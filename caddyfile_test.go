@@ -1,0 +1,151 @@
+package ociregistry
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+)
+
+var update = flag.Bool("update", false, "write the JSON that the Caddyfiles of testdata/adapt mean now")
+
+// adapt turns a Caddyfile into JSON, as 'caddy adapt' does.
+func adapt(t *testing.T, in string) (string, error) {
+	t.Helper()
+	out, warnings, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(in), map[string]any{"filename": "Caddyfile"})
+	for _, w := range warnings {
+		t.Errorf("warning for\n%s\n%s", in, w)
+	}
+	return string(out), err
+}
+
+// Each file in testdata/adapt has a Caddyfile, a line of dashes, and the JSON
+// that it means.
+func TestAdapt(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("testdata/adapt/*.caddyfiletest")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no tests: %v", err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			t.Parallel()
+			raw, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			in, want, ok := strings.Cut(string(raw), "----------\n")
+			if !ok {
+				t.Fatal("no line of dashes")
+			}
+			got, err := adapt(t, in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if *update {
+				if err := os.WriteFile(file, []byte(in+"----------\n"+indent(t, got)+"\n"), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if got, want := indent(t, got), indent(t, want); got != want {
+				t.Errorf("got\n%s\nwant\n%s", got, want)
+			}
+			if f := string(caddyfile.Format([]byte(in))); f != in {
+				t.Errorf("'caddy fmt' makes it\n%s", f)
+			}
+		})
+	}
+}
+
+func indent(t *testing.T, s string) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := json.Indent(&b, bytes.TrimSpace([]byte(s)), "", "\t"); err != nil {
+		t.Fatalf("%v in %s", err, s)
+	}
+	return b.String()
+}
+
+// Each message names the option and says how to put it right.
+func TestAdaptRefuses(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct{ name, block, want string }{
+		{"unknown", "rot /srv", `unknown option "rot": want one of anonymous, external_url, health`},
+		{"repeated", "read_only\nread_only", "option read_only is given twice"},
+		{"argument of a flag", "read_only yes", `unexpected "yes" after option read_only`},
+		{"block of a flag", "read_only {\nx\n}", "read_only"},
+		{"second argument", "root /srv /var", `unexpected "/var" after option root`},
+		{"no argument", "root", "option root has no value: want root VALUE"},
+		{"anonymous", "anonymous some", `anonymous "some": want none or pull or all`},
+		{"anonymous what", "anonymous", "want anonymous none|pull|all"},
+		{"sparse", "sparse_manifests some", `sparse_manifests "some": want none or indexes or all`},
+		{"size", "max_blob_size ten", `max_blob_size "ten": want a size like 4MiB`},
+		{"size zero", "max_manifest_size 0", `max_manifest_size "0": want a size`},
+		{"size huge", "max_blob_size 10EiB", `max_blob_size "10EiB": want a size`},
+		{"URL scheme", "external_url registry.example.com", `external_url "registry.example.com": want https://host`},
+		{"URL path", "external_url https://example.com/registry", "want nothing but https://example.com"},
+		{"health relative", "health healthz", `health "healthz": want a path like /health`},
+		{"health root", "health /", `health "/": want a path like /health`},
+		{"health in API", "health /v2/health", "below /v2 is the registry's API"},
+		{"sync", "sync maybe", `sync "maybe": want on or off`},
+		{"root and storage", "root /srv\nstorage memory", "contradict the option storage"},
+		{"sync in memory", "storage memory\nsync off", "contradict the option storage"},
+		{"storage", "storage floppy", "no module oci_registry.storage.floppy is in this build of Caddy: want one of counted, filesystem, memory"},
+		{"storage what", "storage", "want storage counted|filesystem|memory { … }"},
+		{"option of memory", "storage memory {\nroot /srv\n}", `unknown option "root": there are no options here`},
+		{"option of filesystem", "storage filesystem {\nrot /srv\n}", `unknown option "rot": want one of root, sync`},
+		{"root twice in storage", "storage filesystem {\nroot /a\nroot /b\n}", "option root is given twice"},
+		{"argument of filesystem", "storage filesystem /srv", "write 'root /srv' in its block"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			for _, in := range []string{
+				"example.com {\noci_registry {\n" + tc.block + "\n}\n}",
+				"{\noci_registry {\nregistry main {\n" + tc.block + "\n}\n}\n}",
+			} {
+				if err := whyNot(t, in); !strings.Contains(err, tc.want) {
+					t.Errorf("%s\nerr = %s\nwant %s", in, err, tc.want)
+				}
+			}
+		})
+	}
+}
+
+func TestAdaptRefusesDirective(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct{ name, in, want string }{
+		{"name and block", "example.com {\noci_registry main {\nread_only\n}\n}", "registry main is declared elsewhere and has a block here too"},
+		{"two names", "example.com {\noci_registry a b\n}", `unexpected argument "b"`},
+		{"folder", "example.com {\noci_registry /srv/registry\n}", "write 'root /srv/registry' in the block"},
+		{"folder with dots", "example.com {\noci_registry ./registry\n}", "write 'root ./registry' in the block"},
+		{"global with a name", "{\noci_registry main\n}", "write 'oci_registry { registry main { … } }'"},
+		{"global twice", "{\noci_registry {\nregistry a\n}\noci_registry {\nregistry b\n}\n}", "the global option oci_registry is given twice"},
+		{"global unknown", "{\noci_registry {\nroot /srv\n}\n}", `unknown option "root": want registry NAME`},
+		{"global no name", "{\noci_registry {\nregistry\n}\n}", "want registry NAME { … }"},
+		{"declared twice", "{\noci_registry {\nregistry a\nregistry a\n}\n}", "registry a is declared twice"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			if err := whyNot(t, tc.in); !strings.Contains(err, tc.want) {
+				t.Errorf("err = %s\nwant %s", err, tc.want)
+			}
+		})
+	}
+}
+
+// whyNot returns why in can't be adapted, or "no error".
+func whyNot(t *testing.T, in string) string {
+	t.Helper()
+	_, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(in), map[string]any{"filename": "Caddyfile"})
+	if err == nil {
+		return "no error"
+	}
+	return err.Error()
+}

@@ -1,0 +1,122 @@
+package ociregistry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/caddy-oci/oci-registry/storage"
+	"github.com/caddy-oci/oci-registry/storage/filesystem"
+)
+
+// FilesystemStorage keeps each repository as an OCI image layout in a folder.
+type FilesystemStorage struct {
+	// Root is the folder, which is made if it's missing. Placeholders like
+	// {env.NAME} are replaced. Default: oci_registry in Caddy's data folder.
+	Root string `json:"root,omitempty"`
+
+	// Sync says that what was acknowledged survives a power cut. Without it
+	// pushes are faster, and after an unclean stop the content is verified before
+	// it's served: for caches. Default: true.
+	Sync *bool `json:"sync,omitempty"`
+
+	root string // Root, canonical
+	log  *slog.Logger
+}
+
+// CaddyModule implements caddy.Module.
+func (FilesystemStorage) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "oci_registry.storage.filesystem",
+		New: func() caddy.Module { return new(FilesystemStorage) },
+	}
+}
+
+// Provision finds out which folder Root is. It makes none.
+func (f *FilesystemStorage) Provision(ctx caddy.Context) error {
+	f.log = ctx.Slogger()
+	root, err := caddy.NewReplacer().ReplaceOrErr(f.Root, true, true)
+	if err != nil {
+		return fmt.Errorf("root: %w", err)
+	}
+	if root == "" {
+		root = defaultRoot()
+	}
+	f.root, err = canonical(root)
+	return err
+}
+
+func defaultRoot() string { return filepath.Join(caddy.AppDataDir(), "oci_registry") }
+
+// canonical returns the one absolute path, free of symbolic links, of a folder
+// that need not exist yet.
+func canonical(folder string) (string, error) {
+	folder, err := filepath.Abs(folder)
+	if err != nil {
+		return "", err
+	}
+	missing := ""
+	for existing := folder; ; existing = filepath.Dir(existing) {
+		real, err := filepath.EvalSymlinks(existing)
+		if err == nil {
+			return filepath.Join(real, missing), nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) || existing == filepath.Dir(existing) {
+			return "", err
+		}
+		missing = filepath.Join(filepath.Base(existing), missing)
+	}
+}
+
+// Identity implements Backend.
+func (f *FilesystemStorage) Identity() string { return f.root }
+
+// Open implements Backend.
+func (f *FilesystemStorage) Open(context.Context) (storage.Store, error) {
+	return filesystem.Open(f.root, f.options())
+}
+
+// Tune implements Backend.
+func (f *FilesystemStorage) Tune(store storage.Store) {
+	if s, ok := storage.As[*filesystem.Store](store); ok {
+		s.Tune(f.options())
+	}
+}
+
+func (f *FilesystemStorage) options() filesystem.Options {
+	return filesystem.Options{Unsynced: f.Sync != nil && !*f.Sync, Log: f.log}
+}
+
+// UnmarshalCaddyfile parses
+//
+//	storage filesystem {
+//		root PATH
+//		sync on|off
+//	}
+func (f *FilesystemStorage) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the module's name
+	if d.NextArg() {
+		return d.Errf("storage filesystem has no argument %q: write 'root %[1]s' in its block", d.Val())
+	}
+	return parseBlock(d, f.caddyfileOptions())
+}
+
+// caddyfileOptions are the options a registry also has by themselves.
+func (f *FilesystemStorage) caddyfileOptions() options {
+	return options{
+		"root": text(&f.Root, nil),
+		"sync": onOff(&f.Sync),
+	}
+}
+
+var (
+	_ Backend               = (*FilesystemStorage)(nil)
+	_ caddy.Provisioner     = (*FilesystemStorage)(nil)
+	_ caddyfile.Unmarshaler = (*FilesystemStorage)(nil)
+)

@@ -1,0 +1,193 @@
+package ociregistry
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-oci/oci-registry/authz"
+	"github.com/caddy-oci/oci-registry/handler"
+	"github.com/caddy-oci/oci-registry/storage"
+)
+
+// Handler is the HTTP handler that serves a registry: one that the app
+// declares, or one described here. Requests that aren't for the registry, by
+// their path, go to the next handler.
+type Handler struct {
+	// Use is the name of a registry that the app oci_registry declares.
+	// Default: empty, the other fields describe a registry.
+	Use string `json:"registry,omitempty"`
+
+	// Name is what the registry described here is called in logs and in the
+	// admin API. Default: inline.
+	Name string `json:"name,omitempty"`
+
+	Registry
+
+	// Page answers GET / with a page for people, which says what this is.
+	// Default: false; 'caddy oci-registry serve' sets it.
+	Page bool `json:"page,omitempty"`
+
+	registry *Registry
+	log      *slog.Logger
+	protocol *atomic.Pointer[protocol] // of the store that the last request found
+}
+
+// CaddyModule implements caddy.Module.
+func (Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.oci_registry",
+		New: func() caddy.Module { return new(Handler) },
+	}
+}
+
+// Provision finds the registry, or has the app make it of the description.
+func (h *Handler) Provision(ctx caddy.Context) error {
+	h.log = slog.New(requestLog{ctx.Slogger().Handler()})
+	h.protocol = new(atomic.Pointer[protocol])
+	mod, err := ctx.App("oci_registry")
+	if err != nil {
+		return err
+	}
+	app, ok := mod.(*App)
+	if !ok {
+		return fmt.Errorf("app oci_registry is a %T", mod)
+	}
+	if h.Use == "" {
+		h.registry, err = app.describe(ctx, h.Name, &h.Registry)
+		return err
+	}
+	if h.registry, ok = app.registry(h.Use); !ok {
+		return fmt.Errorf("registry %q isn't declared (declared: %s): declare it with the global option 'oci_registry { registry %[1]s { … } }'", h.Use, app.names())
+	}
+	return h.checkUse()
+}
+
+// checkUse refuses a description beside the name of a registry that has one.
+func (h *Handler) checkUse() error {
+	if h.Name != "" {
+		return fmt.Errorf("registry %q has another name, %q, where it's used: leave that out", h.Use, h.Name)
+	}
+	description, err := json.Marshal(h.Registry)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(description, []byte("{}")) {
+		return fmt.Errorf("registry %q is described where it's used, by %s: move that to where the app declares it", h.Use, description)
+	}
+	return nil
+}
+
+// ServeHTTP implements caddyhttp.MiddlewareHandler. Whatever it serves it
+// answers itself, errors too, and returns nil.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	switch {
+	case isAPI(r.URL.Path):
+		h.serveAPI(w, r)
+	case h.registry.isHealth(r.URL.Path):
+		h.serveHealth(w, r)
+	case h.Page && r.URL.Path == "/":
+		h.servePage(w, r)
+	default:
+		return next.ServeHTTP(w, r)
+	}
+	return nil
+}
+
+func isAPI(path string) bool { return path == "/v2" || strings.HasPrefix(path, "/v2/") }
+
+func (h *Handler) serveAPI(w http.ResponseWriter, r *http.Request) {
+	if !h.registry.lease.Enter() {
+		unavailable(w)
+		return
+	}
+	defer h.exit()
+	p, err := h.protocolFor(r.Context())
+	if err != nil {
+		h.log.LogAttrs(r.Context(), slog.LevelError, "registry unavailable", slog.Any("error", err))
+		unavailable(w)
+		return
+	}
+	p.ServeHTTP(w, r)
+}
+
+// exit ends a request's share in the store, which closes it if this was the
+// last request of a configuration that's gone.
+func (h *Handler) exit() {
+	if err := h.registry.lease.Exit(); err != nil {
+		h.log.Error("closing the storage", slog.String("registry", h.registry.name), slog.Any("error", err))
+	}
+}
+
+// unavailable sends the client away for a moment: the registry isn't in the
+// configuration any more, or its store can't be opened now.
+func unavailable(w http.ResponseWriter) {
+	w.Header().Set("Retry-After", "1")
+	w.WriteHeader(http.StatusServiceUnavailable)
+}
+
+// protocol is the core handler for one store.
+type protocol struct {
+	store storage.Store
+	*handler.Handler
+}
+
+// protocolFor returns the core handler of the store that's open now. The first
+// request opens it: the server may be started before the app. The caller holds
+// the lease.
+func (h *Handler) protocolFor(ctx context.Context) (*protocol, error) {
+	store, err := h.registry.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if p := h.protocol.Load(); p != nil && p.store == store {
+		return p, nil
+	}
+	p := &protocol{store, handler.New(handler.Options{
+		Store:           h.registry.guard(store),
+		Authorizer:      h.registry.authorizer,
+		Identity:        identity,
+		Client:          clientAddr,
+		Observe:         observe,
+		Log:             h.log,
+		MaxManifestSize: h.registry.MaxManifestSize,
+		MaxBlobSize:     h.registry.MaxBlobSize,
+		Sparse:          h.registry.SparseManifests,
+	})}
+	h.protocol.Store(p)
+	return p, nil
+}
+
+// identity is the user whom an earlier handler authenticated, if there's one.
+func identity(r *http.Request) authz.Identity {
+	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if !ok {
+		return authz.Identity{}
+	}
+	id, _ := repl.GetString("http.auth.user.id")
+	return authz.Identity{ID: id}
+}
+
+// clientAddr is the address of the client, as far as trusted proxies tell it.
+func clientAddr(r *http.Request) netip.Addr {
+	ip, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
+	addr, err := netip.ParseAddr(ip)
+	if err != nil {
+		return netip.Addr{} // a Unix socket has none
+	}
+	return addr.Unmap()
+}
+
+var (
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+)

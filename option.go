@@ -1,0 +1,145 @@
+package ociregistry
+
+import (
+	"encoding/json"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/dustin/go-humanize"
+)
+
+// option parses what follows an option's name in a Caddyfile. The dispenser
+// stands on the name.
+type option func(d *caddyfile.Dispenser) error
+
+// options are the options of one block, by name.
+type options map[string]option
+
+// parseBlock parses the rest of a directive: a block of options, or nothing.
+// It alone knows the rules all blocks share: no option is unknown, none is
+// given twice, and none leaves arguments over.
+func parseBlock(d *caddyfile.Dispenser, opts options) error {
+	if d.NextArg() {
+		return d.Errf("unexpected argument %q", d.Val())
+	}
+	seen := make(map[string]bool)
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		name := d.Val()
+		parse, ok := opts[name]
+		switch {
+		case !ok && len(opts) == 0:
+			return d.Errf("unknown option %q: there are no options here", name)
+		case !ok:
+			return d.Errf("unknown option %q: want one of %s", name, strings.Join(slices.Sorted(maps.Keys(opts)), ", "))
+		case seen[name]:
+			return d.Errf("option %s is given twice: keep one", name)
+		}
+		seen[name] = true
+		if err := parse(d); err != nil {
+			return err
+		}
+		if d.NextArg() {
+			return d.Errf("unexpected %q after option %s", d.Val(), name)
+		}
+	}
+	return nil
+}
+
+// argument returns the one argument of the option that d stands on.
+func argument(d *caddyfile.Dispenser, want string) (string, error) {
+	name := d.Val()
+	if !d.NextArg() {
+		return "", d.Errf("option %s has no value: want %s %s", name, name, want)
+	}
+	return d.Val(), nil
+}
+
+// isSet parses an option without arguments, whose being there makes it true.
+func isSet(to *bool) option {
+	return func(*caddyfile.Dispenser) error {
+		*to = true
+		return nil
+	}
+}
+
+// onOff parses on or off.
+func onOff(to **bool) option {
+	return func(d *caddyfile.Dispenser) error {
+		var word string
+		err := choice(&word, "on", "off")(d)
+		*to = new(word == "on")
+		return err
+	}
+}
+
+// text parses one argument that check, if there's one, finds right.
+func text(to *string, check func(string) error) option {
+	return func(d *caddyfile.Dispenser) (err error) {
+		if *to, err = argument(d, "VALUE"); err != nil || check == nil {
+			return err
+		}
+		if err := check(*to); err != nil {
+			return d.WrapErr(err)
+		}
+		return nil
+	}
+}
+
+// choice parses one of the words.
+func choice[T ~string](to *T, words ...T) option {
+	return func(d *caddyfile.Dispenser) error {
+		name, want := d.Val(), make([]string, len(words))
+		for i, w := range words {
+			want[i] = string(w)
+		}
+		word, err := argument(d, strings.Join(want, "|"))
+		if err != nil {
+			return err
+		}
+		*to = T(word)
+		if !slices.Contains(words, *to) {
+			return d.Errf("%s %q: want %s", name, word, strings.Join(want, " or "))
+		}
+		return nil
+	}
+}
+
+// size parses a number of bytes, with a unit or without.
+func size(to *int64) option {
+	return func(d *caddyfile.Dispenser) error {
+		name := d.Val()
+		s, err := argument(d, "SIZE, like 4MiB")
+		if err != nil {
+			return err
+		}
+		n, err := humanize.ParseBytes(s)
+		if err != nil || n == 0 || n > math.MaxInt64 {
+			return d.Errf("%s %q: want a size like 4MiB or 10GB; leave the option out for its default", name, s)
+		}
+		*to = int64(n)
+		return nil
+	}
+}
+
+// module parses the configuration of one of the modules of a namespace.
+func module(to *json.RawMessage, namespace, inlineKey string) option {
+	return func(d *caddyfile.Dispenser) error {
+		name, err := argument(d, strings.Join(moduleNames(namespace), "|")+" { … }")
+		if err != nil {
+			return err
+		}
+		if names := moduleNames(namespace); !slices.Contains(names, name) {
+			return d.Errf("no module %s.%s is in this build of Caddy: want one of %s, or add the plugin that has it", namespace, name, strings.Join(names, ", "))
+		}
+		m, err := caddyfile.UnmarshalModule(d, namespace+"."+name)
+		if err != nil {
+			return err
+		}
+		*to = caddyconfig.JSONModuleObject(m, inlineKey, name, nil)
+		return nil
+	}
+}

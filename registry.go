@@ -1,0 +1,162 @@
+package ociregistry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"path"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-oci/oci-registry/authz"
+	"github.com/caddy-oci/oci-registry/internal/state"
+	"github.com/caddy-oci/oci-registry/storage"
+	"github.com/caddy-oci/oci-registry/storage/readonly"
+)
+
+// Registry describes one registry: where its content is, and what may be done
+// with it.
+type Registry struct {
+	// Storage is where the content is kept: a module of the namespace
+	// oci_registry.storage. Default: filesystem, with its defaults.
+	StorageRaw json.RawMessage `json:"storage,omitempty" caddy:"namespace=oci_registry.storage inline_key=module"`
+
+	// ReadOnly refuses everything that would change content. Default: false.
+	ReadOnly bool `json:"read_only,omitempty"`
+
+	// Anonymous is what callers may do whom no earlier handler authenticated:
+	// none, pull, or all, which is everything, deleting included. Authenticated
+	// callers may do everything. Default: pull.
+	Anonymous authz.Anonymous `json:"anonymous,omitempty"`
+
+	// SparseManifests says what a manifest that's pushed may name without its
+	// being there: none, indexes (the children of an image index), or all.
+	// Default: indexes.
+	SparseManifests storage.Sparse `json:"sparse_manifests,omitempty"`
+
+	// MaxManifestSize is the largest manifest accepted, in bytes. Default: 4194304 (4 MiB).
+	MaxManifestSize int64 `json:"max_manifest_size,omitempty"`
+
+	// MaxBlobSize is the largest blob accepted, in bytes. Default: 0, no limit.
+	MaxBlobSize int64 `json:"max_blob_size,omitempty"`
+
+	// ExternalURL is how clients reach the registry: https://host[:port].
+	// Default: what X-Forwarded-Proto and X-Forwarded-Host of a trusted proxy
+	// say, else what the request says.
+	ExternalURL string `json:"external_url,omitempty"`
+
+	// Health is the path below which livez, readyz and startupz answer 200 or
+	// 503. Default: empty, they aren't served.
+	Health string `json:"health,omitempty"`
+
+	name        string
+	description []byte // what a handler said, as JSON; nil if the app declares it
+	module      string // the storage module's name
+	backend     Backend
+	lease       *state.Lease
+	authorizer  authz.Authorizer
+}
+
+// provision checks the configuration and loads the guests. It does no I/O
+// beyond looking at the path of a root.
+func (r *Registry) provision(ctx caddy.Context, name string) error {
+	r.name = name
+	if err := r.validate(); err != nil {
+		return err
+	}
+	var err error
+	if r.Anonymous, err = authz.ParseAnonymous(string(r.Anonymous)); err != nil {
+		return err
+	}
+	r.authorizer = authz.Authenticated{Else: r.Anonymous}
+	if r.StorageRaw == nil {
+		r.StorageRaw = json.RawMessage(`{"module":"filesystem"}`)
+	}
+	mod, err := ctx.LoadModule(r, "StorageRaw")
+	if err != nil {
+		return fmt.Errorf("storage: %w", err)
+	}
+	backend, ok := mod.(Backend)
+	if !ok {
+		return fmt.Errorf("storage: module %T is no Backend", mod)
+	}
+	r.backend = backend
+	r.module = backend.CaddyModule().ID.Name()
+	return nil
+}
+
+func (r *Registry) validate() error {
+	switch r.SparseManifests {
+	case "", storage.SparseNone, storage.SparseIndexes, storage.SparseAll:
+	default:
+		return fmt.Errorf("sparse_manifests %q: want none, indexes or all", r.SparseManifests)
+	}
+	if r.MaxManifestSize < 0 {
+		return fmt.Errorf("max_manifest_size %d: want a number of bytes; 0 is the default", r.MaxManifestSize)
+	}
+	if r.MaxBlobSize < 0 {
+		return fmt.Errorf("max_blob_size %d: want a number of bytes; 0 is no limit", r.MaxBlobSize)
+	}
+	return errors.Join(checkExternalURL(r.ExternalURL), checkHealth(r.Health))
+}
+
+func checkExternalURL(s string) error {
+	if s == "" {
+		return nil
+	}
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return fmt.Errorf("external_url %q: want https://host or http://host", s)
+	}
+	if u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "" {
+		return fmt.Errorf("external_url %q: want nothing but %s://%s; clients look for a registry at the root of its host", s, u.Scheme, u.Host)
+	}
+	return nil
+}
+
+func checkHealth(p string) error {
+	switch {
+	case p == "":
+		return nil
+	case p[0] != '/' || p == "/" || path.Clean(p) != p:
+		return fmt.Errorf("health %q: want a path like /health", p)
+	case isAPI(p):
+		return fmt.Errorf("health %q: below /v2 is the registry's API; want a path like /health", p)
+	}
+	return nil
+}
+
+// identity tells apart the places where content can be.
+func (r *Registry) identity() string { return r.module + " " + r.backend.Identity() }
+
+// acquire takes this configuration's share in the store, which it releases.
+func (r *Registry) acquire() { r.lease = state.Acquire(r.identity(), r.backend) }
+
+// start opens the store and makes this configuration the one that tunes it.
+func (r *Registry) start() error {
+	if _, err := r.open(context.Background()); err != nil {
+		return err
+	}
+	r.lease.Start()
+	return nil
+}
+
+// open returns the open store. Whoever calls it holds the lease.
+func (r *Registry) open(ctx context.Context) (storage.Store, error) {
+	store, err := r.lease.Open(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("open storage of registry %s: %w", r.name, err)
+	}
+	return store, nil
+}
+
+// guard returns the store as this configuration lets it be used.
+func (r *Registry) guard(store storage.Store) storage.Store {
+	if r.ReadOnly {
+		return readonly.New(store)
+	}
+	return store
+}

@@ -1,0 +1,157 @@
+package ociregistry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"syscall"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-oci/oci-registry/authz"
+)
+
+// server is 'caddy oci-registry serve'.
+type server struct {
+	root     string // default: defaultRoot()
+	listen   string // default: 127.0.0.1:5000, or :443 with a domain
+	domain   string // default: empty, plain HTTP
+	readOnly bool
+	debug    bool
+}
+
+// run serves until the process is told to stop; it returns only an error.
+func (s *server) run(out io.Writer) error {
+	if err := s.setDefaults(); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(s.root, 0o750); err != nil {
+		return fmt.Errorf("--root: %w", err)
+	}
+	if err := s.checkFree(); err != nil {
+		return err
+	}
+	caddy.TrapSignals()
+	if err := caddy.Run(s.config()); err != nil {
+		return err
+	}
+	if _, err := io.WriteString(out, s.greeting()); err != nil {
+		return err
+	}
+	select {}
+}
+
+func (s *server) setDefaults() (err error) {
+	if s.root == "" {
+		s.root = defaultRoot()
+	}
+	if s.root, err = canonical(s.root); err != nil {
+		return fmt.Errorf("--root: %w", err)
+	}
+	switch {
+	case s.listen == "" && s.domain == "":
+		s.listen = "127.0.0.1:5000"
+	case s.listen == "":
+		s.listen = ":443"
+	}
+	addr, err := caddy.ParseNetworkAddressWithDefaults(s.listen, "tcp", 5000)
+	if err != nil {
+		return fmt.Errorf("--listen: %w", err)
+	}
+	s.listen = addr.String()
+	return nil
+}
+
+// checkFree says in one line that the address is taken. Caddy's own listeners
+// wouldn't notice another Caddy there: they share ports, for reloads.
+func (s *server) checkFree() error {
+	addr, err := caddy.ParseNetworkAddress(s.listen)
+	if err != nil || addr.IsUnixNetwork() || addr.PortRangeSize() != 1 {
+		return err
+	}
+	ln, err := new(net.ListenConfig).Listen(context.Background(), "tcp", addr.JoinHostPort(0))
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("something else listens on %s already: stop that, or choose another address, as in --listen %s",
+			addr.JoinHostPort(0), net.JoinHostPort(addr.Host, "5001"))
+	}
+	if err != nil {
+		return fmt.Errorf("--listen: %w", err)
+	}
+	return ln.Close()
+}
+
+// anonymous is what callers may do without signing in, which nobody can here.
+func (s *server) anonymous() authz.Anonymous {
+	if isLoopback(s.host()) {
+		return authz.AnonymousAll
+	}
+	return authz.AnonymousPull
+}
+
+// host is the host and port that s listens on; without a port for a Unix socket.
+func (s *server) host() string {
+	addr, err := caddy.ParseNetworkAddress(s.listen)
+	if err != nil || addr.IsUnixNetwork() {
+		return ""
+	}
+	return addr.JoinHostPort(0)
+}
+
+// isLoopback reports whether only this machine can reach a host, with a port or
+// without one.
+func isLoopback(host string) bool {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return strings.EqualFold(host, "localhost") || err == nil && ip.Unmap().IsLoopback()
+}
+
+// config is what Caddy runs: one site with a registry, and no admin endpoint,
+// so that it can run beside another Caddy.
+func (s *server) config() *caddy.Config {
+	site := Handler{
+		Name: "serve",
+		Page: true,
+		Registry: Registry{
+			StorageRaw: caddyconfig.JSONModuleObject(FilesystemStorage{Root: s.root}, "module", "filesystem", nil),
+			ReadOnly:   s.readOnly,
+			Anonymous:  s.anonymous(),
+			Health:     "/health",
+		},
+	}
+	route := caddyhttp.Route{HandlersRaw: []json.RawMessage{caddyconfig.JSONModuleObject(site, "handler", "oci_registry", nil)}}
+	web := &caddyhttp.Server{Listen: []string{s.listen}, Routes: caddyhttp.RouteList{route}}
+	if s.domain != "" {
+		web.Routes[0].MatcherSetsRaw = []caddy.ModuleMap{{"host": caddyconfig.JSON(caddyhttp.MatchHost{s.domain}, nil)}}
+	} else {
+		web.AutoHTTPS = &caddyhttp.AutoHTTPSConfig{Disabled: true}
+		web.Protocols = []string{"h1"} // the others want TLS
+	}
+	return &caddy.Config{
+		Admin:   &caddy.AdminConfig{Disabled: true, Config: &caddy.ConfigSettings{Persist: new(false)}},
+		Logging: s.logging(),
+		AppsRaw: caddy.ModuleMap{"http": caddyconfig.JSON(caddyhttp.App{Servers: map[string]*caddyhttp.Server{"registry": web}}, nil)},
+	}
+}
+
+// logging lets through what an operator must know, so that the greeting stays
+// in sight: of the parts that serve also warnings, of Caddy itself only errors.
+func (s *server) logging() *caddy.Logging {
+	if s.debug {
+		return &caddy.Logging{Logs: map[string]*caddy.CustomLog{"default": {BaseLog: caddy.BaseLog{Level: "DEBUG"}}}}
+	}
+	parts := []string{"tls", "oci_registry", "http.handlers.oci_registry"}
+	return &caddy.Logging{Logs: map[string]*caddy.CustomLog{
+		"default": {BaseLog: caddy.BaseLog{Level: "ERROR"}, Exclude: parts},
+		"serve":   {BaseLog: caddy.BaseLog{Level: "WARN"}, Include: parts},
+	}}
+}
