@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -181,10 +182,13 @@ func TestMountSources(t *testing.T) {
 		t.Fatalf("looked at %d repositories, %s first", len(filtered), filtered[0])
 	}
 	filtered = nil
-	mount.target, mount.status = "/v2/y/blobs/uploads/?mount="+layerDigest.String(), 202
+	mount.target, mount.status = "/v2/a/"+digest.FromString("0").Encoded()+"/blobs/uploads/?mount="+missing.String(), 202
 	c.run(mount)
 	if len(filtered) != 1000 {
 		t.Fatalf("looked at %d repositories", len(filtered))
+	}
+	if twice := slices.Sorted(slices.Values(filtered)); len(slices.Compact(twice)) != 1000 {
+		t.Fatal("looked at one twice")
 	}
 }
 

@@ -144,6 +144,14 @@ func TestNoDecision(t *testing.T) {
 		return authz.Answer{Overwrite: true}, errors.New("directory server is down")
 	})})
 	c.run(exchange{method: "GET", target: "/v2/", status: 500})
+
+	// Nor is it a refusal, after which a mount would go on as an upload.
+	c = newClient(t, handler.Options{Authorizer: authorizer(func(q authz.Question) (authz.Answer, error) {
+		if len(q.Want) > 1 {
+			return authz.Answer{}, errors.New("directory server is down")
+		}
+		return authz.Answer{}, nil
+	})})
 	c.run(exchange{method: "POST", target: uploads + "?from=c&mount=" + layerDigest.String(), status: 500})
 }
 

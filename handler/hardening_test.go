@@ -17,6 +17,7 @@ import (
 	"github.com/caddy-oci/oci-registry/authz"
 	"github.com/caddy-oci/oci-registry/handler"
 	"github.com/caddy-oci/oci-registry/oci"
+	"github.com/caddy-oci/oci-registry/storage"
 )
 
 // Each test here is one attack.
@@ -119,6 +120,12 @@ func TestHeaderInjection(t *testing.T) {
 		c.pushManifest("a", "", index, indexOf(nil, subject(plain), fmt.Sprintf(`"artifactType":"x>\r\nSet-Cookie: a=b","annotations":{"i":"%d"}`, i)))
 	}
 	evil := url.QueryEscape("x>\r\nSet-Cookie: a=b")
+	store := newHookedStore(t, func(r storage.Repository) storage.Repository {
+		return oneBlob{r, oci.Descriptor{MediaType: "text/html", Digest: missing, Size: 6}, func() io.ReadSeeker { return strings.NewReader("<html>") }}
+	})
+	newClient(t, handler.Options{Store: store}).run(exchange{
+		method: "GET", target: blobPath("a", missing), status: 200, want: []string{"Content-Type", "application/octet-stream"},
+	})
 	got := c.run(exchange{method: "GET", target: "/v2/a/referrers/" + plainD.String() + "?n=1&artifactType=" + evil, status: 200, want: []string{"Set-Cookie", ""}})
 	if link := got.header.Get("Link"); link == "" || strings.ContainsAny(link, "\r\n") || strings.Count(link, ">") != 1 {
 		t.Fatalf("Link %q", link)

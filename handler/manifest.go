@@ -12,7 +12,8 @@ import (
 )
 
 // getManifest resolves before it opens: a HEAD, or a client that has the
-// manifest already, costs no I/O.
+// manifest already, costs no I/O. A GET is a pull, also if the client has it:
+// it asks because it's going to use it.
 func (h *Handler) getManifest(w http.ResponseWriter, r *request) error {
 	desc, err := r.repo.Resolve(r.Context(), r.ref)
 	if err != nil {
@@ -26,6 +27,9 @@ func (h *Handler) getManifest(w http.ResponseWriter, r *request) error {
 	err = r.serveContent(w, desc, nil, cache)
 	if errors.Is(err, oci.BlobUnknown) {
 		return oci.Errorf(oci.ManifestUnknown, "%s", r.ref)
+	}
+	if err == nil && r.Method == http.MethodGet {
+		storage.RecordPull(r.Context(), r.repo, desc.Digest)
 	}
 	return err
 }

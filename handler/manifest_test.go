@@ -134,3 +134,15 @@ func TestMaxManifestSize(t *testing.T) {
 	}
 	c.run(exchange{method: "GET", target: "/v2/a/tags/list", status: 200, is: `{"name":"a","tags":["fits"]}`})
 }
+
+// TestManifestWithoutBytes: a manifest that went between its name and its
+// content isn't there.
+func TestManifestWithoutBytes(t *testing.T) {
+	t.Parallel()
+	store := newHookedStore(t, func(r storage.Repository) storage.Repository {
+		return blobs{r, func(d digest.Digest) (*storage.Blob, error) { return nil, oci.Errorf(oci.BlobUnknown, "%s", d) }}
+	})
+	c := newClient(t, handler.Options{Store: store})
+	c.pushImage("a", "")
+	c.run(exchange{method: "GET", target: manifestPath("a", "v1"), status: 404, code: oci.ManifestUnknown, want: []string{"Etag", ""}})
+}

@@ -63,7 +63,10 @@ func (h *Handler) mountCandidates(ctx context.Context, target oci.Name) iter.Seq
 		}
 		seen := 1
 		for n, err := range h.opts.Store.Repositories(ctx, oci.Name{}) {
-			if err != nil || seen == maxMountSources || n != target && !yield(n) {
+			if n == target {
+				continue
+			}
+			if err != nil || seen == maxMountSources || !yield(n) {
 				return
 			}
 			seen++

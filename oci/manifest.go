@@ -151,6 +151,10 @@ func agreeType(header, field string) (string, error) {
 	case header == "" && field == "":
 		return "", Errorf(ManifestInvalid, "neither Content-Type nor mediaType says what it is")
 	case header == "":
+		// It's going to be a Content-Type, and has to mean the same when it's read back.
+		if t, _, err := mime.ParseMediaType(field); err != nil || !strings.EqualFold(t, field) {
+			return "", Errorf(ManifestInvalid, "mediaType %q isn't a media type", clip(field))
+		}
 		return field, nil
 	case field != "" && field != header:
 		return "", Errorf(ManifestInvalid, "mediaType %q pushed with Content-Type %q", clip(field), clip(header))

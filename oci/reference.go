@@ -1,25 +1,39 @@
 package oci
 
 import (
-	"regexp"
+	"strings"
 
-	"github.com/opencontainers/go-digest"
 	// The algorithms that ParseDigest accepts; go-digest has none of its own.
 	_ "crypto/sha256"
 	_ "crypto/sha512"
-)
 
-var tagRE = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
+	"github.com/opencontainers/go-digest"
+)
 
 // Tag is a tag of a manifest. The zero Tag names nothing. Tags are comparable.
 type Tag struct{ s string }
 
 // ParseTag returns the tag s, or ManifestInvalid.
 func ParseTag(s string) (Tag, error) {
-	if !tagRE.MatchString(s) {
+	if !isTag(s) {
 		return Tag{}, Errorf(ManifestInvalid, "tag %q", clip(s))
 	}
 	return Tag{s}, nil
+}
+
+// isTag reports whether s is [a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}.
+func isTag(s string) bool {
+	if len(s) == 0 || len(s) > 128 || s[0] == '.' || s[0] == '-' {
+		return false
+	}
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '_', c == '.', c == '-':
+		default:
+			return false
+		}
+	}
+	return true
 }
 
 // String returns the tag as it was parsed.
@@ -31,11 +45,15 @@ func (t Tag) IsZero() bool { return t.s == "" }
 // ParseDigest returns the digest s, or DigestInvalid if it's malformed or its
 // algorithm isn't one of those of ParseAlgorithm.
 func ParseDigest(s string) (digest.Digest, error) {
-	d, err := digest.Parse(s)
+	algorithm, hex, _ := strings.Cut(s, ":")
+	a, err := ParseAlgorithm(algorithm)
 	if err != nil {
-		return "", Errorf(DigestInvalid, "digest %q: %w", clip(s), err)
+		return "", err
 	}
-	return d, nil
+	if len(hex) != 2*a.Size() || strings.Trim(hex, "0123456789abcdef") != "" {
+		return "", Errorf(DigestInvalid, "digest %q", clip(s))
+	}
+	return digest.Digest(s), nil
 }
 
 // ParseAlgorithm returns the digest algorithm s: sha256, sha384 or sha512
@@ -65,11 +83,9 @@ func DigestRef(d digest.Digest) Reference { return Reference{digest: d} }
 // ParseReference returns the tag or digest s. What has a colon is meant as a
 // digest, so that a wrong one is DigestInvalid and not a strange tag.
 func ParseReference(s string) (Reference, error) {
-	for i := range len(s) {
-		if s[i] == ':' {
-			d, err := ParseDigest(s)
-			return Reference{digest: d}, err
-		}
+	if strings.Contains(s, ":") {
+		d, err := ParseDigest(s)
+		return Reference{digest: d}, err
 	}
 	t, err := ParseTag(s)
 	return Reference{tag: t}, err

@@ -13,3 +13,10 @@ type PullRecorder interface {
 	// for the note to be durable.
 	RecordPull(ctx context.Context, d digest.Digest)
 }
+
+// RecordPull notes a pull if r, or what it wraps, is a PullRecorder.
+func RecordPull(ctx context.Context, r Reader, d digest.Digest) {
+	if to, ok := As[PullRecorder](r); ok {
+		to.RecordPull(ctx, d)
+	}
+}
