@@ -1,6 +1,7 @@
 package ociregistry
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"net/http"
 	"strings"
@@ -60,7 +61,7 @@ func TestAdminAPIAfterReload(t *testing.T) {
 
 func TestAdminAPISaysWhyNotReady(t *testing.T) {
 	w, admin := newWeb(t), newWeb(t)
-	config := w.countedConfig(t, countedStorage{ID: t.Name(), Broken: true})
+	config := w.countedConfig(t, countedStorage{ID: rand.Text(), Broken: true})
 	load(t, withJSON(t, config, `{"listen":"`+admin.addr+`","config":{"persist":false}}`, "admin"))
 	var one status
 	decode(t, admin.want(t, http.StatusOK, http.MethodGet, "/oci_registry/registries/main", ""), &one)

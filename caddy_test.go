@@ -20,15 +20,14 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	_ "github.com/caddyserver/caddy/v2/modules/caddyhttp/caddyauth"
+	_ "github.com/caddyserver/caddy/v2/modules/caddyhttp/logging"
+	_ "github.com/caddyserver/caddy/v2/modules/logging"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/caddy-oci/oci-registry/oci"
 	"github.com/caddy-oci/oci-registry/storage"
 	"github.com/caddy-oci/oci-registry/storage/memory"
-
-	_ "github.com/caddyserver/caddy/v2/modules/caddyhttp/caddyauth"
-	_ "github.com/caddyserver/caddy/v2/modules/caddyhttp/logging"
-	_ "github.com/caddyserver/caddy/v2/modules/logging"
 )
 
 func init() {
@@ -217,6 +216,8 @@ type counts struct {
 	mu             sync.Mutex
 	opened, closed int
 	tuned          int // the last Tunable
+
+	onClose func() // runs when a store is being closed
 }
 
 var counted sync.Map // of *counts, by ID
@@ -294,6 +295,9 @@ func (s *countedStore) Ready(ctx context.Context) error {
 }
 
 func (s *countedStore) Close() error {
+	if f := s.counts.onClose; f != nil {
+		f()
+	}
 	err := s.Store.Close()
 	s.counts.mu.Lock()
 	defer s.counts.mu.Unlock()

@@ -2,6 +2,7 @@ package ociregistry
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -52,9 +53,7 @@ func (r *Registry) caddyfileOptions() options {
 func (r *Registry) unmarshalBlock(d *caddyfile.Dispenser) error {
 	var folder FilesystemStorage
 	opts := r.caddyfileOptions()
-	for name, parse := range folder.caddyfileOptions() {
-		opts[name] = parse
-	}
+	maps.Copy(opts, folder.caddyfileOptions())
 	if err := parseBlock(d, opts); err != nil {
 		return err
 	}
@@ -167,9 +166,10 @@ func (a *App) unmarshalRegistry(d *caddyfile.Dispenser) error {
 
 // moduleNames lists the modules of a namespace that this program has.
 func moduleNames(namespace string) []string {
-	var names []string
-	for _, m := range caddy.GetModules(namespace) {
-		names = append(names, m.ID.Name())
+	modules := caddy.GetModules(namespace)
+	names := make([]string, len(modules))
+	for i, m := range modules {
+		names[i] = m.ID.Name()
 	}
 	return names
 }

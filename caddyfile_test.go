@@ -54,7 +54,7 @@ func TestAdapt(t *testing.T) {
 				}
 				return
 			}
-			if got, want := indent(t, got), indent(t, want); got != want {
+			if got, want = indent(t, got), indent(t, want); got != want {
 				t.Errorf("got\n%s\nwant\n%s", got, want)
 			}
 			if f := string(caddyfile.Format([]byte(in))); f != in {

@@ -2,6 +2,7 @@ package ociregistry
 
 import (
 	"bufio"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -92,6 +93,24 @@ func TestReadOnly(t *testing.T) {
 	w.want(t, http.StatusMethodNotAllowed, http.MethodDelete, "/v2/a/manifests/v1", "")
 }
 
+func TestClientAddr(t *testing.T) {
+	t.Parallel()
+	for ip, want := range map[string]string{
+		"192.0.2.1":        "192.0.2.1",
+		"::ffff:192.0.2.1": "192.0.2.1",
+		"2001:db8::1":      "2001:db8::1",
+		"@":                "invalid IP", // a Unix socket
+		"":                 "invalid IP",
+	} {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v2/", nil)
+		r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), nil, new(caddyhttp.Server))
+		caddyhttp.SetVar(r.Context(), caddyhttp.ClientIPVarKey, ip)
+		if got := clientAddr(r).String(); got != want {
+			t.Errorf("clientAddr of %q = %s, want %s", ip, got, want)
+		}
+	}
+}
+
 func TestLimits(t *testing.T) {
 	w := newWeb(t)
 	w.run(t, "", "\toci_registry {\n\t\tstorage memory\n\t\tanonymous all\n\t\tmax_manifest_size 1KiB\n\t\tmax_blob_size 2KiB\n\t}\n")
@@ -163,7 +182,7 @@ func TestAccessLog(t *testing.T) {
 func TestServerErrorIsLoggedOnce(t *testing.T) {
 	w := newWeb(t)
 	file := filepath.Join(t.TempDir(), "caddy.log")
-	config := w.countedConfig(t, countedStorage{ID: t.Name(), Broken: true})
+	config := w.countedConfig(t, countedStorage{ID: rand.Text(), Broken: true})
 	config = withJSON(t, config, fmt.Sprintf(`{"logs":{"default":{"writer":{"output":"file","filename":%q},"encoder":{"format":"json"}}}}`, file), "logging")
 	config = withJSON(t, config, `{}`, "apps", "http", "servers", "srv0", "logs")
 	load(t, config)
@@ -183,6 +202,9 @@ func TestServerErrorIsLoggedOnce(t *testing.T) {
 		if err := json.Unmarshal([]byte(line), into); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if strings.Contains(strings.Join(lines, ""), "stacktrace") {
+		t.Errorf("a stack was logged: %s", lines)
 	}
 	if ours.UUID == "" || ours.UUID != access.UUID || !strings.Contains(ours.Error, "secret detail") {
 		t.Fatalf("logged %+v, the access log has %+v", ours, access)

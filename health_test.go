@@ -1,6 +1,7 @@
 package ociregistry
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/http"
@@ -28,7 +29,7 @@ func TestHealth(t *testing.T) {
 // tells the class of the reason and nothing of what's inside.
 func TestHealthOfAFullStore(t *testing.T) {
 	w := newWeb(t)
-	config := w.countedConfig(t, countedStorage{ID: t.Name(), Broken: true})
+	config := w.countedConfig(t, countedStorage{ID: rand.Text(), Broken: true})
 	load(t, withJSON(t, config, `"/health"`, "apps", "oci_registry", "registries", "main", "health"))
 	w.want(t, http.StatusOK, http.MethodGet, "/health/livez", "")
 	w.want(t, http.StatusOK, http.MethodGet, "/health/startupz", "")

@@ -2,6 +2,7 @@ package ociregistry
 
 import (
 	"crypto/tls"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -43,9 +44,7 @@ func TestOrigin(t *testing.T) {
 			if tc.tls {
 				r.TLS = new(tls.ConnectionState)
 			}
-			for name, values := range tc.header {
-				r.Header[name] = values
-			}
+			maps.Copy(r.Header, tc.header)
 			r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), nil, new(caddyhttp.Server))
 			caddyhttp.SetVar(r.Context(), caddyhttp.TrustedProxyVarKey, tc.trusted)
 			scheme, host := (&Registry{ExternalURL: tc.external}).origin(r)

@@ -1,6 +1,7 @@
 package ociregistry
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -89,7 +90,7 @@ func (u *upload) finish(t *testing.T) answer {
 
 func TestReloadsDuringUpload(t *testing.T) {
 	w := newWeb(t)
-	id := t.Name()
+	id := rand.Text()
 	load(t, w.countedConfig(t, countedStorage{ID: id}))
 	up := w.startUpload(t)
 	for i := range 5 {
@@ -111,7 +112,7 @@ func TestReloadsDuringUpload(t *testing.T) {
 
 func TestFailedReloadsLeaveTheOldConfiguration(t *testing.T) {
 	w := newWeb(t)
-	id := t.Name()
+	id := rand.Text()
 	load(t, w.countedConfig(t, countedStorage{ID: id, Tunable: 7}))
 	up := w.startUpload(t)
 	// Apps start in any order, so that some of these start ours first and some don't.
@@ -131,13 +132,15 @@ func TestFailedReloadsLeaveTheOldConfiguration(t *testing.T) {
 	wantCounts(t, id, 1, 0)
 }
 
+// The new configuration has another address too, so that it's known which of
+// the two a request comes to.
 func TestMovingDuringUpload(t *testing.T) {
-	w := newWeb(t)
-	here, there := t.Name()+"/here", t.Name()+"/there"
+	w, moved := newWeb(t), newWeb(t)
+	here, there := rand.Text(), rand.Text()
 	load(t, w.countedConfig(t, countedStorage{ID: here}))
 	up := w.startUpload(t)
-	load(t, w.countedConfig(t, countedStorage{ID: there}))
-	if err := w.push(t.Context(), "a", "v1", "layer"); err != nil {
+	load(t, moved.countedConfig(t, countedStorage{ID: there}))
+	if err := moved.push(t.Context(), "a", "v1", "layer"); err != nil {
 		t.Fatal(err)
 	}
 	wantCounts(t, here, 1, 0) // the upload still needs it
@@ -149,7 +152,7 @@ func TestMovingDuringUpload(t *testing.T) {
 
 func TestReloadStorm(t *testing.T) {
 	w := newWeb(t)
-	id := t.Name()
+	id := rand.Text()
 	load(t, w.countedConfig(t, countedStorage{ID: id}))
 	var pushed atomic.Int64
 	stop := make(chan struct{})
@@ -186,7 +189,7 @@ func TestReloadStorm(t *testing.T) {
 func TestValidateTouchesNothing(t *testing.T) {
 	w := newWeb(t)
 	root := filepath.Join(t.TempDir(), "registry")
-	id := t.Name()
+	id := rand.Text()
 	for _, config := range [][]byte{
 		w.config(t, "", "oci_registry {\nroot "+root+"\n}"),
 		w.countedConfig(t, countedStorage{ID: id, Tunable: 3}),
@@ -207,7 +210,7 @@ func TestValidateTouchesNothing(t *testing.T) {
 
 func TestStoreThatCantBeOpened(t *testing.T) {
 	w := newWeb(t)
-	id := t.Name()
+	id := rand.Text()
 	err := caddy.Load(w.countedConfig(t, countedStorage{ID: id, FailOpen: true}), true)
 	if err == nil || !strings.Contains(err.Error(), "open storage of registry main: the disk is on fire") {
 		t.Fatalf("Load: %v", err)
@@ -219,44 +222,88 @@ func TestStoreThatCantBeOpened(t *testing.T) {
 	wantCounts(t, id, 1, 0)
 }
 
-// Caddy may start the HTTP server before the app.
-func TestRequestBeforeStart(t *testing.T) {
-	w := newWeb(t)
-	id := t.Name()
+// provisioned is a configuration's app and its handler, outside of Caddy's own
+// order of events.
+func provisioned(t *testing.T, config []byte) (*App, *Handler) {
+	t.Helper()
 	var c *caddy.Config
-	if err := json.Unmarshal(w.countedConfig(t, countedStorage{ID: id}), &c); err != nil {
+	if err := json.Unmarshal(config, &c); err != nil {
 		t.Fatal(err)
 	}
 	ctx, err := caddy.ProvisionContext(c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := caddy.NewContext(ctx)
-	defer cancel()
-	mod, err := ctx.LoadModuleByID("http.handlers.oci_registry", json.RawMessage(`{"registry":"main"}`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	rec := serveOnce(t, mod.(*Handler), http.MethodGet, "/v2/")
-	if rec.Code != http.StatusOK {
-		t.Fatalf("got %d before Start", rec.Code)
-	}
-	wantCounts(t, id, 1, 0)
 	app, err := ctx.App("oci_registry")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := app.(*App).Start(); err != nil {
+	h, err := ctx.LoadModuleByID("http.handlers.oci_registry", json.RawMessage(`{"registry":"main"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return app.(*App), h.(*Handler)
+}
+
+func wantCode(t *testing.T, h *Handler, want int) http.Header {
+	t.Helper()
+	rec := serveOnce(t, h, http.MethodGet, "/v2/a/tags/list")
+	if rec.Code != want {
+		t.Fatalf("got %d, want %d", rec.Code, want)
+	}
+	return rec.Header()
+}
+
+// Caddy may start the HTTP server before the app.
+func TestRequestBeforeStart(t *testing.T) {
+	id := rand.Text()
+	app, h := provisioned(t, newWeb(t).countedConfig(t, countedStorage{ID: id}))
+	wantCode(t, h, http.StatusNotFound)
+	wantCounts(t, id, 1, 0)
+	if err := app.Start(); err != nil {
 		t.Fatal(err)
 	}
 	wantCounts(t, id, 1, 0)
-	if err := app.(*App).Cleanup(); err != nil {
+	if err := app.Cleanup(); err != nil {
 		t.Fatal(err)
 	}
 	wantCounts(t, id, 1, 1)
-	if rec := serveOnce(t, mod.(*Handler), http.MethodGet, "/v2/"); rec.Code != http.StatusServiceUnavailable || rec.Header().Get("Retry-After") == "" {
-		t.Fatalf("got %d of a configuration that's gone, want 503 with Retry-After", rec.Code)
+}
+
+// A server may read a request after its configuration was replaced.
+func TestRequestAfterCleanup(t *testing.T) {
+	id := rand.Text()
+	app, h := provisioned(t, newWeb(t).countedConfig(t, countedStorage{ID: id}))
+	wantCode(t, h, http.StatusNotFound)
+	if err := app.Cleanup(); err != nil {
+		t.Fatal(err)
 	}
+	if header := wantCode(t, h, http.StatusServiceUnavailable); header.Get("Retry-After") == "" {
+		t.Fatal("no Retry-After")
+	}
+	wantCounts(t, id, 1, 1)
+}
+
+// If the registry is in use again meanwhile, the request finds the new store.
+func TestRequestAfterReopening(t *testing.T) {
+	id := rand.Text()
+	config := newWeb(t).countedConfig(t, countedStorage{ID: id})
+	app, h := provisioned(t, config)
+	wantCode(t, h, http.StatusNotFound)
+	var next *App
+	countsOf(id).onClose = func() {
+		countsOf(id).onClose = nil
+		next, _ = provisioned(t, config)
+	}
+	if err := app.Cleanup(); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, h, http.StatusNotFound) // and not 503, as of a closed store
+	wantCounts(t, id, 2, 1)
+	if err := next.Cleanup(); err != nil {
+		t.Fatal(err)
+	}
+	wantCounts(t, id, 2, 2)
 }
 
 // When Caddy has stopped, nothing of a registry runs on.

@@ -129,7 +129,11 @@ func (s *server) config() *caddy.Config {
 		},
 	}
 	route := caddyhttp.Route{HandlersRaw: []json.RawMessage{caddyconfig.JSONModuleObject(site, "handler", "oci_registry", nil)}}
-	web := &caddyhttp.Server{Listen: []string{s.listen}, Routes: caddyhttp.RouteList{route}}
+	web := &caddyhttp.Server{
+		Listen:         []string{s.listen},
+		Routes:         caddyhttp.RouteList{route},
+		MaxHeaderBytes: 64 << 10, // podman asks for the parts of a zstd:chunked layer with up to 22 KiB of ranges
+	}
 	if s.domain != "" {
 		web.Routes[0].MatcherSetsRaw = []caddy.ModuleMap{{"host": caddyconfig.JSON(caddyhttp.MatchHost{s.domain}, nil)}}
 	} else {

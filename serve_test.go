@@ -64,33 +64,59 @@ func TestServeGreeting(t *testing.T) {
 		absent    []string
 	}{
 		{
-			"default", server{}, authz.AnonymousAll,
+			"default",
+			server{},
+			authz.AnonymousAll,
 			[]string{"listens on  http://127.0.0.1:5000\n", "docker push localhost:5000/hello", "stores in   " + mustCanonical(t, defaultRoot())},
 			[]string{"insecure-registries", "basic_auth"},
 		}, {
-			"IPv6", server{listen: "[::1]:5001"}, authz.AnonymousAll,
-			[]string{"http://[::1]:5001\n", "docker push localhost:5001/hello"}, nil,
+			"IPv6",
+			server{listen: "[::1]:5001"},
+			authz.AnonymousAll,
+			[]string{"http://[::1]:5001\n", "docker push localhost:5001/hello"},
+			nil,
 		}, {
-			"no port", server{listen: "127.0.0.2"}, authz.AnonymousAll,
-			[]string{"http://127.0.0.2:5000\n"}, nil,
+			"no port",
+			server{listen: "127.0.0.2"},
+			authz.AnonymousAll,
+			[]string{"http://127.0.0.2:5000\n"},
+			nil,
 		}, {
-			"everywhere", server{listen: ":5000", root: "/srv/registry"}, authz.AnonymousPull,
-			[]string{"nobody may push", "basic_auth", "http://:5000 {", "port 5000 of every address", "HOST is what clients call this machine", "root /srv/registry", `{"insecure-registries": ["HOST:5000"]}`}, nil,
+			"everywhere",
+			server{listen: ":5000", root: "/srv/registry"},
+			authz.AnonymousPull,
+			[]string{"nobody may push", "basic_auth", "http://:5000 {", "port 5000 of every address", "HOST is what clients call this machine", "root /srv/registry", `{"insecure-registries": ["HOST:5000"]}`},
+			nil,
 		}, {
-			"one address", server{listen: "192.0.2.1:80"}, authz.AnonymousPull,
-			[]string{"listens on  http://192.0.2.1:80\n", `{"insecure-registries": ["192.0.2.1:80"]}`}, nil,
+			"one address",
+			server{listen: "192.0.2.1:80"},
+			authz.AnonymousPull,
+			[]string{"listens on  http://192.0.2.1:80\n", `{"insecure-registries": ["192.0.2.1:80"]}`},
+			nil,
 		}, {
-			"domain", server{domain: "registry.example.com"}, authz.AnonymousPull,
-			[]string{"listens on  https://registry.example.com\n", "registry.example.com {", "nobody may push"}, []string{"insecure-registries", "http://"},
+			"domain",
+			server{domain: "registry.example.com"},
+			authz.AnonymousPull,
+			[]string{"listens on  https://registry.example.com\n", "registry.example.com {", "nobody may push"},
+			[]string{"insecure-registries", "http://"},
 		}, {
-			"domain and port", server{domain: "registry.example.com", listen: ":8443"}, authz.AnonymousPull,
-			[]string{"listens on  https://registry.example.com:8443\n"}, []string{"insecure-registries"},
+			"domain and port",
+			server{domain: "registry.example.com", listen: ":8443"},
+			authz.AnonymousPull,
+			[]string{"listens on  https://registry.example.com:8443\n"},
+			[]string{"insecure-registries"},
 		}, {
-			"read-only", server{listen: ":5000", readOnly: true}, authz.AnonymousPull,
-			[]string{"read-only", "docker pull HOST:5000/hello"}, []string{"docker push", "basic_auth"},
+			"read-only",
+			server{listen: ":5000", readOnly: true},
+			authz.AnonymousPull,
+			[]string{"read-only", "docker pull HOST:5000/hello"},
+			[]string{"docker push", "basic_auth"},
 		}, {
-			"socket", server{listen: "unix//run/registry.sock"}, authz.AnonymousPull,
-			[]string{"listens on  unix//run/registry.sock\n", "nobody may push"}, nil,
+			"socket",
+			server{listen: "unix//run/registry.sock"},
+			authz.AnonymousPull,
+			[]string{"listens on  unix//run/registry.sock\n", "nobody may push"},
+			nil,
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -123,15 +149,14 @@ func TestServeGreetingShowsACaddyfile(t *testing.T) {
 	if err := s.setDefaults(); err != nil {
 		t.Fatal(err)
 	}
-	lines := strings.Split(s.greeting(), "\n")
 	var site []string
-	for _, line := range lines {
-		line, ok := strings.CutPrefix(line, "  ")
-		if ok && (len(site) > 0 && site[len(site)-1] != "}" || strings.HasSuffix(line, " {")) {
+	for indented := range strings.Lines(s.greeting()) {
+		line, ok := strings.CutPrefix(indented, "  ")
+		if ok && (len(site) > 0 && site[len(site)-1] != "}\n" || strings.HasSuffix(line, " {\n")) {
 			site = append(site, line)
 		}
 	}
-	in := strings.Replace(strings.Join(site, "\n")+"\n", "HASH", "$2a$04$RmShXd8s2Lp8w5jz7ApfI.FFc3/Bqyh7HP.suzhD.PMKZYbOCvB6K", 1)
+	in := strings.Replace(strings.Join(site, ""), "HASH", "$2a$04$RmShXd8s2Lp8w5jz7ApfI.FFc3/Bqyh7HP.suzhD.PMKZYbOCvB6K", 1)
 	if out, err := adapt(t, in); err != nil || !strings.Contains(out, `"/srv/registry"`) {
 		t.Fatalf("%s\n%v %s", in, err, out)
 	}

@@ -3,6 +3,7 @@ package state
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -55,7 +56,15 @@ func (g generation) Tune(storage.Store) {
 
 type fakeStore struct {
 	storage.Store
-	place *place
+	place  *place
+	closed atomic.Bool
+}
+
+func (s *fakeStore) Ready(context.Context) error {
+	if s.closed.Load() {
+		return storage.ErrClosed
+	}
+	return nil
 }
 
 func (s *fakeStore) Close() error {
@@ -65,6 +74,7 @@ func (s *fakeStore) Close() error {
 	s.place.mu.Lock()
 	defer s.place.mu.Unlock()
 	s.place.closed++
+	s.closed.Store(true)
 	return nil
 }
 
@@ -124,8 +134,10 @@ func TestLastRequestCloses(t *testing.T) {
 	p := new(place)
 	l := Acquire(t.Name(), generation{p, "a"})
 	mustOpen(t, l)
-	if !l.Enter() || !l.Enter() {
-		t.Fatal("Enter refused a request of a live generation")
+	for range 2 {
+		if !l.Enter() {
+			t.Fatal("Enter refused a request of a live generation")
+		}
 	}
 	must(t, l.Release())
 	if !l.Enter() { // a third one of the old generation, late but in company
@@ -155,8 +167,10 @@ func TestLateRequestOfAnOldGeneration(t *testing.T) {
 	store := mustOpen(t, before)
 	must(t, before.Release())
 	for range 2 { // and another one, after the first was alone in the generation
-		if !before.Enter() || !before.Enter() {
-			t.Fatal("Enter refused, though the place is in use")
+		for range 2 {
+			if !before.Enter() {
+				t.Fatal("Enter refused, though the place is in use")
+			}
 		}
 		if mustOpen(t, before) != store {
 			t.Fatal("another store")
@@ -241,16 +255,45 @@ func TestAcquireWhileClosing(t *testing.T) {
 		t.Fatal("the successor got another State: it could open the place before it's closed")
 	}
 	mustOpen(t, second) // place.Open panics if it's open already
+	third := Acquire(t.Name(), generation{p, "c"})
+	mustOpen(t, third)
 	must(t, second.Release())
+	must(t, third.Release())
 	if p.opened != 2 || p.closed != 2 || held(t.Name()) {
 		t.Fatalf("opened %d, closed %d, held %v", p.opened, p.closed, held(t.Name()))
 	}
 }
 
+// A successor that comes before the store is being closed finds it open.
+func TestAcquireBeforeClosing(t *testing.T) {
+	t.Parallel()
+	p := new(place)
+	first := Acquire(t.Name(), generation{p, "a"})
+	store := mustOpen(t, first)
+	if !first.Enter() {
+		t.Fatal("Enter refused")
+	}
+	must(t, first.Release())
+	first.state.mu.Lock()
+	exited := make(chan error)
+	go func() { exited <- first.Exit() }()
+	for first.state.inUse() { // until Exit waits for mu
+		runtime.Gosched()
+	}
+	second := Acquire(t.Name(), generation{p, "b"})
+	first.state.mu.Unlock()
+	must(t, <-exited)
+	if mustOpen(t, second) != store || p.closed != 0 {
+		t.Fatalf("the store was closed, %d times", p.closed)
+	}
+	must(t, second.Release())
+}
+
+// place.Open panics if the place is open already.
 func TestManyGenerationsAtOnce(t *testing.T) {
 	t.Parallel()
 	p := new(place)
-	var served atomic.Int64
+	var underRequest atomic.Int64 // stores that closed under a request
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
@@ -263,12 +306,13 @@ func TestManyGenerationsAtOnce(t *testing.T) {
 						if !l.Enter() {
 							return
 						}
-						if _, err := l.Open(t.Context()); err == nil {
-							served.Add(1)
+						if s, err := l.Open(t.Context()); err != nil || s.Ready(t.Context()) != nil {
+							underRequest.Add(1)
 						}
 						_ = l.Exit()
 					})
 				}
+				_, _ = l.Open(t.Context())
 				l.Stop()
 				_ = l.Release()
 				requests.Wait()
@@ -276,7 +320,7 @@ func TestManyGenerationsAtOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if p.opened != p.closed || p.opened == 0 || served.Load() == 0 || held(t.Name()) {
-		t.Fatalf("opened %d, closed %d, served %d, held %v", p.opened, p.closed, served.Load(), held(t.Name()))
+	if p.opened != p.closed || p.opened == 0 || underRequest.Load() != 0 || held(t.Name()) {
+		t.Fatalf("opened %d, closed %d, %d closed under a request, held %v", p.opened, p.closed, underRequest.Load(), held(t.Name()))
 	}
 }
