@@ -46,6 +46,7 @@ type status struct {
 	Storage   place           `json:"storage"`
 	ReadOnly  bool            `json:"read_only"`
 	Anonymous authz.Anonymous `json:"anonymous"`
+	External  string          `json:"external_url,omitempty"`
 	Ready     bool            `json:"ready"`
 	Reason    string          `json:"reason,omitempty"` // why it isn't ready
 }
@@ -110,6 +111,7 @@ func (r *Registry) status(req *http.Request) status {
 		Storage:   place{r.module, r.backend.Identity()},
 		ReadOnly:  r.ReadOnly,
 		Anonymous: r.Anonymous,
+		External:  r.ExternalURL,
 	}
 	err := r.withStore(req.Context(), func(store storage.Store) error { return store.Ready(req.Context()) })
 	if err != nil {

@@ -25,7 +25,10 @@ func (h *Handler) startUpload(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	defer closeUpload(u)
+	// A session begins to outlive its handle here, and a full disk may be against it.
+	if err := u.Close(); err != nil {
+		return err
+	}
 	r.answerSession(w, u, http.StatusAccepted)
 	return nil
 }
