@@ -128,7 +128,12 @@ func (s *server) config() *caddy.Config {
 			Health:     "/health",
 		},
 	}
-	route := caddyhttp.Route{HandlersRaw: []json.RawMessage{caddyconfig.JSONModuleObject(site, "handler", "oci_registry", nil)}}
+	route := caddyhttp.Route{HandlersRaw: []json.RawMessage{
+		caddyconfig.JSONModuleObject(site, "handler", "oci_registry", nil),
+		// Caddy's own answer to what nobody serves is an empty 200, which podman
+		// takes for a broken /v1/search.
+		caddyconfig.JSONModuleObject(caddyhttp.StaticResponse{StatusCode: "404"}, "handler", "static_response", nil),
+	}}
 	web := &caddyhttp.Server{
 		Listen:         []string{s.listen},
 		Routes:         caddyhttp.RouteList{route},

@@ -1,0 +1,135 @@
+//go:build real
+
+// Package disk fills the disk of the real program, and shows that nothing which
+// was acknowledged is lost and that deleting makes room again.
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/caddy-oci/oci-registry/test/image"
+	"github.com/caddy-oci/oci-registry/test/registry"
+	"github.com/caddy-oci/oci-registry/test/remote"
+)
+
+const (
+	diskSize  = 32 << 20
+	layerSize = 1 << 20
+)
+
+func TestFull(t *testing.T) {
+	t.Parallel()
+	srv := registry.Serve(t, filepath.Join(mount(t), "root"))
+	repository := srv.Repository("app")
+	var stored []*image.Content
+	for {
+		c := image.Random(uint64(len(stored)), 3, layerSize)
+		err := repository.Push(t.Context(), c, tag(len(stored)))
+		if status := remote.Status(err); status == http.StatusInsufficientStorage {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if stored = append(stored, c); len(stored) > diskSize/layerSize {
+			t.Fatalf("%d images on a disk for fewer", len(stored))
+		}
+	}
+	t.Logf("full after %d images", len(stored))
+	if len(stored) < 4 {
+		t.Fatal("too few images, so that this test shows nothing")
+	}
+
+	wantStored(t, srv, stored)
+	if _, err := repository.Resolve(t.Context(), tag(len(stored))); remote.Status(err) != http.StatusNotFound {
+		t.Fatalf("the push that failed has left a tag: %v", err)
+	}
+	if files := unfinished(t, srv.Root); len(files) > 0 {
+		t.Fatalf("the push that failed has left %q", files)
+	}
+	if err := srv.Get(t.Context(), "/health/readyz"); remote.Status(err) != http.StatusServiceUnavailable || !strings.Contains(err.Error(), "full") {
+		t.Fatalf("readiness on a full disk: %v, want 503 and full", err)
+	}
+	srv.Await("/health/livez")
+
+	for _, c := range stored[:2] {
+		remove(t, repository, c)
+	}
+	srv.Await("/health/readyz")
+	stored = stored[2:]
+	again := image.Random(1000, 3, layerSize)
+	srv.Push(again, "app", "again")
+	srv.Check("app", "again", again)
+	for i, c := range stored {
+		srv.Check("app", tag(i+2), c)
+	}
+
+	srv.Kill()
+	srv = registry.Serve(t, srv.Root)
+	srv.Check("app", "again", again)
+}
+
+func tag(i int) string { return fmt.Sprintf("v%d", i) }
+
+func wantStored(t *testing.T, srv *registry.Server, stored []*image.Content) {
+	t.Helper()
+	for i, c := range stored {
+		srv.Check("app", tag(i), c)
+	}
+}
+
+// remove deletes an image and everything that nothing else needs.
+func remove(t *testing.T, repository *remote.Repository, c *image.Content) {
+	t.Helper()
+	if err := repository.DeleteManifest(t.Context(), c.Digest.String()); err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range c.Blobs {
+		if err := repository.DeleteBlob(t.Context(), b.Digest); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// unfinished lists what upload sessions have left behind.
+func unfinished(t *testing.T, root string) []string {
+	t.Helper()
+	var files []string
+	err := filepath.WalkDir(filepath.Join(root, "_uploads"), func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			files = append(files, path)
+		}
+		return err
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return files
+}
+
+// mount mounts a small file system, which the end of the test takes away.
+func mount(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d,mode=0700", diskSize))
+	if errors.Is(err, fs.ErrPermission) {
+		t.Fatalf("this test needs a small disk and may not mount one (uid %d, %v): run it as root, in a container with the capability SYS_ADMIN", os.Getuid(), err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, 0); err != nil {
+			t.Errorf("unmount %s: %v", dir, err)
+		}
+	})
+	return dir
+}

@@ -1,0 +1,105 @@
+//go:build real
+
+package tool
+
+import (
+	"bytes"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Server is a program that runs until it's stopped.
+type Server struct {
+	// Pid is its process, and its process group.
+	Pid int
+
+	tool   *Tool
+	log    lockedBuffer
+	exited chan struct{} // closed when it has ended
+	err    error         // how it ended, once exited is closed
+}
+
+// Start starts the program, which the end of the test stops.
+func (c *Tool) Start(args ...string) *Server {
+	c.t.Helper()
+	cmd := exec.Command(c.path, append(append([]string(nil), c.Args...), args...)...)
+	cmd.Dir, cmd.Env = c.Dir, c.Env
+	s := &Server{tool: c, exited: make(chan struct{})}
+	cmd.Stdout, cmd.Stderr = &s.log, &s.log
+	// No cancel, and so no context: how the server ends is part of what is tested.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.WaitDelay = 10 * time.Second
+	if err := cmd.Start(); err != nil {
+		c.t.Fatal(err)
+	}
+	s.Pid = cmd.Process.Pid
+	go func() {
+		s.err = cmd.Wait()
+		_ = syscall.Kill(-s.Pid, syscall.SIGKILL) // children it left behind
+		close(s.exited)
+	}()
+	c.t.Cleanup(func() {
+		s.Stop()
+		if c.t.Failed() {
+			c.t.Logf("what %s said:\n%s", filepath.Base(c.path), tail(s.Log()))
+		}
+	})
+	return s
+}
+
+// Exited is closed once the program has ended.
+func (s *Server) Exited() <-chan struct{} { return s.exited }
+
+// Log is what the program has said so far.
+func (s *Server) Log() string { return s.log.String() }
+
+// Stop asks the program to end, as Ctrl-C does, and waits until it has. One that
+// doesn't within 20 seconds is killed, and fails the test.
+func (s *Server) Stop() {
+	select {
+	case <-s.exited:
+		return
+	default:
+	}
+	_ = syscall.Kill(-s.Pid, syscall.SIGINT) // it may be gone
+	select {
+	case <-s.exited:
+	case <-time.After(20 * time.Second):
+		s.Kill()
+		s.tool.t.Errorf("%s didn't stop when it was told to", filepath.Base(s.tool.path))
+	}
+}
+
+// Kill ends the program and its children at once, as kill -9 does.
+func (s *Server) Kill() {
+	_ = syscall.Kill(-s.Pid, syscall.SIGKILL) // it may be gone
+	<-s.exited
+}
+
+// Ended says how the program ended.
+func (s *Server) Ended() error {
+	<-s.exited
+	return fmt.Errorf("%s ended: %w\n%s", filepath.Base(s.tool.path), s.err, tail(s.Log()))
+}
+
+// lockedBuffer is a bytes.Buffer that may be read while it's written.
+type lockedBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
