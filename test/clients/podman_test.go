@@ -4,6 +4,7 @@ package clients
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -63,5 +64,8 @@ func TestPodman(t *testing.T) {
 
 	equal(t, podman.Lines("search", "--tls-verify=false", "--format", "{{.Name}}", srv.Host+"/podman/"),
 		srv.Host+"/podman/list", srv.Host+"/podman/oci", srv.Host+"/podman/v2s2")
-	equal(t, podman.Lines("search", "--tls-verify=false", "--list-tags", "--format", "{{.Tag}}", srv.Host+"/large"), "v1")
+	table := podman.Run("search", "--tls-verify=false", "--list-tags", srv.Host+"/large") // podman 4.3 knows no format here
+	if got := strings.Fields(table); !slices.Equal(got, []string{"NAME", "TAG", srv.Host + "/large", "v1"}) {
+		t.Fatalf("tags of large: %q", got)
+	}
 }
