@@ -19,10 +19,16 @@ func PutBlob(ctx context.Context, to Repository, want digest.Digest, r io.Reader
 		return oci.Descriptor{}, err
 	}
 	defer func() { _ = u.Close() }() // releases a handle; the content is Commit's
-	if _, err := u.Append(ctx, 0, r); err != nil {
-		return oci.Descriptor{}, errors.Join(err, u.Cancel(context.WithoutCancel(ctx)))
+	_, err = u.Append(ctx, 0, r)
+	ctx = context.WithoutCancel(ctx)
+	if err != nil {
+		return oci.Descriptor{}, errors.Join(err, u.Cancel(ctx))
 	}
-	return u.Commit(context.WithoutCancel(ctx), want)
+	desc, err := u.Commit(ctx, want)
+	if err != nil {
+		err = errors.Join(err, u.Cancel(ctx)) // nobody goes on with it
+	}
+	return desc, err
 }
 
 // Sparse says which of the things that a manifest names may be missing when it's pushed.

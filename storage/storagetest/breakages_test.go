@@ -9,7 +9,6 @@ import (
 	"io"
 	"iter"
 	"maps"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -124,15 +123,13 @@ func storeBreakages() map[string]breakage {
 			"Edit: DropBlob removes the blob from no other repository",
 		}},
 		"one writer at a time, the others are told to come back": {func(m *mutant) {
-			var busy sync.Mutex
+			one := newOccupied()
 			m.update = func(r storage.Repository, ctx context.Context, fn func(*storage.Edit) error) error {
-				if !busy.TryLock() {
+				leave, ok := one.enter(ctx)
+				if !ok {
 					return errDead
 				}
-				defer busy.Unlock()
-				for range 100 {
-					runtime.Gosched()
-				}
+				defer leave()
 				return r.Update(ctx, fn)
 			}
 		}, []string{"Store: it is safe for concurrent use", "Update: concurrent updates are all applied"}},
@@ -145,12 +142,12 @@ func storeBreakages() map[string]breakage {
 			"Store: Close waits for what's in progress", "Store: what is called after Close fails",
 			"Store: what is called after Close on things opened before fails too",
 		}},
-		"writes that race are lost": {func(m *mutant) {
-			m.update = stale
-		}, []string{
+		"writes that race are lost": {stale(1), []string{
 			"Update: updates of one repository happen one after another",
-			"PutManifest: of several who want a tag that isn't there one gets it",
 			"DeleteManifest: of several who delete one manifest one does",
+		}},
+		"first writes that race are lost": {stale(0), []string{
+			"PutManifest: of several who want a tag that isn't there one gets it",
 		}},
 	}
 }
@@ -250,9 +247,9 @@ func readerBreakages() map[string]breakage {
 			m.resolve = func(r storage.Repository, ref oci.Reference) (oci.Descriptor, error) {
 				desc, err := r.Resolve(ctx, ref)
 				if t, ok := ref.Tag(); ok && errors.Is(err, oci.ManifestUnknown) {
-					idx, err := r.Index(ctx)
-					if err != nil {
-						return desc, err
+					idx, failed := r.Index(ctx)
+					if failed != nil {
+						return desc, failed
 					}
 					for longer, desc := range idx.Tags(t) {
 						if strings.HasPrefix(longer.String(), t.String()) {
@@ -418,15 +415,13 @@ func indexBreakages() map[string]breakage {
 			})(m)
 		}, []string{"Index: Parents yields no image index that was deleted"}},
 		"the index is of one goroutine at a time, and says so": {broken(func(_ storage.Repository, i *mutantIndex) {
-			var busy sync.Mutex
+			one := newOccupied()
 			i.resolve = func(ref oci.Reference) (oci.Descriptor, error) {
-				if !busy.TryLock() {
+				leave, ok := one.enter(ctx)
+				if !ok {
 					return oci.Descriptor{}, errDead
 				}
-				defer busy.Unlock()
-				for range 10 {
-					runtime.Gosched()
-				}
+				defer leave()
 				return i.Index.Resolve(ref)
 			}
 		}), []string{"Index: any number of goroutines may use it"}},

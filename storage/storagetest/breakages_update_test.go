@@ -4,8 +4,9 @@ import (
 	"context"
 	"errors"
 	"iter"
-	"runtime"
 	"slices"
+	"sync"
+	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
 
@@ -56,23 +57,82 @@ func apply(e *storage.Edit, changes ...storage.Change) {
 	}
 }
 
-// stale is an Update that looks before it has the repository for itself.
-func stale(r storage.Repository, ctx context.Context, fn func(*storage.Edit) error) error {
-	asked := storage.NewEdit(nobody{})
-	if idx, err := r.Index(ctx); err == nil {
-		asked = storage.NewEdit(idx)
+// meeting is where those that come to a broken store together are made to meet.
+type meeting struct {
+	mu    sync.Mutex
+	alone int           // how many come first that nobody follows
+	other chan struct{} // the one who waits, if there's one
+}
+
+// pair waits for the next one to come, each second time.
+func (m *meeting) pair(ctx context.Context) {
+	m.mu.Lock()
+	waiting := m.other
+	m.other = nil
+	switch {
+	case m.alone > 0:
+		m.alone--
+	case waiting != nil:
+		close(waiting)
+	default:
+		waiting = make(chan struct{})
+		m.other = waiting
+		m.mu.Unlock()
+		select {
+		case <-waiting:
+		case <-ctx.Done():
+		}
+		return
 	}
-	if err := fn(asked); err != nil {
-		return err
+	m.mu.Unlock()
+}
+
+// occupied is what one may enter at a time; who comes then is refused. The
+// first one stays until another one was.
+type occupied struct {
+	inside  sync.Mutex
+	stay    sync.Once
+	leave   sync.Once
+	refused chan struct{}
+}
+
+func newOccupied() *occupied { return &occupied{refused: make(chan struct{})} }
+
+func (o *occupied) enter(ctx context.Context) (leave func(), ok bool) {
+	if !o.inside.TryLock() {
+		o.leave.Do(func() { close(o.refused) })
+		return nil, false
 	}
-	for range 100 {
-		runtime.Gosched()
-	}
-	return r.Update(ctx, func(e *storage.Edit) error {
-		e.Require(asked.Required()...)
-		apply(e, asked.Changes()...)
-		return nil
+	o.stay.Do(func() {
+		select {
+		case <-o.refused:
+		case <-ctx.Done():
+		}
 	})
+	return o.inside.Unlock, true
+}
+
+// stale is an Update that looks before it has the repository for itself. The
+// first few of them come alone.
+func stale(alone int) func(*mutant) {
+	return func(m *mutant) {
+		meet := meeting{alone: alone}
+		m.update = func(r storage.Repository, ctx context.Context, fn func(*storage.Edit) error) error {
+			asked := storage.NewEdit(nobody{})
+			if idx, err := r.Index(ctx); err == nil {
+				asked = storage.NewEdit(idx)
+			}
+			if err := fn(asked); err != nil {
+				return err
+			}
+			meet.pair(ctx)
+			return r.Update(ctx, func(e *storage.Edit) error {
+				e.Require(asked.Required()...)
+				apply(e, asked.Changes()...)
+				return nil
+			})
+		}
+	}
 }
 
 // seesBroken breaks the index that fn sees.
@@ -244,9 +304,9 @@ func updateBreakages() map[string]breakage {
 			}
 		}, []string{"Edit: Require is content with blobs and manifests"}},
 		"updates get lost": {func(m *mutant) {
-			var n int
+			var n atomic.Int64
 			m.update = func(r storage.Repository, ctx context.Context, fn func(*storage.Edit) error) error {
-				if n++; n%7 == 0 {
+				if n.Add(1)%7 == 0 {
 					return nil
 				}
 				return r.Update(ctx, fn)
@@ -335,7 +395,8 @@ func editBreakages() map[string]breakage {
 						}
 					}
 				})(r, ctx, fn)
-				for n := range m.Store.Repositories(ctx, oci.Name{}) {
+				for n, failed := range m.Store.Repositories(ctx, oci.Name{}) {
+					err = errors.Join(err, failed)
 					for _, d := range dropped {
 						err = errors.Join(err, m.Store.Repository(n).Update(ctx, func(e *storage.Edit) error { e.DropBlob(d); return nil }))
 					}

@@ -194,7 +194,7 @@ func appendBreakages() map[string]breakage {
 			cancels := make(map[string]context.CancelFunc)
 			sessions(func(_ storage.Repository, u *mutantUpload) {
 				u.append = func(parent context.Context, offset int64, in io.Reader) (int64, error) {
-					ctx, cancel := context.WithCancel(parent)
+					mine, cancel := context.WithCancel(parent)
 					defer cancel()
 					mu.Lock()
 					if other := cancels[u.ID()]; other != nil {
@@ -202,7 +202,7 @@ func appendBreakages() map[string]breakage {
 					}
 					cancels[u.ID()] = cancel
 					mu.Unlock()
-					return u.Upload.Append(ctx, offset, in)
+					return u.Upload.Append(mine, offset, in)
 				}
 			})(m)
 		}, []string{"Append: an append begun later at a wrong offset doesn't"}},
@@ -335,6 +335,7 @@ func commitBreakages() map[string]breakage {
 			"Commit: it makes the content the blob",
 			"Commit: when it returns nil the blob can be read",
 			"Repository: NewUpload begins an upload session",
+			"Commit: an append that still runs can't change what it made",
 			"Commit: it commits what several handles have appended",
 		}},
 		"Commit of what is being committed fails": {func(m *mutant) {
@@ -355,7 +356,7 @@ func commitBreakages() map[string]breakage {
 				return b, err
 			}
 		}, []string{
-			"Commit: it makes the content the blob", "Commit: an append that still runs can't change what it made",
+			"Commit: it makes the content the blob",
 			"GetManifest: ReadManifest reads and parses a manifest",
 		}},
 	}

@@ -26,13 +26,21 @@ import (
 func Crash(t *testing.T, open func(vfs.FS) (storage.Store, error)) {
 	t.Helper()
 	c := crash{open: open, script: script(t)}
-	for steps := int64(0); ; steps++ {
-		if t.Failed() || c.survives(t, steps) {
-			t.Logf("stopped at each of %d steps", steps)
-			return
-		}
+	for first := range int64(strides) {
+		t.Run(fmt.Sprintf("every %dth step from %d on", strides, first), func(t *testing.T) {
+			t.Parallel()
+			steps := first
+			for !c.survives(t, steps) {
+				steps += strides
+			}
+			t.Logf("the script takes less than %d steps", steps+1)
+		})
 	}
 }
+
+// strides is how many runs of the script go on side by side: most of their time
+// is spent in waiting for the disk.
+const strides = 8
 
 type crash struct {
 	open   func(vfs.FS) (storage.Store, error)
@@ -137,11 +145,13 @@ func dropAct(t testing.TB, content string) act {
 func reopenAct() act { return act{name: "reopen", then: func(names) {}} }
 
 // survives plays the script with so many steps allowed, and looks at what is
-// there afterwards. It reports whether the script came to its end.
-func (c crash) survives(t *testing.T, steps int64) (finished bool) {
+// there afterwards. It reports whether that's the end: the script came to its
+// own, or the test has failed.
+func (c crash) survives(t testing.TB, steps int64) (finished bool) {
 	t.Helper()
 	root := t.TempDir()
 	tree := directory(t, root)
+	defer func() { _ = tree.Close() }() // it was only read and written
 	fuse := vfs.NewFuse(tree, steps)
 	at, before, after := c.play(t, fuse)
 	if t.Failed() {
@@ -152,20 +162,15 @@ func (c crash) survives(t *testing.T, steps int64) (finished bool) {
 		t.Errorf("stopped after %d steps, at %q: open: %v", steps, at, err)
 		return true
 	}
-	defer func() {
-		if err := errors.Join(s.Close(), tree.Close()); err != nil {
-			t.Errorf("stopped after %d steps, at %q: close: %v", steps, at, err)
-		}
-	}()
-	for _, err := range []error{intact(t.Context(), s, t, before, after), c.pushable(t, s)} {
+	for _, err := range []error{intact(t, s, before, after), pushable(t, s), s.Close()} {
 		if err != nil {
 			t.Errorf("stopped after %d steps, at %q: %v", steps, at, err)
 		}
 	}
-	return !fuse.Blown()
+	return !fuse.Blown() || t.Failed()
 }
 
-func directory(t *testing.T, root string) vfs.FS {
+func directory(t testing.TB, root string) vfs.FS {
 	t.Helper()
 	return must(vfs.Dir(root))(t)
 }
@@ -173,7 +178,7 @@ func directory(t *testing.T, root string) vfs.FS {
 // play runs the script until it ends or the world does. It returns where, and
 // what was named before and after the act that was under way. An act counts as
 // acknowledged if the world hadn't stopped when it returned.
-func (c crash) play(t *testing.T, fuse *vfs.Fuse) (at string, before, after names) {
+func (c crash) play(t testing.TB, fuse *vfs.Fuse) (at string, before, after names) {
 	t.Helper()
 	before = make(names)
 	s, err := c.reopen(fuse, nil)
@@ -188,12 +193,12 @@ func (c crash) play(t *testing.T, fuse *vfs.Fuse) (at string, before, after name
 			err = a.do(t.Context(), s)
 		}
 		if fuse.Blown() {
-			c.bury(s)
+			bury(s)
 			return a.name, before, after
 		}
 		if err != nil {
 			t.Errorf("%s: %v", a.name, err)
-			c.bury(s)
+			bury(s)
 			return a.name, before, after
 		}
 		before = after
@@ -224,14 +229,16 @@ func (c crash) reopen(fuse *vfs.Fuse, s storage.Store) (storage.Store, error) {
 
 // bury gives back what the kernel takes from a dead process: its locks and
 // files. Nothing that Close would write comes through.
-func (c crash) bury(s storage.Store) {
+func bury(s storage.Store) {
 	if s != nil {
 		_ = s.Close() // it can't but fail
 	}
 }
 
 // intact says how what is named differs from both, or what that is named is broken.
-func intact(ctx context.Context, s storage.Store, t testing.TB, before, after names) error {
+func intact(t testing.TB, s storage.Store, before, after names) error {
+	t.Helper()
+	ctx := t.Context()
 	r := s.Repository(name(t, crashing))
 	got, err := namesOf(ctx, r)
 	if err != nil {
@@ -300,8 +307,8 @@ func verify(ctx context.Context, r storage.Reader, d digest.Digest) error {
 	return err
 }
 
-// pushable plays the pushes of the script again, whatever of it was done before.
-func (c crash) pushable(t *testing.T, s storage.Store) error {
+// pushable says why an image can't be pushed, whatever of the script was done before.
+func pushable(t testing.TB, s storage.Store) error {
 	t.Helper()
 	layer := strings.Repeat("layer", 1000)
 	m := image(t, "after the crash", digest.FromString(layer))

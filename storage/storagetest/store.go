@@ -118,7 +118,8 @@ func failureCreatesNothing(t testing.TB, s storage.Store) {
 	_, err = r.MountBlob(t.Context(), digest.FromString("x"), name(t, "b"))
 	wantCode(t, err, oci.BlobUnknown)
 	boom := errors.New("boom")
-	if err := r.Update(t.Context(), func(e *storage.Edit) error { e.Put(image(t, "m")); return boom }); !errors.Is(err, boom) {
+	err = r.Update(t.Context(), func(e *storage.Edit) error { e.Put(image(t, "m")); return boom })
+	if !errors.Is(err, boom) {
 		t.Fatalf("error %v, want what fn returned", err)
 	}
 	err = storage.PutManifest(t.Context(), r, image(t, "m", digest.FromString("x")), storage.PutOptions{})
@@ -180,9 +181,6 @@ func repositoriesAfterNone(t testing.TB, s storage.Store) {
 
 func repositoriesStopped(t testing.TB, s storage.Store) {
 	want := createSorted(t, s)
-	for range s.Repositories(t.Context(), oci.Name{}) {
-		break
-	}
 	n := 0
 	for got, err := range s.Repositories(t.Context(), oci.Name{}) {
 		if err != nil || got.String() != want[n] {
@@ -201,16 +199,16 @@ func errorEndsRepositories(t testing.TB, s storage.Store) {
 	createSorted(t, s)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	wantErrorLast(t, s, ctx)
+	wantErrorLast(ctx, t, s)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if !wantErrorLast(t, s, t.Context()) {
+	if !wantErrorLast(t.Context(), t, s) {
 		t.Fatal("a closed store lists its repositories")
 	}
 }
 
-func wantErrorLast(t testing.TB, s storage.Store, ctx context.Context) (failed bool) {
+func wantErrorLast(ctx context.Context, t testing.TB, s storage.Store) (failed bool) {
 	t.Helper()
 	for n, err := range s.Repositories(ctx, oci.Name{}) {
 		if failed {

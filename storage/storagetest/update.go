@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -89,9 +90,9 @@ func updateReturnsError(t testing.TB, s storage.Store) {
 }
 
 // everything records every kind of change.
-func everything(t testing.TB, r repo) (m oci.Manifest, edit func(*storage.Edit), unchanged func()) {
+func everything(t testing.TB, r repo) (edit func(*storage.Edit), unchanged func()) {
 	t.Helper()
-	m = image(t, "new")
+	m := image(t, "new")
 	one, two := image(t, "one"), image(t, "two")
 	r.push(one, "v1", "gone")
 	r.push(two, "v2")
@@ -104,7 +105,7 @@ func everything(t testing.TB, r repo) (m oci.Manifest, edit func(*storage.Edit),
 		e.Delete(two.Digest)
 		e.DropBlob(x)
 	}
-	return m, edit, func() {
+	return edit, func() {
 		t.Helper()
 		r.wantTags("gone", "v1", "v2")
 		r.wantManifest(one.Digest, "v1", "gone")
@@ -117,7 +118,7 @@ func everything(t testing.TB, r repo) (m oci.Manifest, edit func(*storage.Edit),
 
 func failedUpdateChangesNothing(t testing.TB, s storage.Store) {
 	r := repository(t, s, "a")
-	_, edit, unchanged := everything(t, r)
+	edit, unchanged := everything(t, r)
 	boom := errors.New("boom")
 	err := r.Update(t.Context(), func(e *storage.Edit) error { edit(e); return boom })
 	if !errors.Is(err, boom) {
@@ -128,7 +129,7 @@ func failedUpdateChangesNothing(t testing.TB, s storage.Store) {
 
 func missingChangesNothing(t testing.TB, s storage.Store) {
 	r := repository(t, s, "a")
-	_, edit, unchanged := everything(t, r)
+	edit, unchanged := everything(t, r)
 	err := r.Update(t.Context(), func(e *storage.Edit) error {
 		edit(e)
 		e.Require(digest.FromString("missing"))
@@ -279,27 +280,29 @@ func emptyUpdate(t testing.TB, s storage.Store) {
 // neverWithoutBlob lets the push of a manifest race the deletion of its blob.
 // Either order is right; a manifest whose blob is gone isn't.
 func neverWithoutBlob(t testing.TB, s storage.Store) {
-	r := repository(t, s, "a")
 	for i := range 40 {
-		content := fmt.Sprint(i)
-		d := r.pushBlob(content)
-		m := image(t, content, d)
+		r := repository(t, s, fmt.Sprint("r", i))
+		d := r.pushBlob("x")
+		m := image(t, "m", d)
 		errs := together(2, func(which int) error {
-			if which == 0 {
-				return storage.PutManifest(t.Context(), r, m, storage.PutOptions{})
+			if which == 1 {
+				return storage.DeleteBlob(t.Context(), r, d, "")
 			}
-			return storage.DeleteBlob(t.Context(), r, d, "")
+			for range i % 4 * 10 { // a head start for the other, more or less
+				runtime.Gosched()
+			}
+			return storage.PutManifest(t.Context(), r, m, storage.PutOptions{})
 		})
-		switch {
-		case errs[0] == nil:
-			wantCode(t, errs[1], oci.Denied)
-			r.wantBlob(d, content)
-		case errs[1] == nil:
-			wantCode(t, errs[0], oci.ManifestBlobUnknown)
-			r.wantNoManifest(m.Digest.String())
+		switch pushed, dropped := errs[0], errs[1]; {
+		case pushed == nil:
+			wantCode(t, dropped, oci.Denied)
+			r.wantBlob(d, "x")
+		case dropped == nil:
+			wantCode(t, pushed, oci.ManifestBlobUnknown)
+			wantCode(t, second(r.Resolve(t.Context(), oci.DigestRef(m.Digest))), oci.ManifestUnknown)
 			r.wantNoBlob(d)
 		default:
-			t.Fatalf("both failed: %v, %v", errs[0], errs[1])
+			t.Fatalf("both failed: %v, %v", pushed, dropped)
 		}
 	}
 }
