@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"mime"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -191,7 +192,7 @@ func (m *Manifest) check() error {
 			return Errorf(ManifestInvalid, "descriptor: %w", err)
 		}
 	}
-	for _, d := range append(m.Blobs[:len(m.Blobs):len(m.Blobs)], m.Manifests...) {
+	for _, d := range slices.Concat(m.Blobs, m.Manifests) {
 		if d.Size < 0 {
 			return Errorf(ManifestInvalid, "descriptor %s has size %d", d.Digest, d.Size)
 		}

@@ -1,11 +1,10 @@
 package oci
 
 import (
-	"strings"
-
 	// The algorithms that ParseDigest accepts; go-digest has none of its own.
 	_ "crypto/sha256"
 	_ "crypto/sha512"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 )

@@ -38,8 +38,7 @@ func MissingError(missing ...digest.Digest) error {
 		details[i].Digest = d
 	}
 	err := oci.Errorf(oci.ManifestBlobUnknown, "%d not in this repository, first %s", len(missing), missing[0])
-	var oe *oci.Error
-	if errors.As(err, &oe) {
+	if oe, ok := errors.AsType[*oci.Error](err); ok {
 		oe.Detail = details
 	}
 	return err

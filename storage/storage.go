@@ -52,8 +52,8 @@ type Reader interface {
 	OpenBlob(ctx context.Context, d digest.Digest) (*Blob, error)
 
 	// Resolve finds what a tag or digest names, or oci.ManifestUnknown. A manifest
-	// exists if it was put, and also if an image index that exists lists it and
-	// its bytes are there: other tools write layouts that list only the top.
+	// exists if it was put. In what another tool wrote, one that only an image
+	// index lists exists too, if its bytes are there: some list only the top.
 	// It may do I/O that Index.Resolve doesn't, so of the two it's the one for a
 	// single lookup.
 	Resolve(ctx context.Context, ref oci.Reference) (oci.Descriptor, error)
@@ -148,7 +148,8 @@ type Upload interface {
 	// its content. When Commit returns nil the blob can be read; it survives a
 	// crash once an Update that requires it has returned. Committing a blob
 	// that's there already is no error. Of several Commits at once one does the
-	// work; a session that has ended is oci.BlobUploadUnknown.
+	// work; a session that has ended is oci.BlobUploadUnknown. An Append that is
+	// still reading has lost the session, and isn't waited for.
 	Commit(ctx context.Context, want digest.Digest) (oci.Descriptor, error)
 
 	// Cancel forgets the session and its content; a no-op once it has ended.

@@ -112,29 +112,32 @@ func (i *Index) Tags(after oci.Tag) iter.Seq2[oci.Tag, oci.Descriptor] {
 	}
 }
 
-// Manifests implements storage.Index.
+// Manifests implements storage.Index: it merges two trees that are in order.
 func (i *Index) Manifests() iter.Seq[oci.Descriptor] {
 	return func(yield func(oci.Descriptor) bool) {
 		next, stop := iter.Pull2(from(i.hidden.Root(), nil))
 		defer stop()
-		hiddenKey, hidden, more := next()
-		for key, m := range from(i.manifests.Root(), nil) {
-			for ; more && hiddenKey < key; hiddenKey, hidden, more = next() {
-				if hidden != nil && !yield(hidden.desc) {
-					return
+		key, m, more := next()
+		// before yields the hidden ones up to a key.
+		before := func(limit string) bool {
+			for ; more && key < limit; key, m, more = next() {
+				if m != nil && !yield(m.desc) {
+					return false
 				}
 			}
-			if !yield(m.desc) {
+			return true
+		}
+		for listed, m := range from(i.manifests.Root(), nil) {
+			if !before(listed) || !yield(m.desc) {
 				return
 			}
 		}
-		for ; more; hiddenKey, hidden, more = next() {
-			if hidden != nil && !yield(hidden.desc) {
-				return
-			}
-		}
+		before(pastAll)
 	}
 }
+
+// pastAll is greater than any digest.
+const pastAll = "\xff"
 
 // Referrers implements storage.Index.
 func (i *Index) Referrers(subject, after digest.Digest) iter.Seq[oci.Descriptor] {
