@@ -85,7 +85,7 @@ func (w *Writer) Settle(dir string) error {
 	if err := w.Settle(path.Dir(dir)); err != nil {
 		return err
 	}
-	if err := w.SyncDir(path.Dir(dir)); err != nil {
+	if err := w.SyncDir(path.Dir(dir)); err != nil || w.unsynced() {
 		return err
 	}
 	w.mu.Lock()

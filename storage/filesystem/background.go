@@ -15,6 +15,7 @@ const (
 	foldLimit = 64 << 20               // bytes of log that are folded however busy it is
 	pullTime  = time.Minute            // between two writes of when manifests were pulled
 	tickTime  = 250 * time.Millisecond // between two looks, while there's something to do
+	retryTime = 10 * time.Second       // after a settling that failed, until it's tried again
 	lockTime  = time.Second            // between two tries to become the writer
 )
 
@@ -24,6 +25,8 @@ type background struct {
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 	signal chan struct{} // something is to be done
+
+	trouble string // what tend said last; only its goroutine looks at it
 
 	mu      sync.Mutex
 	changed map[*repo]func() // to be settled; the func lets the repo go
@@ -53,6 +56,9 @@ func (b *background) stop() {
 	for _, release := range b.changed {
 		release() // what couldn't be folded stays in the log
 	}
+	for _, release := range b.pulls {
+		release()
+	}
 }
 
 // do runs fn until it returns; its context ends with the store.
@@ -75,6 +81,11 @@ func (b *background) add(to map[*repo]func(), r *repo) {
 	_, release := r.store.repos.use(r.name)
 	to[r] = release
 	b.mu.Unlock()
+	b.poke()
+}
+
+// poke makes the background look at what there's to do.
+func (b *background) poke() {
 	select {
 	case b.signal <- struct{}{}:
 	default:
@@ -85,13 +96,16 @@ func (b *background) run(ctx context.Context, s *Store) {
 	b.tend(s)
 	tick := time.NewTicker(tickTime)
 	defer tick.Stop()
+	ticking := true
 	lock, pulls := time.Now(), time.Now()
 	for {
-		if b.idle() && s.lock.held() {
+		needed := !b.idle() || !s.lock.held() || s.space.full.Load()
+		if ticking && !needed {
 			tick.Stop()
-		} else {
+		} else if needed && !ticking { // a Reset at every signal could put off the tick for ever
 			tick.Reset(tickTime)
 		}
+		ticking = needed
 		select {
 		case <-ctx.Done():
 			return
@@ -123,8 +137,16 @@ func (b *background) tend(s *Store) {
 	if err == nil {
 		err = s.space.keep()
 	}
-	if err != nil && !errors.Is(err, storage.ErrStandby) {
-		s.log().Warn("the store can't be written", "error", full(err))
+	if errors.Is(err, storage.ErrStandby) {
+		err = nil
+	}
+	was := b.trouble
+	b.trouble = ""
+	if err != nil {
+		b.trouble = full(err).Error()
+	}
+	if b.trouble != "" && b.trouble != was {
+		s.log().Warn("the store can't be written", "error", b.trouble)
 	}
 }
 
@@ -154,14 +176,20 @@ func (b *background) settle(all bool) {
 	}
 }
 
+// writePulls writes down the pulls of all repositories. Those of one where that
+// fails are kept in memory, and so is the repository.
 func (b *background) writePulls() {
 	b.mu.Lock()
 	due := b.pulls
 	b.pulls = make(map[*repo]func())
 	b.mu.Unlock()
 	for r, release := range due {
-		if err := r.writePulls(); err != nil {
+		err := r.writePulls()
+		if err != nil && !errors.Is(err, storage.ErrStandby) {
 			r.store.log().Error("last pulls aren't written down", "repository", r.name.String(), "error", full(err))
+		}
+		if err != nil {
+			b.pulled(r)
 		}
 		release()
 	}

@@ -34,11 +34,11 @@ func (u *upload) Commit(_ context.Context, want digest.Digest) (oci.Descriptor, 
 	s.holder++ // an Append that still runs has lost the session
 	s.hashing.Wait()
 	if err := s.openFile(); err != nil {
-		return oci.Descriptor{}, s.store.space.note(err)
+		return oci.Descriptor{}, s.fail(err)
 	}
 	got, err := s.digest(want.Algorithm())
 	if err != nil {
-		return oci.Descriptor{}, err
+		return oci.Descriptor{}, s.fail(err)
 	}
 	if got != want {
 		return oci.Descriptor{}, errors.Join(oci.Errorf(oci.DigestInvalid, "content is %s, not %s", got, want), s.end())
@@ -46,7 +46,7 @@ func (u *upload) Commit(_ context.Context, want digest.Digest) (oci.Descriptor, 
 	repo, release := s.store.repos.use(u.repository.name)
 	defer release()
 	if err := repo.adopt(want, s); err != nil {
-		return oci.Descriptor{}, fmt.Errorf("commit %s: %w", want, s.store.space.note(err))
+		return oci.Descriptor{}, s.fail(fmt.Errorf("commit %s: %w", want, err))
 	}
 	u.size = s.size
 	return blobDescriptor(want, s.size), s.end()
@@ -92,8 +92,8 @@ func (r *repo) adopt(d digest.Digest, s *session) error {
 		return err
 	}
 	if err := r.store.fs.Rename(s.path("data"), name); err != nil {
-		if err := r.copyIn(s, name); err != nil {
-			return err
+		if cerr := r.copyIn(s, name); cerr != nil {
+			return errors.Join(err, cerr)
 		}
 	}
 	r.noteBlob(d, true)

@@ -2,6 +2,7 @@ package filesystem
 
 import (
 	"context"
+	"io/fs"
 	"path"
 	"sync"
 	"time"
@@ -95,6 +96,9 @@ func (c *catalog) walk(ctx context.Context) error {
 
 	found := iradix.New[oci.Name]().Txn()
 	err := c.descend(ctx, ".", func(n oci.Name) { found.Insert([]byte(n.String()), n) })
+	if err == nil {
+		err = c.store.present()
+	}
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -110,50 +114,55 @@ func (c *catalog) walk(ctx context.Context) error {
 	return nil
 }
 
-// descend calls found for each repository below dir. A folder is one if it has
-// index.json, oci-layout, or, before its first manifest, only blobs. What's in
-// blobs is never looked at.
+// descend calls found for each repository below dir. What's in blobs is never
+// looked at. A symbolic link that stays inside the tree may be a repository, but
+// what lies behind it has names of its own, and could be the link again.
 func (c *catalog) descend(ctx context.Context, dir string, found func(oci.Name)) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	entries, err := c.store.fs.ReadDir(dir)
-	if missing(err) {
+	if missing(err) && dir != "." {
 		return nil // removed meanwhile
 	}
 	if err != nil {
 		return err
 	}
-	name, err := oci.ParseName(dir)
-	if err == nil {
-		for _, e := range entries {
-			if isLayoutPart(e.Name()) {
-				found(name)
-				break
-			}
-		}
+	if name, err := oci.ParseName(dir); err == nil && c.isRepository(name, entries) {
+		found(name)
 	}
 	for _, e := range entries {
-		sub := path.Join(dir, e.Name())
-		if _, err := oci.ParseName(sub); err != nil || !c.isDir(sub, e.IsDir(), e.Type().IsRegular()) {
-			continue
-		}
-		if err := c.descend(ctx, sub, found); err != nil {
-			return err
+		name, err := oci.ParseName(path.Join(dir, e.Name()))
+		switch {
+		case err != nil:
+		case e.IsDir():
+			if err := c.descend(ctx, name.String(), found); err != nil {
+				return err
+			}
+		case e.Type()&fs.ModeSymlink != 0:
+			if behind, err := c.store.fs.ReadDir(name.String()); err == nil && c.isRepository(name, behind) {
+				found(name)
+			}
 		}
 	}
 	return nil
 }
 
-// isDir follows a symbolic link that stays inside the tree.
-func (c *catalog) isDir(name string, dir, regular bool) bool {
-	if dir || regular {
-		return dir
+// isRepository reports whether a folder with these entries is a repository: it
+// has index.json, oci-layout, or, before its first manifest, blobs.
+func (c *catalog) isRepository(n oci.Name, entries []fs.DirEntry) bool {
+	blobs := false
+	for _, e := range entries {
+		switch e.Name() {
+		case "index.json", "oci-layout":
+			return true
+		case "blobs":
+			blobs = e.IsDir()
+		}
 	}
-	fi, err := c.store.fs.Stat(name)
-	return err == nil && fi.IsDir()
-}
-
-func isLayoutPart(name string) bool {
-	return name == "index.json" || name == "oci-layout" || name == "blobs"
+	if !blobs {
+		return false
+	}
+	has, err := c.store.hasBlob(n)
+	return has && err == nil
 }

@@ -72,6 +72,13 @@ func (r *Repository) Update(ctx context.Context, fn func(*storage.Edit) error) e
 
 // commit carries out the updates and tells each how it went.
 func (r *repo) commit(ctx context.Context, updates []*update) {
+	defer func() {
+		for _, u := range updates {
+			if !u.done { // an fn has panicked: nobody may take that for success
+				u.done, u.err = true, errPanicked
+			}
+		}
+	}()
 	err := r.tryCommit(ctx, updates)
 	if errors.Is(err, storage.ErrFull) && len(updates) > 1 {
 		// One that only removes must not fail for the company it's in.
@@ -89,6 +96,9 @@ func (r *repo) commit(ctx context.Context, updates []*update) {
 		}
 	}
 }
+
+// errPanicked is what happened to a batch by the fault of one that was in it.
+var errPanicked = errors.New("another update of the same batch has panicked")
 
 // tryCommit sets the err of each update that fails by itself; what it returns
 // concerns all the others.
@@ -116,15 +126,15 @@ func (r *repo) tryCommit(ctx context.Context, updates []*update) error {
 	if len(b.accepted) == 0 {
 		return nil
 	}
-	err = r.persist(st, b)
+	err = r.store.space.note(r.persist(st, b))
 	if errors.Is(err, storage.ErrFull) && b.removes && r.store.space.release() {
-		err = r.persist(st, b)
+		err = r.store.space.note(r.persist(st, b))
 	}
 	if err != nil {
 		// How far it got isn't known: read what the files say before going on.
 		r.state.Store(nil)
 		r.closeLog()
-		return fmt.Errorf("change %s: %w", r.name, r.store.space.note(err))
+		return fmt.Errorf("change %s: %w", r.name, err)
 	}
 	return nil
 }
@@ -138,20 +148,21 @@ func (r *repo) try(b *batch, u *update) error {
 	if err := r.checkRequired(b, e); err != nil {
 		return err
 	}
-	next, events := b.index.Apply(e.Changes())
-	for _, ev := range events {
-		b.events = append(b.events, event{ev, e.By})
-	}
 	for _, c := range e.Changes() {
 		b.add(c)
+		next, events := b.index.Apply([]storage.Change{c})
+		b.index = next
+		for _, ev := range events {
+			b.events = append(b.events, event{ev, e.By})
+		}
 	}
 	b.require = append(b.require, e.Required()...)
-	b.index = next
 	b.accepted = append(b.accepted, u)
 	return nil
 }
 
-// add notes what has to be done for a change, which may be nothing.
+// add notes what has to be done for a change, which may be nothing, of the index
+// as those before it have left it.
 func (b *batch) add(c storage.Change) {
 	switch c.Kind {
 	case storage.PutChange:
@@ -170,20 +181,25 @@ func (b *batch) add(c storage.Change) {
 		}
 		b.removes = false
 		b.changes = append(b.changes, c)
-	case storage.UntagChange, storage.DeleteChange:
+	case storage.DeleteChange:
+		for range b.index.Parents(c.Digest) {
+			b.drop[c.Digest] = true // else who reads its parent again finds it again
+			break
+		}
+		b.changes = append(b.changes, c)
+	case storage.UntagChange:
 		b.changes = append(b.changes, c)
 	}
 }
 
+// put writes the manifest even if it's listed: its bytes may have been lost.
 func (b *batch) put(c storage.Change) {
-	if b.index.Listed(c.Digest) && !b.drop[c.Digest] {
-		b.require = append(b.require, c.Digest) // it's there; make sure that it's durable
-		return
-	}
 	delete(b.drop, c.Digest)
 	b.manifests = append(b.manifests, c.Manifest)
-	b.changes = append(b.changes, c)
 	b.removes = false
+	if !b.index.Listed(c.Digest) {
+		b.changes = append(b.changes, c)
+	}
 }
 
 // checkRequired makes sure that everything the edit requires is there, now that

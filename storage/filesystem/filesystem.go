@@ -18,7 +18,6 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,7 +36,8 @@ type Options struct {
 	Unsynced bool
 
 	// Recheck is how old the knowledge of a repository may be before its
-	// index.json is looked at for changes by other tools. Default: 1 second.
+	// index.json is looked at for changes by other tools; if negative, it's looked
+	// at whenever the repository is used. Default: 1 second.
 	Recheck time.Duration
 
 	// LogFrom is the size of index.json, in bytes, from which on changes are
@@ -75,7 +75,9 @@ type Store struct {
 	catalog  catalog
 	suspect  suspect
 
-	gate   sync.RWMutex // held for reading by what's in progress
+	running sync.WaitGroup // what's in progress; added to under gate, while the store is open
+
+	gate   sync.RWMutex
 	closed bool
 
 	background *background
@@ -87,7 +89,7 @@ var _ storage.Store = (*Store)(nil)
 // The caller closes it. It reads next to nothing, so it takes the same time at
 // any size. It fails if a running zot holds the tree.
 func Open(root string, opts Options) (*Store, error) {
-	if err := os.MkdirAll(root, 0o750); err != nil {
+	if err := durable.MakeRoot(root); err != nil {
 		return nil, err
 	}
 	fsys, err := vfs.Dir(root)
@@ -122,22 +124,36 @@ func OpenFS(fsys vfs.FS, opts Options) (*Store, error) {
 // Tune applies options to an open store.
 func (s *Store) Tune(opts Options) {
 	opts = opts.withDefaults()
-	s.opts.Store(&opts)
 	if opts.Unsynced && s.lock.held() {
 		s.suspect.mark()
 	}
+	s.opts.Store(&opts)
 }
 
 func (s *Store) log() *slog.Logger { return s.opts.Load().Log }
 
-// enter keeps the store open until leave is called.
+// enter keeps the store open until leave is called. It may be called by who has
+// entered already.
 func (s *Store) enter() (leave func(), err error) {
 	s.gate.RLock()
+	defer s.gate.RUnlock()
 	if s.closed {
-		s.gate.RUnlock()
 		return nil, storage.ErrClosed
 	}
-	return s.gate.RUnlock, nil
+	s.running.Add(1)
+	return s.running.Done, nil
+}
+
+// errNoTree is why nothing can be said about repositories.
+var errNoTree = errors.New("the store's directory is gone, or isn't what it was")
+
+// present fails unless the tree is there. One that was removed, or emptied, has
+// no repositories, and to say so would be to say that they were deleted.
+func (s *Store) present() error {
+	if _, err := s.fs.Stat(lockName); err != nil {
+		return fmt.Errorf("%w: %s", errNoTree, err.Error()) // not fs.ErrNotExist, which would mean a repository
+	}
+	return nil
 }
 
 // Repository implements storage.Store.
@@ -191,6 +207,7 @@ func (s *Store) Close() error {
 	}
 	s.closed = true
 	s.gate.Unlock()
+	s.running.Wait()
 	s.background.stop()
 	s.repos.close()
 	return errors.Join(s.suspect.clean(), s.lock.release(), s.fs.Close())

@@ -1,10 +1,16 @@
 package filesystem
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"path"
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/caddy-oci/oci-registry/storage"
+	"github.com/caddy-oci/oci-registry/storage/layout"
 )
 
 // due reports whether the repository has been left alone long enough, or its
@@ -14,6 +20,9 @@ func (r *repo) due() bool {
 		return false // it's being changed now
 	}
 	defer r.commitMu.Unlock()
+	if time.Now().Before(r.retry) {
+		return false
+	}
 	return time.Since(r.changed) > idleTime || r.log != nil && r.log.size > foldLimit
 }
 
@@ -31,6 +40,20 @@ func (r *repo) settle() error {
 	if r.changed.IsZero() {
 		return nil
 	}
+	err := r.trySettle()
+	if errors.Is(err, storage.ErrStandby) {
+		r.closeLog() // it's the new writer's; who becomes the writer reads it again
+		err = nil
+	}
+	if err != nil {
+		r.retry = time.Now().Add(retryTime)
+		return err
+	}
+	r.changed, r.retry = time.Time{}, time.Time{}
+	return nil
+}
+
+func (r *repo) trySettle() error {
 	if err := r.store.lock.check(); err != nil {
 		return err
 	}
@@ -39,43 +62,102 @@ func (r *repo) settle() error {
 		return err
 	}
 	if st.broken != nil || st.index == nil {
-		r.changed = time.Time{} // nothing of ours is left to write; what's there stays as evidence
-		r.closeLog()
+		r.closeLog() // nothing of ours is left to write; what's there stays as evidence
 		return nil
 	}
-	if err := r.fold(st); err != nil {
-		return err
+	if r.log != nil {
+		if err := r.fold(st); err != nil {
+			return fmt.Errorf("fold the log: %w", err)
+		}
 	}
 	if err := r.store.disk.Replace(lastPath(r.name), ownDir(r.name), st.index.Bytes()); err != nil {
 		return fmt.Errorf("keep the last good index.json: %w", err)
 	}
-	r.changed = time.Time{}
 	return nil
 }
 
 // fold writes index.json and ends the log. A crash in between leaves both: the
-// log's last record then says that index.json has everything.
+// log's last record then says whether index.json has everything.
 func (r *repo) fold(st *state) error {
-	if r.log == nil {
-		return nil
-	}
-	sum := digest.Canonical.Digester()
-	if err := st.index.Encode(sum.Hash()); err != nil {
+	rec, data, err := r.stageFold(st.index)
+	if err != nil {
 		return err
 	}
-	if err := r.log.append(record{Fold: sum.Digest()}, r.store.disk.Sync); err != nil {
-		return fmt.Errorf("end log: %w", err)
+	staged := path.Join(ownDir(r.name), rec.Staged)
+	before := r.log.size
+	if err := r.log.append(rec, r.store.disk.Sync); err != nil {
+		return errors.Join(err, r.store.fs.Remove(staged))
 	}
-	next := &state{index: st.index}
-	var err error
-	if next.stamp.index, next.size, err = r.replaceIndex(st.index); err != nil {
+	if err := r.store.fs.Rename(staged, indexPath(r.name)); err != nil {
+		if cut := errors.Join(r.log.cut(before), r.store.disk.Sync(r.log.file)); cut != nil {
+			return errors.Join(err, cut) // the record stands, and so does the file, which proves it untrue
+		}
+		return errors.Join(err, r.store.fs.Remove(staged))
+	}
+	if err := r.store.disk.SyncDir(r.name.String()); err != nil {
 		return err
 	}
+	fi, err := r.store.fs.Stat(indexPath(r.name))
+	if err != nil {
+		return err
+	}
+	next := &state{index: st.index, stamp: stamp{index: stampOf(fi)}, size: len(data)}
 	next.touch()
 	r.state.Store(next)
+	return r.removeLog()
+}
+
+// stageFold writes the new index.json beside the log.
+func (r *repo) stageFold(idx *layout.Index) (rec record, data []byte, err error) {
+	old, err := r.readFile(indexPath(r.name))
+	if err != nil {
+		return record{}, nil, err
+	}
+	data = idx.Bytes()
+	staged, err := r.store.disk.Stage(ownDir(r.name), data)
+	if err != nil {
+		return record{}, nil, err
+	}
+	if err := r.store.disk.SyncDir(ownDir(r.name)); err != nil {
+		return record{}, nil, errors.Join(err, r.store.fs.Remove(staged))
+	}
+	return record{Fold: digest.FromBytes(data), Base: digest.FromBytes(old), Staged: path.Base(staged)}, data, nil
+}
+
+// removeLog removes a log that index.json has all of.
+func (r *repo) removeLog() error {
+	names := []string{logPath(r.name)}
+	for _, name := range r.log.staged {
+		names = append(names, path.Join(ownDir(r.name), name))
+	}
 	r.closeLog()
-	if err := r.store.fs.Remove(logPath(r.name)); err != nil && !missing(err) {
-		return err
+	for _, name := range names { // the log first: a staged file says what its records mean
+		if err := r.store.fs.Remove(name); err != nil && !missing(err) {
+			return err
+		}
 	}
 	return r.store.disk.SyncDir(ownDir(r.name))
+}
+
+// foldLeftovers settles the logs that a dead process left, so that other tools
+// see what was acknowledged even of repositories that nobody asks for here.
+func (s *Store) foldLeftovers(ctx context.Context) {
+	entries, err := s.fs.ReadDir(reposDir)
+	if err != nil && !missing(err) {
+		s.log().Warn("logs of an earlier process aren't looked for", "error", err)
+	}
+	for _, e := range entries {
+		name, err := ownName(e.Name())
+		if ctx.Err() != nil || err != nil {
+			continue
+		}
+		if _, err := s.fs.Stat(logPath(name)); err != nil {
+			continue
+		}
+		r, done := s.repos.use(name)
+		if _, err := r.current(); err != nil { // reading it makes it due
+			s.log().Error("the log of an earlier process can't be read", "repository", name.String(), "error", err)
+		}
+		done()
+	}
 }

@@ -3,7 +3,6 @@ package filesystem
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"path"
 	"time"
@@ -43,15 +42,7 @@ func (r *repo) appendHistory(events []event) error {
 			return err
 		}
 	}
-	f, err := r.store.openAppend(historyPath(r.name))
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(lines.Bytes())
-	if err == nil && sync {
-		err = r.store.disk.Sync(f)
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
+	if _, err := r.store.appendLines(historyPath(r.name), lines.Bytes(), sync); err != nil {
 		return fmt.Errorf("write history: %w", err)
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path"
 
 	"github.com/opencontainers/go-digest"
 
@@ -65,9 +66,14 @@ func (r *repo) refresh() (*state, error) {
 	return st, nil
 }
 
+// stampNow looks at the files. Of a repository without index.json its blobs
+// folder counts.
 func (r *repo) stampNow() (stamp, error) {
 	var s stamp
 	fi, err := r.store.fs.Stat(indexPath(r.name))
+	if missing(err) {
+		fi, err = r.store.fs.Stat(blobsDir(r.name))
+	}
 	switch {
 	case err == nil:
 		s.index = stampOf(fi)
@@ -88,63 +94,121 @@ func (r *repo) stampNow() (stamp, error) {
 // through a file, as "a/b" where "a" is one, isn't there either.
 func missing(err error) bool { return errors.Is(err, fs.ErrNotExist) || isNotDir(err) }
 
+// damage is what's wrong with files that could be read.
+type damage struct{ error }
+
+func (d damage) Unwrap() error { return d.error }
+
 // load reads the files. What can't be parsed isn't an error but a broken state:
 // it concerns one repository, and its last good names are served on.
 func (r *repo) load(now stamp) (*state, error) {
+	if err := r.store.suspect.verify(r); err != nil {
+		return nil, err
+	}
 	for try := 0; ; try++ {
-		st := &state{stamp: now}
-		data, err := r.readFile(indexPath(r.name))
-		switch {
-		case missing(err):
-			return r.loadWithoutIndex(st)
-		case err != nil:
+		st, err := r.read(now)
+		bad, damaged := errors.AsType[damage](err)
+		if err != nil && !damaged {
 			return nil, err
 		}
-		if err = r.decode(st, data); err == nil {
-			return st, nil
-		}
-		// Some tools write index.json in place: what looked torn may be whole now.
-		if again, serr := r.stampNow(); try < 3 && serr == nil && again != now {
+		// Some tools write index.json in place, and the writer may fold the log
+		// while a standby reads: what looks torn, or has lost tags, may be whole now.
+		if again, err := r.stampNow(); try < 3 && err == nil && again != now {
 			now = again
 			continue
 		}
-		return r.loadLast(st, err), nil
-	}
-}
-
-func (r *repo) decode(st *state, data []byte) (err error) {
-	st.size = len(data)
-	if st.index, err = layout.Decode(data); err != nil {
-		return err
-	}
-	if st.index, err = r.replay(st.index, digest.FromBytes(data)); err != nil {
-		return err
-	}
-	st.index, err = r.store.suspect.verify(r, st.index)
-	return err
-}
-
-// loadWithoutIndex is for a repository that doesn't exist, one that has blobs
-// and no manifest yet, and one whose index.json somebody has removed.
-func (r *repo) loadWithoutIndex(st *state) (*state, error) {
-	if _, err := r.store.fs.Stat(markerPath(r.name)); err == nil {
-		if _, err := r.store.fs.Stat(lastPath(r.name)); err == nil {
-			return r.loadLast(st, errors.New("index.json is missing")), nil
+		if damaged {
+			r.serveLast(st, bad)
 		}
-		st.index = layout.New()
 		return st, nil
-	} else if !missing(err) {
+	}
+}
+
+// read reads the files once. What's good of damaged ones is in the state, if anything is.
+func (r *repo) read(now stamp) (*state, error) {
+	st := &state{stamp: now}
+	data, err := r.readFile(indexPath(r.name))
+	if missing(err) {
+		return st, r.readWithoutIndex(st)
+	}
+	if err != nil {
 		return nil, err
 	}
-	fi, err := r.store.fs.Stat(r.name.String() + "/blobs")
-	if err == nil && fi.IsDir() {
-		st.index = layout.New()
-		return st, nil
+	st.size = len(data)
+	idx, err := layout.Decode(data)
+	if err != nil {
+		return st, damage{err}
 	}
+	if st.index, err = r.replay(idx, digest.FromBytes(data)); err != nil {
+		return st, err
+	}
+	st.index = r.store.suspect.prune(r, st.index)
+	return st, nil
+}
+
+// readWithoutIndex is for a repository that doesn't exist, one that has blobs
+// and no manifest yet, and one whose index.json somebody has removed.
+func (r *repo) readWithoutIndex(st *state) error {
+	there, err := r.hasLayout()
+	if err != nil {
+		return err
+	}
+	if !there {
+		return r.gone()
+	}
+	had, err := r.hadNames()
+	if err != nil {
+		return err
+	}
+	if had {
+		return damage{errors.New("index.json is missing")}
+	}
+	st.index = layout.New()
+	return nil
+}
+
+// hasLayout reports whether there's more of the repository than its name.
+func (r *repo) hasLayout() (bool, error) {
+	_, err := r.store.fs.Stat(markerPath(r.name))
+	if missing(err) {
+		return r.store.hasBlob(r.name)
+	}
+	return err == nil, err
+}
+
+// hasBlob reports whether there's a file in the blobs folder of n. A push that
+// failed may leave the folder.
+func (s *Store) hasBlob(n oci.Name) (bool, error) {
+	algorithms, err := s.fs.ReadDir(blobsDir(n))
 	if err != nil && !missing(err) {
-		return nil, err
+		return false, err
 	}
-	return st, r.gone()
+	for _, a := range algorithms {
+		if !digest.Algorithm(a.Name()).Available() {
+			continue
+		}
+		blobs, err := s.fs.ReadDir(path.Join(blobsDir(n), a.Name()))
+		if err != nil && !missing(err) {
+			return false, err
+		}
+		if len(blobs) > 0 {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// hadNames reports whether the repository is known to have had an index.json.
+func (r *repo) hadNames() (bool, error) {
+	if was := r.state.Load(); was != nil && (was.size > 0 || was.broken != nil) {
+		return true, nil
+	}
+	for _, name := range []string{lastPath(r.name), logPath(r.name)} {
+		if _, err := r.store.fs.Stat(name); !missing(err) {
+			return err == nil, err
+		}
+	}
+	return false, nil
 }
 
 // gone removes what we kept of a repository that isn't there any more, so that
@@ -152,10 +216,10 @@ func (r *repo) loadWithoutIndex(st *state) (*state, error) {
 func (r *repo) gone() error {
 	r.release()
 	if !r.store.lock.held() {
-		return nil
+		return r.store.present()
 	}
 	if err := r.store.lock.check(); err != nil {
-		return err // the tree is gone, not the repository: don't call it empty
+		return err // the tree is gone, not the repository
 	}
 	r.closeLog()
 	for _, name := range []string{logPath(r.name), lastPath(r.name)} {
@@ -166,27 +230,31 @@ func (r *repo) gone() error {
 	return nil
 }
 
-// loadLast serves the last good names, and says why.
-func (r *repo) loadLast(st *state, cause error) *state {
+// serveLast makes st serve the last good names, and say why: those in memory,
+// else what of the files is good, else the copy.
+func (r *repo) serveLast(st *state, cause error) {
 	st.broken = fmt.Errorf("%w: %s: %w", storage.ErrBroken, r.name, cause)
-	st.index = nil
 	if was := r.state.Load(); was != nil && was.index != nil {
 		st.index = was.index
-	} else if data, err := r.readFile(lastPath(r.name)); err == nil {
-		st.index = r.decodeLast(data)
+	} else if st.index == nil {
+		st.index = r.readLast()
 	}
+	r.closeLog() // it stays as it is
 	r.store.log().Error("index.json can't be read; its last good state is served and nothing is changed until it is restored",
 		"repository", r.name.String(), "last_good", st.index != nil, "error", cause)
-	return st
 }
 
-// decodeLast is the copy of the last good index.json with what the log adds, or nil.
-func (r *repo) decodeLast(data []byte) *layout.Index {
+// readLast is the copy of the last good index.json with what the log adds, or nil.
+func (r *repo) readLast() *layout.Index {
+	data, err := r.readFile(lastPath(r.name))
+	if err != nil {
+		return nil
+	}
 	last, err := layout.Decode(data)
 	if err != nil {
 		return nil
 	}
-	if with, err := r.replay(last, ""); err == nil {
+	if with, err := r.replay(last, ""); with != nil && (err == nil || errors.As(err, new(damage))) {
 		return with
 	}
 	return last
@@ -240,10 +308,15 @@ func (r *repo) completeLocked(ctx context.Context, st *state) (*state, error) {
 		}
 		idx = idx.Learn(read, absent)
 	}
+	return r.keep(st, idx), nil
+}
+
+// keep stores st with an index that knows more.
+func (r *repo) keep(st *state, idx *layout.Index) *state {
 	next := &state{index: idx, broken: st.broken, stamp: st.stamp, size: st.size}
 	next.checked.Store(st.checked.Load())
 	r.state.Store(next)
-	return next, nil
+	return next
 }
 
 // maxManifest bounds what is read into memory of a file that an index.json of

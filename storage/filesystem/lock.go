@@ -50,6 +50,7 @@ func (l *writerLock) take() error {
 	l.file, l.owner = f, owner
 	l.store.repos.forget() // what another process wrote until now isn't known here
 	l.store.suspect.begin()
+	l.store.background.do(l.store.foldLeftovers)
 	return nil
 }
 
@@ -80,6 +81,7 @@ func (l *writerLock) check() error {
 	// write beside another owner.
 	err = errors.Join(err, l.file.Close())
 	l.file = nil
+	l.store.background.poke()
 	return fmt.Errorf("%w: %s isn't the file it was: %w", storage.ErrStandby, lockName, errors.Join(err, fs.ErrInvalid))
 }
 

@@ -16,9 +16,11 @@ const (
 	uploadsDir = "_uploads"
 )
 
+func blobsDir(n oci.Name) string { return path.Join(n.String(), "blobs") }
+
 // blobDir is where a repository keeps the blobs of an algorithm.
 func blobDir(n oci.Name, a digest.Algorithm) string {
-	return path.Join(n.String(), "blobs", a.String())
+	return path.Join(blobsDir(n), a.String())
 }
 
 func blobPath(n oci.Name, d digest.Digest) string {
@@ -33,6 +35,11 @@ func poolPath(d digest.Digest) string {
 // the encoded names are distinct, and one component long.
 func ownDir(n oci.Name) string {
 	return path.Join(reposDir, strings.ReplaceAll(n.String(), "/", ","))
+}
+
+// ownName is the repository that a folder of ours belongs to.
+func ownName(encoded string) (oci.Name, error) {
+	return oci.ParseName(strings.ReplaceAll(encoded, ",", "/"))
 }
 
 func indexPath(n oci.Name) string  { return path.Join(n.String(), "index.json") }

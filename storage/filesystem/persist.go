@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"os"
-	"path"
 	"slices"
 
 	"github.com/opencontainers/go-digest"
@@ -26,6 +24,9 @@ func (r *repo) persist(st *state, b *batch) error {
 		return errors.Join(err, r.unwrite(b))
 	}
 	if len(b.changes) == 0 {
+		if len(b.manifests) > 0 {
+			r.keep(st, b.index) // it knows more of what was listed and absent
+		}
 		return nil
 	}
 	next, err := r.writeIndex(st, b)
@@ -42,8 +43,10 @@ func (r *repo) persist(st *state, b *batch) error {
 
 // prepare does all that comes before the index, which doesn't show yet.
 func (r *repo) prepare(b *batch) error {
-	if err := r.makeDirs(); err != nil {
-		return err
+	if len(b.changes) > 0 || len(b.manifests) > 0 {
+		if err := r.makeDirs(); err != nil {
+			return err
+		}
 	}
 	if err := r.writeBytes(b); err != nil {
 		return err
@@ -51,6 +54,7 @@ func (r *repo) prepare(b *batch) error {
 	if err := r.appendHistory(b.events); err != nil {
 		return err
 	}
+	b.events = nil // not again when persist is tried again
 	return r.settleNames()
 }
 
@@ -67,7 +71,8 @@ func (r *repo) unwrite(b *batch) error {
 	return errors.Join(errs...)
 }
 
-// makeDirs makes the folders a change needs, and their names durable.
+// makeDirs makes the folders a change needs, and their names durable, and
+// oci-layout if the repository hasn't got one.
 func (r *repo) makeDirs() error {
 	for _, dir := range []string{ownDir(r.name), r.name.String()} {
 		if err := r.store.disk.MakeDir(dir); err != nil {
@@ -77,7 +82,11 @@ func (r *repo) makeDirs() error {
 			return err
 		}
 	}
-	return nil
+	_, err := r.store.fs.Stat(markerPath(r.name))
+	if missing(err) {
+		err = r.store.disk.Replace(markerPath(r.name), ownDir(r.name), []byte(layout.Marker))
+	}
+	return err
 }
 
 // atOnce is how many files are synced at the same time.
@@ -103,6 +112,9 @@ func (r *repo) writeBytes(b *batch) error {
 
 func (r *repo) writeManifest(b *batch, m oci.Manifest) error {
 	if fi, err := r.stat(m.Digest); err == nil && fi.Size() == int64(len(m.Raw)) {
+		if r.isSynced(m.Digest) {
+			return nil
+		}
 		return r.syncBlob(m.Digest) // a blob or a left-over; its content was verified when it came
 	}
 	dir := blobDir(r.name, m.Digest.Algorithm())
@@ -125,15 +137,16 @@ func (r *repo) writeManifest(b *batch, m oci.Manifest) error {
 
 // syncBlob makes durable what this process didn't write, or hasn't synced.
 func (r *repo) syncBlob(d digest.Digest) error {
-	err := r.inBlobs(d.Algorithm(), func(blobs vfs.FS) error {
-		f, err := blobs.Open(d.Encoded())
-		if err != nil {
-			return err
-		}
-		return errors.Join(r.store.disk.Sync(f), f.Close())
+	var f vfs.File
+	err := r.inBlobs(d.Algorithm(), func(blobs vfs.FS) (err error) {
+		f, err = blobs.Open(d.Encoded())
+		return err
 	})
-	if errors.Is(err, fs.ErrNotExist) {
+	if missing(err) {
 		return nil // sparse, or a child that only its parent's index knows
+	}
+	if err == nil {
+		err = errors.Join(r.store.disk.Sync(f), f.Close())
 	}
 	if err != nil {
 		return fmt.Errorf("sync %s: %w", d, err)
@@ -190,7 +203,7 @@ func (r *repo) writeIndex(st *state, b *batch) (*state, error) {
 	return next, r.log.append(record{Changes: changes}, r.store.disk.Sync)
 }
 
-// replaceIndex writes index.json, and oci-layout if the repository hasn't got one.
+// replaceIndex writes index.json.
 func (r *repo) replaceIndex(idx *layout.Index) (fileStamp, int, error) {
 	var buf bytes.Buffer
 	if err := idx.Encode(&buf); err != nil {
@@ -201,42 +214,38 @@ func (r *repo) replaceIndex(idx *layout.Index) (fileStamp, int, error) {
 	}
 	fi, err := r.store.fs.Stat(indexPath(r.name))
 	if err != nil {
-		return fileStamp{}, 0, err
-	}
-	if _, err := r.store.fs.Stat(markerPath(r.name)); errors.Is(err, fs.ErrNotExist) {
-		if err := r.store.disk.Replace(markerPath(r.name), ownDir(r.name), []byte(layout.Marker)); err != nil {
-			return fileStamp{}, 0, fmt.Errorf("write oci-layout: %w", err)
-		}
+		return fileStamp{}, buf.Len(), nil //nolint:nilerr // it's written; who asks next looks at it again
 	}
 	return stampOf(fi), buf.Len(), nil
 }
 
-// dropBlobs removes the blobs that the batch drops. One that is still linked
-// elsewhere stays there.
+// dropBlobs removes the blobs that the batch drops, so that a power cut doesn't
+// bring them back. One that is still linked elsewhere stays there.
 func (r *repo) dropBlobs(b *batch) error {
+	dropped := false
 	for d := range b.drop {
-		if err := r.removeBlob(d); err != nil && !missing(err) {
-			return err
+		err := r.removeBlob(d)
+		if err != nil && !missing(err) {
+			return fmt.Errorf("drop %s: %w", d, err)
 		}
+		dropped = dropped || err == nil
 		r.store.leavePool(d)
 	}
-	return nil
+	if !dropped {
+		return nil
+	}
+	return r.settleNames()
 }
 
 func (r *repo) removeBlob(d digest.Digest) error {
+	err := r.inBlobs(d.Algorithm(), func(blobs vfs.FS) error { return blobs.Remove(d.Encoded()) })
 	r.syncMu.Lock()
+	defer r.syncMu.Unlock()
 	delete(r.synced, d)
-	r.unnamed[d.Algorithm()] = true
-	r.syncMu.Unlock()
-	return r.inBlobs(d.Algorithm(), func(blobs vfs.FS) error { return blobs.Remove(d.Encoded()) })
-}
-
-// openAppend opens a file of ours for appending, making it if need be.
-func (s *Store) openAppend(name string) (vfs.File, error) {
-	if err := s.disk.MakeDir(path.Dir(name)); err != nil {
-		return nil, err
+	if !missing(err) {
+		r.unnamed[d.Algorithm()] = true
 	}
-	return s.fs.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND)
+	return err
 }
 
 // stat describes a blob's file.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"path"
+	"syscall"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -15,14 +16,21 @@ const smallest = 4 << 10
 
 // fromPool links a blob of the pool to name; false if it has none that fits.
 func (s *Store) fromPool(d digest.Digest, size int64, name string) bool {
-	if size < smallest {
+	if size < smallest || s.suspect.on.Load() {
 		return false
 	}
 	fi, err := s.fs.Stat(poolPath(d))
-	if !isFile(fi, err) || fi.Size() != size {
+	if !isFile(fi, err) {
 		return false
 	}
-	return s.link(poolPath(d), name) == nil
+	if fi.Size() == size {
+		err = s.link(poolPath(d), name)
+	}
+	if fi.Size() != size || errors.Is(err, syscall.EMLINK) {
+		_ = s.fs.Remove(poolPath(d)) // it's damaged or has all the links it can have: another one may take its place
+		return false
+	}
+	return err == nil
 }
 
 // toPool offers a blob to the pool. What goes wrong leaves the blob as it is,
@@ -44,10 +52,17 @@ func (s *Store) leavePool(d digest.Digest) {
 	}
 }
 
-// link is Link that is content with a name that's there already.
+// link is Link that is content with a blob that is whole and there already.
 func (s *Store) link(from, to string) error {
 	err := s.fs.Link(from, to)
-	if errors.Is(err, fs.ErrExist) {
+	if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	want, serr := s.fs.Stat(from)
+	if serr != nil {
+		return serr
+	}
+	if fi, serr := s.fs.Stat(to); isFile(fi, serr) && fi.Size() == want.Size() {
 		return nil
 	}
 	return err

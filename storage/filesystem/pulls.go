@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
+	"maps"
 	"path"
 	"sync"
 	"time"
@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/caddy-oci/oci-registry/oci"
+	"github.com/caddy-oci/oci-registry/storage"
 )
 
 // pulls are when manifests were last pulled, as far as that isn't written down.
@@ -52,30 +53,41 @@ func (r *Repository) RecordPull(_ context.Context, d digest.Digest) {
 }
 
 // writePulls appends what came since it was last called. It isn't synced: a
-// pull that is lost counts as now.
+// pull that is lost counts as now. Pulls that can't be written down stay.
 func (r *repo) writePulls() error {
+	r.pulls.writeMu.Lock()
+	defer r.pulls.writeMu.Unlock()
 	r.pulls.mu.Lock()
 	times := r.pulls.times
 	r.pulls.times = nil
 	r.pulls.mu.Unlock()
-	if len(times) == 0 || !r.store.lock.held() {
+	if len(times) == 0 {
 		return nil
 	}
-	r.pulls.writeMu.Lock()
-	defer r.pulls.writeMu.Unlock()
-	f, err := r.store.openAppend(pullsPath(r.name))
+	size, err := r.appendPulls(times)
 	if err != nil {
+		r.pulls.restore(times)
 		return err
 	}
-	_, err = f.Write(encodePulls(times))
-	fi, serr := f.Stat()
-	if err = errors.Join(err, serr, f.Close()); err != nil {
-		return err
-	}
-	if fi.Size() < max(r.pulls.compact, compactFrom) {
+	if size < max(r.pulls.compact, compactFrom) {
 		return nil
 	}
 	return r.compactPulls()
+}
+
+func (r *repo) appendPulls(times map[digest.Digest]time.Time) (size int64, err error) {
+	if !r.store.lock.held() {
+		return 0, storage.ErrStandby
+	}
+	return r.store.appendLines(pullsPath(r.name), encodePulls(times), false)
+}
+
+// restore puts back times, unless there are later ones.
+func (p *pulls) restore(times map[digest.Digest]time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	maps.Copy(times, p.times)
+	p.times = times
 }
 
 // compactPulls writes the file anew with one line a digest.
@@ -85,12 +97,11 @@ func (r *repo) compactPulls() error {
 		return err
 	}
 	times := make(map[digest.Digest]time.Time)
-	for dec := json.NewDecoder(bytes.NewReader(data)); ; {
+	for line := range bytes.Lines(data) {
 		var e pullEntry
-		if dec.Decode(&e) != nil {
-			break // the end, or a line that was cut off
+		if json.Unmarshal(line, &e) == nil { // else it was cut off
+			times[e.Digest] = e.Time
 		}
-		times[e.Digest] = e.Time
 	}
 	lines := encodePulls(times)
 	r.pulls.compact = 2 * int64(len(lines))

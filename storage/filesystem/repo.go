@@ -2,6 +2,7 @@ package filesystem
 
 import (
 	"container/list"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,6 +30,7 @@ type repo struct {
 	commitMu sync.Mutex // one batch, load or fold at a time; guards what follows
 	log      *wal       // nil if there's none
 	changed  time.Time  // of the last commit that index.json or its copy lacks; zero if none
+	retry    time.Time  // before it, settling isn't tried again
 
 	blobsMu sync.RWMutex
 	blobs   map[digest.Algorithm]vfs.FS // blobs/<alg>, held open since paths are slow
@@ -65,9 +67,35 @@ func (r *repo) release() {
 	}
 }
 
-// inBlobs calls fn with the tree blobs/<a>, which stays open for the call.
-// fs.ErrNotExist if there's none.
+// inBlobs calls fn with the tree blobs/<a>, which stays open for the call;
+// fs.ErrNotExist if there's none. It calls fn again if that doesn't find
+// something in a folder that is another one by now.
 func (r *repo) inBlobs(a digest.Algorithm, fn func(vfs.FS) error) error {
+	err := r.inOpenBlobs(a, fn)
+	if missing(err) && r.moved(a) {
+		r.release()
+		err = r.inOpenBlobs(a, fn)
+	}
+	return err
+}
+
+// moved reports whether the open tree blobs/<a> isn't what is there under that name.
+func (r *repo) moved(a digest.Algorithm) bool {
+	r.blobsMu.RLock()
+	defer r.blobsMu.RUnlock()
+	fsys, ok := r.blobs[a]
+	if !ok {
+		return false
+	}
+	open, err := fsys.Stat(".")
+	if err != nil {
+		return true
+	}
+	named, err := r.store.fs.Stat(blobDir(r.name, a))
+	return err != nil || !os.SameFile(open, named)
+}
+
+func (r *repo) inOpenBlobs(a digest.Algorithm, fn func(vfs.FS) error) error {
 	r.blobsMu.RLock()
 	if fsys, ok := r.blobs[a]; ok {
 		defer r.blobsMu.RUnlock()
@@ -91,19 +119,17 @@ func (r *repo) inBlobs(a digest.Algorithm, fn func(vfs.FS) error) error {
 // something that is durable already.
 const maxSynced = 16 << 10
 
-// noteBlob remembers that a blob's name is new, and whether its bytes are durable.
-func (r *repo) noteBlob(d digest.Digest, durable bool) {
+// noteBlob remembers that a blob's name is new, and whether its bytes were synced,
+// which is no more than said with Options.Unsynced.
+func (r *repo) noteBlob(d digest.Digest, synced bool) {
+	unsynced := r.store.opts.Load().Unsynced
 	r.syncMu.Lock()
 	defer r.syncMu.Unlock()
 	r.unnamed[d.Algorithm()] = true
-	r.noteSynced(d, durable)
-}
-
-func (r *repo) noteSynced(d digest.Digest, durable bool) {
 	if len(r.synced) >= maxSynced {
 		clear(r.synced)
 	}
-	if durable {
+	if synced && !unsynced {
 		r.synced[d] = true
 	}
 }

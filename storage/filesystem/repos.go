@@ -74,13 +74,17 @@ func (s *repoSet) forget() {
 	}
 }
 
-// close releases every repository.
+// close releases every repository, when nobody uses one any more.
 func (s *repoSet) close() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, r := range s.known {
-		r.release()
-	}
+	known := s.known
 	s.known = nil
 	s.idle.Init()
+	s.mu.Unlock()
+	for _, r := range known {
+		r.release()
+		r.commitMu.Lock()
+		r.closeLog()
+		r.commitMu.Unlock()
+	}
 }

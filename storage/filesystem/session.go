@@ -1,7 +1,6 @@
 package filesystem
 
 import (
-	"bytes"
 	"encoding"
 	"encoding/json"
 	"errors"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/caddy-oci/oci-registry/internal/vfs"
 	"github.com/caddy-oci/oci-registry/oci"
+	"github.com/caddy-oci/oci-registry/storage"
 )
 
 // sessionSet holds the upload sessions that handles of this process are on.
@@ -170,6 +170,9 @@ func (s *session) restore(st sessionState) error {
 	if st.Size == 0 {
 		return nil
 	}
+	if st.Size < 0 {
+		return unknownUpload(s.id)
+	}
 	fi, err := s.store.fs.Stat(s.path("data"))
 	if missing(err) || err == nil && fi.Size() < st.Size {
 		return unknownUpload(s.id)
@@ -214,13 +217,13 @@ func (s *session) save() error {
 	tmp := s.path("state.new")
 	f, err := s.store.fs.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC)
 	if err != nil {
-		return err
+		return s.store.space.note(err)
 	}
-	_, err = bytes.NewReader(data).WriteTo(f)
+	_, err = f.Write(data)
 	if err = errors.Join(err, f.Close()); err != nil {
-		return err
+		return s.store.space.note(err)
 	}
-	return s.store.fs.Rename(tmp, s.path("state"))
+	return s.store.space.note(s.store.fs.Rename(tmp, s.path("state")))
 }
 
 // openFile makes the file ready to be written at the size. What a dead process
@@ -250,6 +253,16 @@ func (s *session) closeFile() error {
 	f := s.file
 	s.file = nil
 	return f.Close()
+}
+
+// fail returns err as a client is to see it. It ends the session if there's no
+// room for it; else it can go on, with a file whose position isn't known any more.
+func (s *session) fail(err error) error {
+	err = s.store.space.note(err)
+	if errors.Is(err, storage.ErrFull) {
+		return errors.Join(err, s.end())
+	}
+	return errors.Join(err, s.closeFile())
 }
 
 // end closes the session and removes what it has on disk.

@@ -3,7 +3,6 @@ package filesystem
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -51,39 +50,44 @@ func (s *space) release() bool {
 	return s.store.fs.Remove(reserveName) == nil
 }
 
-// check is storage.ErrFull from a failed write on until there's room for the reserve again.
+// check is storage.ErrFull from a failed write on until there's room again.
 func (s *space) check() error {
 	if !s.full.Load() {
 		return nil
 	}
-	if err := s.keep(); err != nil {
-		return full(err)
-	}
-	return nil
+	return full(s.keep())
 }
 
-// keep makes the reserve whole.
+// keep makes the reserve whole. If a write has failed, a whole one proves
+// nothing: then there has to be room for another.
 func (s *space) keep() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	fi, err := s.store.fs.Stat(reserveName)
-	if err == nil && fi.Size() == reserveSize {
-		s.full.Store(false)
+	switch {
+	case err != nil && !missing(err):
+		return err
+	case err == nil && fi.Size() == reserveSize && !s.full.Load():
 		return nil
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	const next = reserveName + ".new"
+	err = s.write(next)
+	if err == nil {
+		err = s.store.fs.Rename(next, reserveName)
 	}
-	if err := s.write(); err != nil {
-		return errors.Join(err, s.store.fs.Remove(reserveName))
+	if err != nil {
+		if rerr := s.store.fs.Remove(next); !missing(rerr) {
+			err = errors.Join(err, rerr)
+		}
+		return err
 	}
 	s.full.Store(false)
 	return nil
 }
 
-// write fills the reserve with bytes that no file system can do without.
-func (s *space) write() error {
-	f, err := s.store.fs.OpenFile(reserveName, os.O_WRONLY|os.O_CREATE|os.O_TRUNC)
+// write fills a file with bytes that no file system can do without.
+func (s *space) write(name string) error {
+	f, err := s.store.fs.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path"
 	"sync"
 	"sync/atomic"
 
@@ -28,7 +29,13 @@ type suspect struct {
 	on    atomic.Bool
 
 	mu       sync.Mutex
-	verified map[oci.Name]bool
+	verified map[oci.Name]*verification
+}
+
+// verification is that of one repository.
+type verification struct {
+	mu   sync.Mutex // one at a time verifies it
+	done bool
 }
 
 // begin is called by the new writer.
@@ -69,31 +76,142 @@ func (s *suspect) clean() error {
 	return errors.Join(s.store.fs.Remove(unsyncedName), s.store.fs.SyncDir("."))
 }
 
-// verifyAll reads every repository once, which verifies it.
+// verifyAll reads every repository once, which verifies it, and then the pool.
 func (s *suspect) verifyAll(ctx context.Context) {
+	failed := false
 	err := s.store.catalog.descend(ctx, ".", func(n oci.Name) {
 		r, done := s.store.repos.use(n)
 		defer done()
-		if _, err := r.current(); err != nil {
+		if err := s.verify(r); err != nil {
+			failed = true
 			s.store.log().Error("not verified", "repository", n.String(), "error", err)
 		}
 	})
 	if err == nil {
+		err = s.verifyPool(ctx)
+	}
+	if err != nil {
+		failed = true
+		s.store.log().Error("the store isn't verified", "error", err)
+	}
+	if !failed {
 		s.on.Store(false)
 		s.store.log().Info("the store is verified")
 	}
 }
 
-// verify removes the blobs of a repository that don't hash to their names, and
-// the manifests that are gone with them. It returns what's left of the index.
-func (s *suspect) verify(r *repo, idx *layout.Index) (*layout.Index, error) {
-	if !s.on.Load() || !s.first(r.name) {
-		return idx, nil
+// verify removes the blobs of a repository that don't hash to their names.
+func (s *suspect) verify(r *repo) error {
+	if !s.on.Load() {
+		return nil
+	}
+	v := s.of(r.name)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.done {
+		return nil
 	}
 	for _, a := range []digest.Algorithm{digest.SHA256, digest.SHA384, digest.SHA512} {
-		if err := s.verifyBlobs(r, a); err != nil {
-			return nil, err
+		err := s.verifyDir(blobDir(r.name, a), a)
+		if err != nil {
+			return err
 		}
+	}
+	v.done = true
+	return nil
+}
+
+// of returns what is known of a repository.
+func (s *suspect) of(n oci.Name) *verification {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.verified == nil {
+		s.verified = make(map[oci.Name]*verification)
+	}
+	v := s.verified[n]
+	if v == nil {
+		v = new(verification)
+		s.verified[n] = v
+	}
+	return v
+}
+
+// verifyPool removes what is damaged in the pool and in no repository any more.
+func (s *suspect) verifyPool(ctx context.Context) error {
+	algorithms, err := s.entries(poolDir)
+	if err != nil {
+		return err
+	}
+	for _, a := range algorithms {
+		prefixes, err := s.entries(path.Join(poolDir, a))
+		if err != nil {
+			return err
+		}
+		for _, p := range prefixes {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if err := s.verifyDir(path.Join(poolDir, a, p), digest.Algorithm(a)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// entries are the names in a directory, which may be missing.
+func (s *suspect) entries(dir string) ([]string, error) {
+	entries, err := s.store.fs.ReadDir(dir)
+	if missing(err) {
+		return nil, nil
+	}
+	names := make([]string, 0, len(entries))
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names, err
+}
+
+// verifyDir removes the files of a directory that don't hash to their names.
+func (s *suspect) verifyDir(dir string, a digest.Algorithm) error {
+	names, err := s.entries(dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		d := digest.NewDigestFromEncoded(a, name)
+		if d.Validate() != nil {
+			continue
+		}
+		got, err := s.hash(path.Join(dir, name), a)
+		if err != nil {
+			return err
+		}
+		if got == d {
+			continue
+		}
+		s.store.log().Error("a file was damaged in an unclean stop and is removed", "in", dir, "digest", d.String())
+		if err := s.store.fs.Remove(path.Join(dir, name)); err != nil && !missing(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *suspect) hash(name string, a digest.Algorithm) (digest.Digest, error) {
+	f, err := s.store.fs.Open(name)
+	if err != nil {
+		return "", err
+	}
+	h := a.Hash()
+	_, err = io.Copy(h, f)
+	return digest.NewDigest(a, h), errors.Join(err, f.Close())
+}
+
+// prune returns what's left of an index when manifests were lost.
+func (s *suspect) prune(r *repo, idx *layout.Index) *layout.Index {
+	if !s.on.Load() {
+		return idx
 	}
 	var lost []storage.Change
 	for m := range idx.Manifests() {
@@ -102,62 +220,30 @@ func (s *suspect) verify(r *repo, idx *layout.Index) (*layout.Index, error) {
 		}
 	}
 	if len(lost) == 0 {
-		return idx, nil
+		return idx
 	}
 	s.store.log().Error("manifests were lost in an unclean stop", "repository", r.name.String(), "manifests", len(lost))
-	idx, _ = idx.Apply(lost)
-	r.closeLog()
-	_, _, err := r.replaceIndex(idx)
-	if err == nil {
-		err = r.store.fs.Remove(logPath(r.name))
+	left, events := idx.Apply(lost)
+	if err := s.writePruned(r, left, events); err != nil {
+		s.store.log().Error("index.json still names what was lost", "repository", r.name.String(), "error", err)
 	}
-	if missing(err) {
-		err = nil
-	}
-	return idx, err
+	return left
 }
 
-func (s *suspect) first(n oci.Name) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.verified == nil {
-		s.verified = make(map[oci.Name]bool)
+func (s *suspect) writePruned(r *repo, left *layout.Index, events []layout.Event) error {
+	lines := make([]event, 0, len(events))
+	for _, e := range events {
+		lines = append(lines, event{Event: e})
 	}
-	was := s.verified[n]
-	s.verified[n] = true
-	return !was
-}
-
-func (s *suspect) verifyBlobs(r *repo, a digest.Algorithm) error {
-	entries, err := s.store.fs.ReadDir(blobDir(r.name, a))
-	if missing(err) {
-		return nil
-	}
-	if err != nil {
+	if err := r.appendHistory(lines); err != nil {
 		return err
 	}
-	for _, e := range entries {
-		d := digest.NewDigestFromEncoded(a, e.Name())
-		if d.Validate() != nil {
-			continue
-		}
-		f, err := s.store.fs.Open(blobPath(r.name, d))
-		if err != nil {
-			return err
-		}
-		h := a.Hash()
-		_, err = io.Copy(h, f)
-		if err = errors.Join(err, f.Close()); err != nil {
-			return err
-		}
-		if digest.NewDigest(a, h) == d {
-			continue
-		}
-		s.store.log().Error("a blob was damaged in an unclean stop and is removed", "repository", r.name.String(), "digest", d.String())
-		if err := s.store.fs.Remove(blobPath(r.name, d)); err != nil {
-			return err
-		}
-		_ = s.store.fs.Remove(poolPath(d)) // the same bytes
+	if _, _, err := r.replaceIndex(left); err != nil {
+		return err
+	}
+	r.closeLog()
+	if err := s.store.fs.Remove(logPath(r.name)); !missing(err) {
+		return err
 	}
 	return nil
 }

@@ -86,7 +86,9 @@ func (u *upload) Close() (err error) {
 		s.mu.Lock()
 		if !s.saved && !s.ended {
 			s.saved = true
-			err = s.save()
+			if err = s.save(); err != nil {
+				err = errors.Join(s.store.space.note(err), s.end()) // nobody could resume it
+			}
 		}
 		s.mu.Unlock()
 		err = errors.Join(err, u.repository.store.sessions.leave(s))
@@ -118,10 +120,10 @@ func (u *upload) Append(ctx context.Context, offset int64, r io.Reader) (int64, 
 	if err == nil && s.holder != me {
 		err = errTakenOver
 	}
-	if errors.Is(err, storage.ErrFull) {
-		return u.size, errors.Join(err, s.end()) // a session that can't grow only takes room
+	if err = errors.Join(err, s.save()); errors.Is(err, storage.ErrFull) {
+		err = errors.Join(err, s.end()) // a session that can't grow only takes room
 	}
-	return u.size, errors.Join(err, s.save())
+	return u.size, err
 }
 
 // claim makes the caller the one that may write.
@@ -143,7 +145,7 @@ func (u *upload) claim(offset int64) (me int, err error) {
 		return 0, oci.RangeErrorf("offset %d, the session holds %d bytes", offset, s.size)
 	}
 	if err := s.openFile(); err != nil {
-		return 0, s.store.space.note(err)
+		return 0, s.fail(err)
 	}
 	s.holder++
 	return s.holder, nil
@@ -210,9 +212,8 @@ func (s *session) write(me int, chunk []byte) error {
 	}
 	n, err := s.file.Write(chunk)
 	if err != nil {
-		// Bytes that are half there don't count; the next Append writes over them.
-		_, serr := s.file.Seek(s.size, io.SeekStart)
-		return errors.Join(s.store.space.note(err), serr)
+		// What is half there doesn't count; who opens the file again cuts it off.
+		return errors.Join(s.store.space.note(err), s.closeFile())
 	}
 	s.size += int64(n)
 	s.hashing.Wait()

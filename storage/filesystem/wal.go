@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
+	"path"
 	"strconv"
 
 	"github.com/opencontainers/go-digest"
@@ -22,16 +23,22 @@ import (
 // record: the CRC-32C of the rest in 8 hexadecimal digits, a space, JSON, a
 // line feed. A line that is cut off at the end was never acknowledged.
 type wal struct {
-	file vfs.File
-	size int64 // where the last good record ends
+	file   vfs.File
+	size   int64    // where the last good record ends
+	staged []string // files of folds that didn't come to their end
 }
 
 // record is one line. It has either changes or a fold.
 type record struct {
 	Changes []change `json:"changes,omitempty"`
 
-	// Fold says that index.json with this sha256 has all that came before.
-	Fold digest.Digest `json:"fold,omitempty"`
+	// Fold says that index.json has all that came before as soon as its sha256 is
+	// this. Base was its sha256 before, and Staged the file, beside the log, that
+	// became index.json: once it's gone, any other index.json is a later one that
+	// another tool has written, so what came before isn't to be done again.
+	Fold   digest.Digest `json:"fold,omitempty"`
+	Base   digest.Digest `json:"base,omitempty"`
+	Staged string        `json:"staged,omitempty"`
 }
 
 // change is a storage.Change of the index; dropped blobs aren't in it.
@@ -66,10 +73,10 @@ func decodeRecord(line []byte) (record, error) {
 	return rec, json.Unmarshal(body, &rec)
 }
 
-// parseLog returns the changes that an index.json with the given digest lacks,
-// and where the last good record ends. A bad record with a good one behind it
-// is damage, and an error; at the end it's a write that was cut off.
-func parseLog(data []byte, index digest.Digest) (changes []change, end int64, err error) {
+// parseLog returns the records of a log, and where the last good one ends. A bad
+// record with a good one behind it is damage, and an error beside what was good
+// before it; at the end it's a write that was cut off.
+func parseLog(data []byte) (records []record, end int64, err error) {
 	var bad error
 	for at := 0; at < len(data); {
 		n := bytes.IndexByte(data[at:], '\n')
@@ -79,19 +86,17 @@ func parseLog(data []byte, index digest.Digest) (changes []change, end int64, er
 		rec, err := decodeRecord(data[at : at+n])
 		at += n + 1
 		switch {
-		case err != nil:
+		case err != nil && bad == nil:
 			bad = fmt.Errorf("log: byte %d: %w", at-n-1, err)
-			continue
+		case err != nil:
 		case bad != nil:
-			return nil, 0, bad
+			return records, end, bad
+		default:
+			end = int64(at)
+			records = append(records, rec)
 		}
-		end = int64(at)
-		if rec.Fold != "" && rec.Fold == index {
-			changes = changes[:0]
-		}
-		changes = append(changes, rec.Changes...)
 	}
-	return changes, end, nil
+	return records, end, nil
 }
 
 // toStorage turns a record back into what the index applies.
@@ -141,7 +146,8 @@ func fromStorage(changes []storage.Change) []change {
 }
 
 // replay returns the index with what the log adds to it, and opens the log if
-// this process may write it.
+// this process may write it. sum is the sha256 of index.json, empty for a copy
+// of it. Of a damaged log it returns what comes before the damage, and damage.
 func (r *repo) replay(idx *layout.Index, sum digest.Digest) (*layout.Index, error) {
 	r.closeLog()
 	data, err := r.readFile(logPath(r.name))
@@ -151,22 +157,54 @@ func (r *repo) replay(idx *layout.Index, sum digest.Digest) (*layout.Index, erro
 	if err != nil {
 		return nil, err
 	}
-	changes, end, err := parseLog(data, sum)
-	if err != nil {
-		return nil, err
+	records, end, bad := parseLog(data)
+	var changes []storage.Change
+	var staged []string
+	for _, rec := range records {
+		folded, err := r.folded(rec, sum)
+		if err != nil {
+			return nil, err
+		}
+		if folded {
+			changes = changes[:0]
+		} else if rec.Staged != "" {
+			staged = append(staged, rec.Staged)
+		}
+		more, err := toStorage(rec.Changes)
+		if err != nil {
+			return idx.Replay(changes), damage{err}
+		}
+		changes = append(changes, more...)
 	}
-	back, err := toStorage(changes)
-	if err != nil {
-		return nil, err
+	if idx = idx.Replay(changes); bad != nil {
+		return idx, damage{bad}
 	}
 	if r.store.lock.held() && end > 0 {
 		if err := r.openLog(end); err != nil {
 			return nil, err
 		}
+		r.log.staged = staged
 		r.changed = timeNow()
 		r.store.background.wake(r)
 	}
-	return idx.Replay(back), nil
+	return idx, nil
+}
+
+// folded reports whether rec is a fold that has happened.
+func (r *repo) folded(rec record, sum digest.Digest) (bool, error) {
+	switch {
+	case rec.Fold == "" || sum == "":
+		return false, nil
+	case rec.Fold == sum:
+		return true, nil
+	case rec.Base == sum || rec.Staged == "":
+		return false, nil
+	}
+	_, err := r.store.fs.Stat(path.Join(ownDir(r.name), rec.Staged))
+	if missing(err) {
+		return true, nil
+	}
+	return false, err
 }
 
 // openLog opens the log for appending behind its last good record.
@@ -193,7 +231,7 @@ func (r *repo) closeLog() {
 }
 
 // append adds a record and makes it durable. If that fails, the log is as it
-// was before, or closed if even that can't be done.
+// was before, unless the error is joined by another one.
 func (w *wal) append(rec record, sync func(vfs.File) error) error {
 	line, err := encodeRecord(rec)
 	if err != nil {
@@ -203,13 +241,19 @@ func (w *wal) append(rec record, sync func(vfs.File) error) error {
 	if err == nil {
 		err = sync(w.file)
 	}
-	if err == nil {
-		w.size += int64(len(line))
-		return nil
+	if err != nil {
+		return errors.Join(err, w.cut(w.size))
 	}
-	if terr := w.file.Truncate(w.size); terr != nil {
-		return errors.Join(err, terr)
+	w.size += int64(len(line))
+	return nil
+}
+
+// cut takes back what was appended behind size.
+func (w *wal) cut(size int64) error {
+	if err := w.file.Truncate(size); err != nil {
+		return err
 	}
-	_, serr := w.file.Seek(w.size, io.SeekStart)
-	return errors.Join(err, serr)
+	w.size = size
+	_, err := w.file.Seek(size, io.SeekStart)
+	return err
 }

@@ -1,0 +1,257 @@
+package filesystem_test
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/caddy-oci/oci-registry/oci"
+	"github.com/caddy-oci/oci-registry/storage"
+	"github.com/caddy-oci/oci-registry/storage/filesystem"
+)
+
+// begun leaves a session that holds content in a root, and returns its id.
+func begun(t *testing.T, root, content string) string {
+	t.Helper()
+	s := open(t, root, filesystem.Options{})
+	u := must(repository(t, s, "a").NewUpload(t.Context(), storage.UploadOptions{}))(t)
+	must(u.Append(t.Context(), 0, strings.NewReader(content)))(t)
+	check(t, u.Close())
+	shut(t, s)
+	return u.ID()
+}
+
+// editState changes the state file of a session.
+func editState(t *testing.T, root, id string, edit func(map[string]any)) {
+	t.Helper()
+	var state map[string]any
+	check(t, json.Unmarshal([]byte(read(t, root, "_uploads", id, "state")), &state))
+	edit(state)
+	write(t, string(must(json.Marshal(state))(t)), root, "_uploads", id, "state")
+}
+
+func anotherBoot(state map[string]any) { state["boot"] = "another" }
+
+func resume(t *testing.T, r repo, id string) storage.Upload {
+	t.Helper()
+	u, err := r.ResumeUpload(t.Context(), id)
+	if err != nil {
+		t.Fatalf("resume: %v", err)
+	}
+	t.Cleanup(func() { _ = u.Close() }) // after a test that has looked at its error, if it matters
+	return u
+}
+
+func wantNoSession(t *testing.T, r repo, id string) {
+	t.Helper()
+	if _, err := r.ResumeUpload(t.Context(), id); !errors.Is(err, oci.BlobUploadUnknown) {
+		t.Fatalf("session %q: error %v, want BLOB_UPLOAD_UNKNOWN", id, err)
+	}
+}
+
+func wantNoUploads(t *testing.T, root string) {
+	t.Helper()
+	if left := must(os.ReadDir(filepath.Join(root, "_uploads")))(t); len(left) > 0 {
+		t.Fatalf("_uploads has %v", left)
+	}
+}
+
+// firstHalf and secondHalf are of a size that isn't a whole number of blocks of any hash.
+var firstHalf, secondHalf = strings.Repeat("first ", 100_001), strings.Repeat("second", 33)
+
+func TestSessionGoesOnAfterAKill(t *testing.T) {
+	t.Parallel()
+	for way, edit := range map[string]func(map[string]any){
+		"same boot":    func(map[string]any) {},
+		"another boot": anotherBoot,
+		"no hash":      func(state map[string]any) { state["hash"] = "" },
+	} {
+		t.Run(way, func(t *testing.T) {
+			t.Parallel()
+			root := t.TempDir()
+			id := begun(t, root, firstHalf)
+			editState(t, root, id, edit)
+			// What the dead process wrote after it saved the state.
+			data := filepath.Join(root, "_uploads", id, "data")
+			write(t, read(t, data)+"lost", data)
+			r := repository(t, open(t, root, filesystem.Options{}), "a")
+			u := resume(t, r, id)
+			if u.Size() != int64(len(firstHalf)) {
+				t.Fatalf("resumed at %d, want %d", u.Size(), len(firstHalf))
+			}
+			must(u.Append(t.Context(), u.Size(), strings.NewReader(secondHalf)))(t)
+			must(u.Commit(t.Context(), digest.FromString(firstHalf+secondHalf)))(t)
+			r.wantBlob(firstHalf + secondHalf)
+			wantNoUploads(t, root)
+		})
+	}
+}
+
+func TestSessionIsCommittedWithoutWhatItsStateLacks(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	id := begun(t, root, firstHalf)
+	data := filepath.Join(root, "_uploads", id, "data")
+	write(t, read(t, data)+"lost", data)
+	r := repository(t, open(t, root, filesystem.Options{}), "a")
+	must(resume(t, r, id).Commit(t.Context(), digest.FromString(firstHalf)))(t)
+	r.wantBlob(firstHalf)
+}
+
+func TestSessionWithLessDataThanItsStateIsUnknown(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	id := begun(t, root, firstHalf)
+	data := filepath.Join(root, "_uploads", id, "data")
+	check(t, os.Truncate(data, int64(len(firstHalf)-1)))
+	r := repository(t, open(t, root, filesystem.Options{}), "a")
+	wantNoSession(t, r, id)
+	check(t, os.Remove(data))
+	wantNoSession(t, r, id)
+}
+
+func TestSessionOfAnotherBootIsReadAgain(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	id := begun(t, root, firstHalf)
+	editState(t, root, id, anotherBoot)
+	data := filepath.Join(root, "_uploads", id, "data")
+	write(t, "F"+read(t, data)[1:], data) // what a power cut may do
+	r := repository(t, open(t, root, filesystem.Options{}), "a")
+	_, err := resume(t, r, id).Commit(t.Context(), digest.FromString(firstHalf))
+	if !errors.Is(err, oci.DigestInvalid) {
+		t.Fatalf("error %v, want DIGEST_INVALID", err)
+	}
+	r.wantNoBlob(digest.FromString(firstHalf))
+	wantNoUploads(t, root)
+}
+
+func TestSessionOfItsOwnRepositoryOnly(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	id := begun(t, root, firstHalf)
+	s := open(t, root, filesystem.Options{})
+	wantNoSession(t, repository(t, s, "b"), id)
+	u := resume(t, repository(t, s, "a"), id)
+	wantNoSession(t, repository(t, s, "b"), id) // nor while somebody is on it
+	check(t, u.Close())
+	wantNoSession(t, repository(t, s, "b"), id)
+}
+
+func TestSessionWithAStrangeStateIsUnknown(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	id := begun(t, root, firstHalf)
+	good := read(t, root, "_uploads", id, "state")
+	r := repository(t, open(t, root, filesystem.Options{}), "a")
+	for _, bad := range []string{"", "{", "[]", strings.Replace(good, `"a"`, `"../a"`, 1), strings.Replace(good, "sha256", "md5", 1)} {
+		write(t, bad, root, "_uploads", id, "state")
+		wantNoSession(t, r, id)
+	}
+	write(t, good, root, "_uploads", id, "state")
+	editState(t, root, id, func(state map[string]any) { state["size"] = -1 })
+	wantNoSession(t, r, id)
+	for _, id := range []string{"", ".", "..", "../_uploads/" + id, id + "/", strings.ToLower(id), "x\x00", strings.Repeat("x", 1000)} {
+		if _, err := r.ResumeUpload(t.Context(), id); err == nil {
+			t.Fatalf("session %q exists", id)
+		}
+	}
+	write(t, good, root, "_uploads", id, "state")
+	resume(t, r, id)
+}
+
+func TestSessionLeavesNothingWhenItEnds(t *testing.T) {
+	t.Parallel()
+	ends := map[string]func(t *testing.T, u storage.Upload){
+		"commit": func(t *testing.T, u storage.Upload) {
+			must(u.Commit(t.Context(), digest.FromString("x")))(t)
+		},
+		"commit of another algorithm": func(t *testing.T, u storage.Upload) {
+			must(u.Commit(t.Context(), digest.SHA512.FromString("x")))(t)
+		},
+		"cancel": func(t *testing.T, u storage.Upload) { check(t, u.Cancel(t.Context())) },
+		"wrong digest": func(t *testing.T, u storage.Upload) {
+			if _, err := u.Commit(t.Context(), digest.FromString("y")); !errors.Is(err, oci.DigestInvalid) {
+				t.Fatalf("error %v, want DIGEST_INVALID", err)
+			}
+		},
+	}
+	for how, end := range ends {
+		for _, resumed := range []bool{false, true} {
+			t.Run(how, func(t *testing.T) {
+				t.Parallel()
+				root := t.TempDir()
+				s := open(t, root, filesystem.Options{})
+				r := repository(t, s, "a")
+				u := must(r.NewUpload(t.Context(), storage.UploadOptions{}))(t)
+				must(u.Append(t.Context(), 0, strings.NewReader("x")))(t)
+				if resumed {
+					check(t, u.Close())
+					u = resume(t, r, u.ID())
+				}
+				end(t, u)
+				wantNoUploads(t, root)
+				check(t, u.Close())
+				wantNoUploads(t, root)
+				wantNoSession(t, r, u.ID())
+			})
+		}
+	}
+}
+
+func TestSessionIsTakenOver(t *testing.T) {
+	frozen(t, func(t *testing.T) {
+		root := t.TempDir()
+		r := repository(t, open(t, root, filesystem.Options{}), "a")
+		first := must(r.NewUpload(t.Context(), storage.UploadOptions{}))(t)
+		must(first.Append(t.Context(), 0, strings.NewReader(firstHalf)))(t)
+		second := resume(t, r, first.ID())
+
+		body, lost := make(chan string), make(chan error)
+		go func() {
+			_, err := first.Append(t.Context(), -1, &chanReader{from: body})
+			lost <- err
+		}()
+		body <- strings.Repeat("z", 300<<10) // more than a chunk, so some of it counts
+		body <- ""
+		second2 := resume(t, r, first.ID())
+		at := second2.Size()
+		must(second2.Append(t.Context(), at, strings.NewReader(secondHalf)))(t)
+		body <- "not any more"
+		close(body)
+		var oe *oci.Error
+		if err := <-lost; !errors.As(err, &oe) || oe.HTTPStatus() != 416 {
+			t.Fatalf("error %v, want a range error", err)
+		}
+		want := firstHalf + strings.Repeat("z", int(at)-len(firstHalf)) + secondHalf
+		must(second2.Commit(t.Context(), digest.FromString(want)))(t)
+		r.wantBlob(want)
+		check(t, first.Close(), second.Close(), second2.Close())
+		wantNoUploads(t, root)
+	})
+}
+
+// chanReader reads what comes along a channel, to its end. An empty string gives
+// the reader time to have dealt with the one before.
+type chanReader struct {
+	from chan string
+	rest string
+}
+
+func (r *chanReader) Read(p []byte) (int, error) {
+	for r.rest == "" {
+		s, ok := <-r.from
+		if !ok {
+			return 0, errors.New("the end")
+		}
+		r.rest = s
+	}
+	n := copy(p, r.rest)
+	r.rest = r.rest[n:]
+	return n, nil
+}
