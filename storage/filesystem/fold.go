@@ -83,7 +83,7 @@ func (r *repo) fold(st *state) error {
 	if err != nil {
 		return err
 	}
-	staged := path.Join(ownDir(r.name), rec.Staged)
+	staged := path.Join(r.stageDir(), rec.Staged)
 	before := r.log.size
 	if err := r.log.append(rec, r.store.disk.Sync); err != nil {
 		return errors.Join(err, r.store.fs.Remove(staged))
@@ -114,11 +114,11 @@ func (r *repo) stageFold(idx *layout.Index) (rec record, data []byte, err error)
 		return record{}, nil, err
 	}
 	data = idx.Bytes()
-	staged, err := r.store.disk.Stage(ownDir(r.name), data)
+	staged, err := r.store.disk.Stage(r.stageDir(), data)
 	if err != nil {
 		return record{}, nil, err
 	}
-	if err := r.store.disk.SyncDir(ownDir(r.name)); err != nil {
+	if err := r.store.disk.SyncDir(r.stageDir()); err != nil {
 		return record{}, nil, errors.Join(err, r.store.fs.Remove(staged))
 	}
 	return record{Fold: digest.FromBytes(data), Base: digest.FromBytes(old), Staged: path.Base(staged)}, data, nil
@@ -128,7 +128,7 @@ func (r *repo) stageFold(idx *layout.Index) (rec record, data []byte, err error)
 func (r *repo) removeLog() error {
 	names := []string{logPath(r.name)}
 	for _, name := range r.log.staged {
-		names = append(names, path.Join(ownDir(r.name), name))
+		names = append(names, path.Join(r.stageDir(), name))
 	}
 	r.closeLog()
 	for _, name := range names { // the log first: a staged file says what its records mean

@@ -84,9 +84,25 @@ func (r *repo) makeDirs() error {
 	}
 	_, err := r.store.fs.Stat(markerPath(r.name))
 	if missing(err) {
-		err = r.store.disk.Replace(markerPath(r.name), ownDir(r.name), []byte(layout.Marker))
+		err = r.store.disk.Replace(markerPath(r.name), r.stageDir(), []byte(layout.Marker))
 	}
 	return err
+}
+
+// stageDir is where files are written that are then renamed into the
+// repository: beside its log, unless another file system is mounted there, which
+// no rename reaches. Never in blobs, since other tools take what they find there
+// for blobs.
+func (r *repo) stageDir() string {
+	r.stageOnce.Do(func() {
+		r.stage = ownDir(r.name)
+		own, err := r.store.fs.Stat(ownDir(r.name))
+		repo, rerr := r.store.fs.Stat(r.name.String())
+		if err == nil && rerr == nil && stampOf(own).device != stampOf(repo).device {
+			r.stage = r.name.String()
+		}
+	})
+	return r.stage
 }
 
 // atOnce is how many files are synced at the same time.
@@ -121,7 +137,7 @@ func (r *repo) writeManifest(b *batch, m oci.Manifest) error {
 	if err := r.store.disk.MakeDir(dir); err != nil {
 		return err
 	}
-	tmp, err := r.store.disk.Stage(ownDir(r.name), m.Raw)
+	tmp, err := r.store.disk.Stage(r.stageDir(), m.Raw)
 	if err != nil {
 		return fmt.Errorf("write manifest %s: %w", m.Digest, err)
 	}
@@ -209,7 +225,7 @@ func (r *repo) replaceIndex(idx *layout.Index) (fileStamp, int, error) {
 	if err := idx.Encode(&buf); err != nil {
 		return fileStamp{}, 0, err
 	}
-	if err := r.store.disk.Replace(indexPath(r.name), ownDir(r.name), buf.Bytes()); err != nil {
+	if err := r.store.disk.Replace(indexPath(r.name), r.stageDir(), buf.Bytes()); err != nil {
 		return fileStamp{}, 0, fmt.Errorf("write index.json: %w", err)
 	}
 	fi, err := r.store.fs.Stat(indexPath(r.name))

@@ -39,6 +39,9 @@ type repo struct {
 	synced  map[digest.Digest]bool    // blobs whose bytes are known to be durable
 	unnamed map[digest.Algorithm]bool // blobs/<alg> has names that aren't durable yet
 
+	stageOnce sync.Once
+	stage     string // see stageDir
+
 	pulls pulls
 }
 

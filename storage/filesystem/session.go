@@ -281,5 +281,5 @@ func (s *session) end() error {
 			errs = append(errs, err)
 		}
 	}
-	return errors.Join(append(errs, s.store.fs.Remove(sessionDir(s.id)))...)
+	return s.store.space.note(errors.Join(append(errs, s.store.fs.Remove(sessionDir(s.id)))...))
 }

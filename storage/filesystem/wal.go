@@ -200,7 +200,7 @@ func (r *repo) folded(rec record, sum digest.Digest) (bool, error) {
 	case rec.Base == sum || rec.Staged == "":
 		return false, nil
 	}
-	_, err := r.store.fs.Stat(path.Join(ownDir(r.name), rec.Staged))
+	_, err := r.store.fs.Stat(path.Join(r.stageDir(), rec.Staged))
 	if missing(err) {
 		return true, nil
 	}

@@ -1,7 +1,7 @@
 //go:build real
 
-// Package disk fills the disk of the real program, and shows that nothing which
-// was acknowledged is lost and that deleting makes room again.
+// Package disk gives the real program disks as operators have them: a full one,
+// and one that is mounted below its root.
 package disk
 
 import (
@@ -77,6 +77,27 @@ func TestFull(t *testing.T) {
 	srv.Check("app", "again", again)
 }
 
+// TestMountBelowTheRoot keeps some repositories on another file system, which no
+// hard link and no rename reaches.
+func TestMountBelowTheRoot(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	mountAt(t, filepath.Join(root, "big"))
+	srv := registry.Serve(t, root)
+	c, other := image.Random(1, 3, layerSize), image.Random(2, 2, layerSize)
+	srv.Push(c, "small", "v1")
+	srv.Push(c, "big/app", "v1") // its layers come from the pool, as far as that goes
+	srv.Push(other, "big/app", "v1")
+	srv.Check("big/app", "v1", other)
+	srv.Check("big/app", c.Digest.String(), c)
+	remove(t, srv.Repository("big/app"), c)
+	srv.Check("small", "v1", c)
+	srv.Kill()
+	srv = registry.Serve(t, root)
+	srv.Check("big/app", "v1", other)
+	srv.Stop()
+}
+
 func tag(i int) string { return fmt.Sprintf("v%d", i) }
 
 func wantStored(t *testing.T, srv *registry.Server, stored []*image.Content) {
@@ -119,6 +140,16 @@ func unfinished(t *testing.T, root string) []string {
 func mount(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
+	mountAt(t, dir)
+	return dir
+}
+
+// mountAt mounts a small file system at dir, which it makes if need be.
+func mountAt(t *testing.T, dir string) {
+	t.Helper()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d,mode=0700", diskSize))
 	if errors.Is(err, fs.ErrPermission) {
 		t.Fatalf("this test needs a small disk and may not mount one (uid %d, %v): run it as root, in a container with the capability SYS_ADMIN", os.Getuid(), err)
@@ -131,5 +162,4 @@ func mount(t *testing.T) string {
 			t.Errorf("unmount %s: %v", dir, err)
 		}
 	})
-	return dir
 }
