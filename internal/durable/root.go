@@ -20,10 +20,10 @@ func MakeRoot(root string) error {
 	if above == root {
 		return err
 	}
-	if err := MakeRoot(above); err != nil {
-		return err
+	if err = MakeRoot(above); err == nil {
+		err = os.Mkdir(root, 0o750)
 	}
-	if err := os.Mkdir(root, 0o750); err != nil && !errors.Is(err, os.ErrExist) {
+	if err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
 	fsys, err := vfs.Dir(above)

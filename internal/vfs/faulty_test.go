@@ -78,8 +78,11 @@ func TestFaultyAnnouncesWholeNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []Step{
-		{Op: "mkdir", Name: "d"}, {Op: "sub", Name: "d"}, {Op: "openfile", Name: "d/a"},
-		{Op: "sync", Name: "d/a"}, {Op: "rename", Name: "d/b", From: "d/a"},
+		{Op: "mkdir", Name: "d"},
+		{Op: "sub", Name: "d"},
+		{Op: "openfile", Name: "d/a"},
+		{Op: "sync", Name: "d/a"},
+		{Op: "rename", Name: "d/b", From: "d/a"},
 	}
 	if !slices.Equal(got, want) {
 		t.Fatalf("announced %v, want %v", got, want)

@@ -45,7 +45,7 @@ func NewForgetful(under FS) (*Forgetful, error) {
 
 // learn takes everything under a directory for durable.
 func (f *Forgetful) learn(dir string) error {
-	entries, err := f.FS.ReadDir(dir)
+	entries, err := f.ReadDir(dir)
 	if err != nil {
 		return err
 	}
@@ -73,7 +73,7 @@ func (f *Forgetful) learnFile(name string) error {
 
 // node returns what is known of a file or directory of this tree.
 func (f *Forgetful) node(name string) (*node, error) {
-	info, err := f.FS.Stat(name)
+	info, err := f.Stat(name)
 	if err != nil {
 		return nil, err
 	}
@@ -142,7 +142,7 @@ func (f *Forgetful) SyncDir(name string) error {
 	if err != nil {
 		return err
 	}
-	entries, err := f.FS.ReadDir(name)
+	entries, err := f.ReadDir(name)
 	if err != nil {
 		return err
 	}
@@ -200,7 +200,7 @@ func (n *node) restore(to string, made map[*node]string) error {
 func (f *Forgetful) Forget() error {
 	f.memory.mu.Lock()
 	defer f.memory.mu.Unlock()
-	var errs []error
+	errs := make([]error, 0, len(f.memory.nodes))
 	for _, n := range f.memory.nodes {
 		errs = append(errs, n.pin.Close())
 	}

@@ -155,10 +155,8 @@ func (r *Repository) MountBlob(ctx context.Context, d digest.Digest, from oci.Na
 	if err := r.store.lock.check(); err != nil {
 		return oci.Descriptor{}, err
 	}
-	if fi.Size() >= smallest && !source.isManifest(d) {
-		if err := r.linkFrom(source, d); err == nil {
-			return blobDescriptor(d, fi.Size()), nil
-		}
+	if fi.Size() >= smallest && !source.isManifest(d) && r.linkFrom(source, d) == nil {
+		return blobDescriptor(d, fi.Size()), nil
 	}
 	b, err := source.open(d)
 	if err != nil {

@@ -63,7 +63,7 @@ func (r *repo) trySettle() error {
 	}
 	if st.broken != nil || st.index == nil {
 		r.closeLog() // nothing of ours is left to write; what's there stays as evidence
-		return nil
+		return nil   //nolint:nilerr // what's broken was said when it was read
 	}
 	if r.log != nil {
 		if err := r.fold(st); err != nil {
@@ -126,7 +126,8 @@ func (r *repo) stageFold(idx *layout.Index) (rec record, data []byte, err error)
 
 // removeLog removes a log that index.json has all of.
 func (r *repo) removeLog() error {
-	names := []string{logPath(r.name)}
+	names := make([]string, 0, 1+len(r.log.staged))
+	names = append(names, logPath(r.name))
 	for _, name := range r.log.staged {
 		names = append(names, path.Join(r.stageDir(), name))
 	}

@@ -55,11 +55,14 @@ func TestHistoryTellsWhatHappenedToNames(t *testing.T) {
 				r.delete("v1")
 				r.delete(n.Digest.String())
 				want := []line{
-					{Now: m.Digest}, {Tag: "v1", Now: m.Digest},
-					{Now: n.Digest}, {Tag: "v1", Was: m.Digest, Now: n.Digest},
+					{Now: m.Digest},
+					{Tag: "v1", Now: m.Digest},
+					{Now: n.Digest},
+					{Tag: "v1", Was: m.Digest, Now: n.Digest},
 					{Tag: "v2", Now: n.Digest},
 					{Tag: "v1", Was: n.Digest},
-					{Tag: "v2", Was: n.Digest}, {Was: n.Digest},
+					{Tag: "v2", Was: n.Digest},
+					{Was: n.Digest},
 				}
 				for i := range want {
 					want[i].By, want[i].Time = "somebody", begin.UTC()

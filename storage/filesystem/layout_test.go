@@ -29,7 +29,7 @@ func TestRepositoryIsAnImageLayout(t *testing.T) {
 			if got := read(t, root, "a/b/oci-layout"); got != `{"imageLayoutVersion":"1.0.0"}` {
 				t.Fatalf("oci-layout is %s", got)
 			}
-			wantIndex(t, root, "a/b", map[string]digest.Digest{"v1": v1.Digest, "latest": v2.Digest})
+			wantIndex(t, root, map[string]digest.Digest{"v1": v1.Digest, "latest": v2.Digest})
 			_, untagged := readIndex(t, root, "a/b")
 			if !slices.Equal(untagged, []digest.Digest{image(t, "by digest").Digest}) {
 				t.Fatalf("untagged are %v", untagged)

@@ -201,7 +201,7 @@ func (s *Store) hasBlob(n oci.Name) (bool, error) {
 // hadNames reports whether the repository is known to have had an index.json.
 func (r *repo) hadNames() (bool, error) {
 	if was := r.state.Load(); was != nil && (was.size > 0 || was.broken != nil) {
-		return true, nil
+		return true, nil //nolint:nilerr // that it was broken is an answer here
 	}
 	for _, name := range []string{lastPath(r.name), logPath(r.name)} {
 		if _, err := r.store.fs.Stat(name); !missing(err) {

@@ -48,8 +48,9 @@ func (l *writerLock) take() error {
 		return errors.Join(fmt.Errorf("write %s: %w", lockName, full(err)), f.Close())
 	}
 	l.file, l.owner = f, owner
-	l.store.repos.forget() // what another process wrote until now isn't known here
 	l.store.suspect.begin()
+	l.store.repos.forget() // what another process wrote until now isn't known here
+	l.store.background.do(l.store.suspect.verifyAll)
 	l.store.background.do(l.store.foldLeftovers)
 	return nil
 }

@@ -49,7 +49,7 @@ func TestLogHasWhatIndexLacks(t *testing.T) {
 		if !exists(t, killed, logFile) {
 			t.Fatal("there's no log")
 		}
-		wantIndex(t, killed, "a/b", map[string]digest.Digest{"v0": images[0].Digest, "latest": images[0].Digest})
+		wantIndex(t, killed, map[string]digest.Digest{"v0": images[0].Digest, "latest": images[0].Digest})
 		wantLogged(t, open(t, killed, filesystem.Options{}), images)
 	})
 }
@@ -64,7 +64,7 @@ func TestLogIsFoldedAtClose(t *testing.T) {
 		if exists(t, root, logFile) {
 			t.Fatal("there's a log after Close")
 		}
-		wantIndex(t, root, "a/b", want)
+		wantIndex(t, root, want)
 		if read(t, root, "_repos/a,b/index.json") != read(t, root, "a/b/index.json") {
 			t.Fatal("the copy of index.json is another one")
 		}
@@ -82,7 +82,7 @@ func TestLogIsFoldedWhenIdle(t *testing.T) {
 		if exists(t, root, logFile) {
 			t.Fatal("a second later there's a log")
 		}
-		wantIndex(t, root, "a/b", want)
+		wantIndex(t, root, want)
 		r.push(image(t, "next"), "next") // the log begins anew
 		r.delete("old")
 		if !exists(t, root, logFile) {
@@ -90,7 +90,7 @@ func TestLogIsFoldedWhenIdle(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()
-		wantIndex(t, root, "a/b", r.tags())
+		wantIndex(t, root, r.tags())
 	})
 }
 
@@ -106,7 +106,7 @@ func TestLogIsFoldedAtStart(t *testing.T) {
 			t.Fatal("there's a log a second after the start")
 		}
 		want := repository(t, s, "a/b").tags()
-		wantIndex(t, killed, "a/b", want)
+		wantIndex(t, killed, want)
 		wantLogged(t, s, images)
 	})
 }

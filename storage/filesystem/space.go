@@ -93,7 +93,7 @@ func (s *space) write(name string) error {
 	}
 	chunk := make([]byte, 64<<10)
 	for i := range chunk {
-		chunk[i] = byte(i * 31)
+		chunk[i] = byte(i%251) + 1
 	}
 	for n := 0; n < reserveSize && err == nil; n += len(chunk) {
 		_, err = f.Write(chunk)

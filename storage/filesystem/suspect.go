@@ -43,7 +43,6 @@ func (s *suspect) begin() {
 	if _, err := s.store.fs.Stat(unsyncedName); err == nil {
 		s.on.Store(true)
 		s.store.log().Warn("the store was written unsynced and not closed; it is verified before it is served")
-		s.store.background.do(s.verifyAll)
 	}
 	if s.store.opts.Load().Unsynced {
 		s.mark()
@@ -66,8 +65,10 @@ func (s *suspect) clean() error {
 	if s.on.Load() || !s.store.lock.held() {
 		return nil
 	}
-	if _, err := s.store.fs.Stat(unsyncedName); err != nil {
+	if _, err := s.store.fs.Stat(unsyncedName); missing(err) {
 		return nil
+	} else if err != nil {
+		return err
 	}
 	if err := vfs.SyncAll(s.store.fs); err != nil {
 		s.store.log().Warn("the store will be verified at its next start", "error", err)
@@ -78,11 +79,14 @@ func (s *suspect) clean() error {
 
 // verifyAll reads every repository once, which verifies it, and then the pool.
 func (s *suspect) verifyAll(ctx context.Context) {
+	if !s.on.Load() {
+		return
+	}
 	failed := false
 	err := s.store.catalog.descend(ctx, ".", func(n oci.Name) {
 		r, done := s.store.repos.use(n)
 		defer done()
-		if err := s.verify(r); err != nil {
+		if _, err := r.current(); err != nil {
 			failed = true
 			s.store.log().Error("not verified", "repository", n.String(), "error", err)
 		}

@@ -363,10 +363,12 @@ func readIndex(t testing.TB, root, repository string) (tags map[string]digest.Di
 	return tags, untagged
 }
 
-// wantIndex fails unless index.json, as other tools read it, has these tags.
-func wantIndex(t testing.TB, root, repository string, want map[string]digest.Digest) {
+// wantIndex fails unless index.json of a/b, as other tools read it, has these tags.
+func wantIndex(t testing.TB, root string, want map[string]digest.Digest) {
 	t.Helper()
-	if got, _ := readIndex(t, root, repository); !maps.Equal(got, want) {
-		t.Fatalf("index.json of %s names %v, want %v", repository, got, want)
+	if got, _ := readIndex(t, root, "a/b"); !maps.Equal(got, want) {
+		t.Fatalf("index.json of a/b names %v, want %v", got, want)
 	}
 }
+
+func digestOf(content string) digest.Digest { return digest.FromString(content) }
