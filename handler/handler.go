@@ -149,6 +149,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	header.Set("Docker-Distribution-Api-Version", "registry/2.0")
 	header.Set("X-Content-Type-Options", "nosniff")
+	// A manifest has the Content-Type that somebody pushed it with, on what may be
+	// a website's origin: it must never run there.
+	header.Set("Content-Security-Policy", "default-src 'none'; sandbox")
 	defer h.observe(req)
 	if err := h.serve(w, req); err != nil {
 		h.writeError(w, req, err)
@@ -162,6 +165,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *request) (err error) {
 	if err := checkEarlyData(r.TLS, r.kind); err != nil {
 		return err
 	}
+	if err := crossOrigin.Check(r.Request); err != nil {
+		return oci.Errorf(oci.Denied, "a page of another site can't change anything here")
+	}
 	if err := h.authorize(r); err != nil {
 		return err
 	}
@@ -170,6 +176,11 @@ func (h *Handler) serve(w http.ResponseWriter, r *request) (err error) {
 	}
 	return endpoints[r.kind].serve(h, w, r)
 }
+
+// crossOrigin refuses what a browser sends on behalf of another site: it may do
+// so with the user's credentials, or from inside the user's network. Clients
+// that aren't browsers say nothing of an origin.
+var crossOrigin = http.NewCrossOriginProtection()
 
 // checkEarlyData refuses changes in TLS early data, which whoever recorded it
 // can send again (RFC 8470): a tag would move back.

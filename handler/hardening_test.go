@@ -132,6 +132,33 @@ func TestHeaderInjection(t *testing.T) {
 	}
 }
 
+// A manifest is pushed as a web page, and runs on our origin.
+func TestManifestOfAnyTypeRunsNowhere(t *testing.T) {
+	t.Parallel()
+	c := newClient(t, handler.Options{})
+	page := `{"x":"<script>alert(1)</script>"}`
+	c.run(exchange{method: "PUT", target: "/v2/a/manifests/v1", body: page, header: []string{"Content-Type", "text/html"}, status: 201})
+	c.run(exchange{method: "GET", target: "/v2/a/manifests/v1", status: 200, is: page, want: []string{
+		"Content-Type", "text/html", "X-Content-Type-Options", "nosniff",
+		"Content-Security-Policy", "default-src 'none'; sandbox",
+	}})
+}
+
+// A page of another site sends a browser here, with what the browser may do.
+func TestOtherSitesChangeNothing(t *testing.T) {
+	t.Parallel()
+	c := newClient(t, handler.Options{})
+	for _, from := range [][]string{
+		{"Sec-Fetch-Site", "cross-site"},
+		{"Sec-Fetch-Site", "same-site"},
+		{"Origin", "https://evil.example"},
+	} {
+		c.run(exchange{method: "POST", target: uploads, header: from, status: 403, code: oci.Denied})
+		c.run(exchange{method: "GET", target: "/v2/", header: from, status: 200})
+	}
+	c.run(exchange{method: "POST", target: uploads, header: []string{"Sec-Fetch-Site", "same-origin"}, status: 202})
+}
+
 // A blob or an error message is taken for a web page of our origin.
 func TestNothingIsAPage(t *testing.T) {
 	t.Parallel()
