@@ -2,6 +2,7 @@ package authz
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 
@@ -37,10 +38,14 @@ var _ Authorizer = Authenticated{}
 
 // Authorize implements Authorizer.
 func (a Authenticated) Authorize(ctx context.Context, q Question) (Answer, error) {
-	if q.Who.IsAnonymous() {
-		return a.Else.Authorize(ctx, q)
+	if !q.Who.IsAnonymous() {
+		return Answer{Overwrite: true}, nil
 	}
-	return Answer{Overwrite: true}, nil
+	answer, err := a.Else.Authorize(ctx, q)
+	if refusal, ok := errors.AsType[*oci.Error](err); ok && refusal.Code == oci.Denied {
+		err = oci.Errorf(oci.Unauthorized, "%w", refusal.Unwrap()) // signing in helps
+	}
+	return answer, err
 }
 
 // Filter implements Authorizer.

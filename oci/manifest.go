@@ -123,7 +123,15 @@ func decode(header string, raw []byte) (string, wire, error) {
 		}
 		return mediaType, x, nil
 	}
-	return mediaType, x, decodeObject(raw, &x)
+	if err := decodeObject(raw, &x); err != nil {
+		return "", wire{}, err
+	}
+	// What is an image to one client and an index to another has hidden content in
+	// one of them (CVE-2021-41190).
+	if IsIndex(mediaType) && x.Layers != nil || !IsIndex(mediaType) && x.Manifests != nil {
+		return "", wire{}, Errorf(ManifestInvalid, "both an image and an image index")
+	}
+	return mediaType, x, nil
 }
 
 func decodeObject(raw []byte, into any) error {
@@ -139,12 +147,12 @@ func decodeObject(raw []byte, into any) error {
 // agreeType returns the type that Content-Type and the mediaType field agree on.
 func agreeType(header, field string) (string, error) {
 	if header != "" {
-		t, _, err := mime.ParseMediaType(header)
-		if err != nil {
+		if _, _, err := mime.ParseMediaType(header); err != nil {
 			return "", Errorf(ManifestInvalid, "Content-Type %q: %w", clip(header), err)
 		}
-		header = t
-		if strings.EqualFold(field, t) {
+		header, _, _ = strings.Cut(header, ";")
+		header = strings.TrimSpace(header)
+		if strings.EqualFold(field, header) {
 			header = field // a Content-Type is compared without case, RFC 9110 section 8.3.1
 		}
 	}
@@ -229,7 +237,8 @@ func (m *Manifest) Required() iter.Seq[Descriptor] {
 
 // isNondistributable knows image-spec's nondistributable layers and docker's foreign ones.
 func isNondistributable(mediaType string) bool {
-	return strings.Contains(mediaType, ".nondistributable.") || strings.Contains(mediaType, ".foreign.")
+	return strings.HasPrefix(mediaType, "application/vnd.oci.image.layer.nondistributable.") ||
+		strings.HasPrefix(mediaType, "application/vnd.docker.image.rootfs.foreign.")
 }
 
 // String names the manifest in a log line or an error.

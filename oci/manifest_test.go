@@ -51,17 +51,15 @@ func TestParseManifestReadsWhatItNames(t *testing.T) {
 	for name, c := range map[string]struct {
 		mediaType, raw, blobs, manifests string
 	}{
-		"image manifest":             {MediaTypeImageManifest, image, "123", ""},
-		"docker manifest":            {MediaTypeDockerManifest, image, "123", ""},
-		"image manifest of nothing":  {MediaTypeImageManifest, `{}`, "", ""},
-		"image manifest with nulls":  {MediaTypeImageManifest, `{"config":null,"layers":null,"manifests":null,"subject":null}`, "", ""},
-		"artifact manifest":          {MediaTypeArtifact, `{"blobs":[{` + one + `},{` + two + `}]}`, "12", ""},
-		"image index":                {MediaTypeImageIndex, children, "", "123"},
-		"docker manifest list":       {MediaTypeDockerList, children, "", "123"},
-		"build cache":                {MediaTypeImageIndex, cache, "12", "3"},
-		"children in no image index": {MediaTypeImageManifest, children, "", ""},
-		"layers in an image index":   {MediaTypeImageIndex, image, "", ""},
-		"unknown type":               {"application/x.other", image, "", ""},
+		"image manifest":            {MediaTypeImageManifest, image, "123", ""},
+		"docker manifest":           {MediaTypeDockerManifest, image, "123", ""},
+		"image manifest of nothing": {MediaTypeImageManifest, `{}`, "", ""},
+		"image manifest with nulls": {MediaTypeImageManifest, `{"config":null,"layers":null,"manifests":null,"subject":null}`, "", ""},
+		"artifact manifest":         {MediaTypeArtifact, `{"blobs":[{` + one + `},{` + two + `}]}`, "12", ""},
+		"image index":               {MediaTypeImageIndex, children, "", "123"},
+		"docker manifest list":      {MediaTypeDockerList, children, "", "123"},
+		"build cache":               {MediaTypeImageIndex, cache, "12", "3"},
+		"unknown type":              {"application/x.other", image, "", ""},
 	} {
 		m := parse(t, c.mediaType, c.raw)
 		if got := contents(m.Blobs); got != c.blobs {
@@ -175,6 +173,24 @@ func TestParseManifestRefusesDepth(t *testing.T) {
 		wantInvalid(t, mediaType, `{"x":`+strings.Repeat(`[`, 100_000)+strings.Repeat(`]`, 100_000)+`}`)
 		wantInvalid(t, mediaType, strings.Repeat(`{"x":`, 100_000))
 		parse(t, mediaType, `{"x":`+strings.Repeat(`[`, 5000)+strings.Repeat(`]`, 5000)+`}`)
+	}
+}
+
+// CVE-2021-41190: what is an image to one client and an index to another.
+func TestParseManifestRefusesWhatIsBothImageAndIndex(t *testing.T) {
+	t.Parallel()
+	const both = `{"layers":[{` + one + `}],"manifests":[{` + two + `}]}`
+	for mediaType, raws := range map[string][]string{
+		MediaTypeImageManifest:  {both, `{"manifests":[]}`},
+		MediaTypeDockerManifest: {both, `{"manifests":[{` + two + `}]}`},
+		MediaTypeImageIndex:     {both, `{"layers":[]}`},
+		MediaTypeDockerList:     {both, `{"layers":[{` + one + `}]}`},
+	} {
+		for _, raw := range raws {
+			if _, err := ParseManifest(mediaType, []byte(raw), digest.Canonical); !errors.Is(err, ManifestInvalid) {
+				t.Errorf("%s as %s: error %v, want ManifestInvalid", raw, mediaType, err)
+			}
+		}
 	}
 }
 

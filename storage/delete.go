@@ -80,6 +80,8 @@ func readAll(ctx context.Context, from Reader, unread []oci.Descriptor, d digest
 		m, err := ReadManifest(ctx, from, desc)
 		switch {
 		case errors.Is(err, oci.BlobUnknown): // it needs nothing any more
+		case errors.Is(err, oci.ManifestInvalid): // what it needs isn't known
+			return oci.WithStatus(http.StatusMethodNotAllowed, oci.Denied, "manifest %s can't be read, and may need %s", desc.Digest, d)
 		case err != nil:
 			return err
 		case names(m, d):
