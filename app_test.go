@@ -54,6 +54,10 @@ func TestValidateRefuses(t *testing.T) {
 			"oci_registry {\nregistry a {\nroot " + root + "\n}\n}", "oci_registry {\nroot " + root + "\n}",
 			"registries a and inline both keep their content",
 		}, {
+			"one root inside another",
+			"oci_registry {\nregistry a {\nroot " + root + "/x\n}\nregistry b {\nroot " + root + "/x/team\n}\n}", "",
+			"the content of registry b would lie inside that of registry a",
+		}, {
 			"undeclared",
 			"oci_registry {\nregistry main {\nstorage memory\n}\n}", "oci_registry mian",
 			`registry "mian" isn't declared (declared: main): declare it with the global option 'oci_registry { registry mian { … } }'`,

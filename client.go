@@ -127,6 +127,12 @@ func (c *client) remove(ctx context.Context, reference string) error {
 	return err
 }
 
+// noRedirects shows a redirect instead of following it: a DELETE would become a GET,
+// and whatever answers that isn't the registry that was asked.
+var noRedirects = &http.Client{
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}
+
 // do sends a request and decodes the answer into out, if that isn't nil.
 func (c *client) do(ctx context.Context, method, path string, out any) (http.Header, error) {
 	u, err := c.base.Parse(path)
@@ -138,7 +144,7 @@ func (c *client) do(ctx context.Context, method, path string, out any) (http.Hea
 	if err != nil {
 		return nil, err
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := noRedirects.Do(req)
 	if refused := (*url.Error)(nil); errors.As(err, &refused) {
 		return nil, fmt.Errorf("%s doesn't answer (--registry says which registry to ask): %w", c.base.Redacted(), refused.Err)
 	}
@@ -163,6 +169,9 @@ func (c *client) do(ctx context.Context, method, path string, out any) (http.Hea
 func refusal(u *url.URL, resp *http.Response, body io.Reader) error {
 	var said struct {
 		Errors []struct{ Code, Message string }
+	}
+	if to := resp.Header.Get("Location"); resp.StatusCode < 400 && to != "" {
+		return fmt.Errorf("%s: it is at %q now: ask there, with --registry", u.Redacted(), to)
 	}
 	if err := json.NewDecoder(body).Decode(&said); err != nil || len(said.Errors) == 0 {
 		return fmt.Errorf("%s: %s", u.Redacted(), resp.Status)

@@ -55,6 +55,9 @@ func argument(d *caddyfile.Dispenser, want string) (string, error) {
 	if !d.NextArg() {
 		return "", d.Errf("option %s has no value: want %s %s", name, name, want)
 	}
+	if d.Val() == "" {
+		return "", d.Errf("option %s is empty: want %s %s, or leave it out", name, name, want)
+	}
 	return d.Val(), nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -90,10 +91,25 @@ func (s *server) checkFree() error {
 
 // anonymous is what callers may do without signing in, which nobody can here.
 func (s *server) anonymous() authz.Anonymous {
-	if isLoopback(s.host()) {
+	if s.open() {
 		return authz.AnonymousAll
 	}
 	return authz.AnonymousPull
+}
+
+// open reports whether everybody who gets here may do everything: who is on this
+// machine. A domain on loopback means that something in front lets others in.
+func (s *server) open() bool { return isLoopback(s.host()) && s.domain == "" }
+
+// hosts are the names that an open registry answers to, so that no page can reach it
+// by a name of its own that it points here (DNS rebinding).
+func (s *server) hosts() caddyhttp.MatchHost {
+	host, _, _ := net.SplitHostPort(s.host())
+	names := caddyhttp.MatchHost{"localhost", "127.0.0.1", "::1"}
+	if host = strings.Trim(host, "[]"); !slices.Contains(names, host) {
+		names = append(names, host)
+	}
+	return names
 }
 
 // host is the host and port that s listens on; without a port for a Unix socket.
@@ -142,6 +158,14 @@ func (s *server) config() *caddy.Config {
 	if s.domain != "" {
 		web.Routes[0].MatcherSetsRaw = []caddy.ModuleMap{{"host": caddyconfig.JSON(caddyhttp.MatchHost{s.domain}, nil)}}
 	} else {
+		if s.open() {
+			web.Routes[0].MatcherSetsRaw = []caddy.ModuleMap{{"host": caddyconfig.JSON(s.hosts(), nil)}}
+			web.Routes = append(web.Routes, caddyhttp.Route{HandlersRaw: []json.RawMessage{
+				caddyconfig.JSONModuleObject(caddyhttp.StaticResponse{
+					StatusCode: "421", Body: "This registry is open to this machine alone, and answers to localhost.\n",
+				}, "handler", "static_response", nil),
+			}})
+		}
 		web.AutoHTTPS = &caddyhttp.AutoHTTPSConfig{Disabled: true}
 		web.Protocols = []string{"h1"} // the others want TLS
 	}

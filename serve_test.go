@@ -35,6 +35,7 @@ func TestServe(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(s.root, "a", "index.json")); err != nil {
 		t.Fatal(err)
 	}
+	w.want(t, http.StatusMisdirectedRequest, http.MethodGet, "/v2/_catalog", "", "Host", "a.page.example") // which points here
 	twice := server{listen: w.addr}
 	if err := twice.checkFree(); err == nil || !strings.Contains(err.Error(), "something else listens on "+w.addr) {
 		t.Fatalf("a second one on the address: %v", err)
