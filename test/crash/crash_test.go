@@ -28,7 +28,7 @@ var repositories = []string{"app", "team/app", "team/app/deep"}
 
 func TestKill(t *testing.T) {
 	t.Parallel()
-	rounds, layerSize := tool.Sized(5, 25), tool.Sized(20<<10, 3<<20)
+	rounds, layerSize := tool.Sized(20, 25), tool.Sized(20<<10, 3<<20)
 	root := t.TempDir()
 	l := ledger{tags: make(map[name]*history)}
 	var sessions []*session
