@@ -56,7 +56,7 @@ func (b *breaker) isBroken() bool {
 func never() bool { return false }
 
 func TestOneStepThatFailsHarmsNothing(t *testing.T) {
-	for name, opts := range variants() {
+	for name, opts := range map[string]filesystem.Options{"synced": {}, "log only": {LogFrom: 1}} {
 		for _, errno := range []error{syscall.ENOSPC, syscall.EIO} {
 			t.Run(fmt.Sprintf("%s, %v", name, errno), func(t *testing.T) {
 				frozen(t, func(t *testing.T) {
@@ -167,7 +167,7 @@ func (f *failing) act(a *act) {
 func (f *failing) happened(after meaning) bool {
 	f.t.Helper()
 	switch f.broken.Op {
-	case "sync", "syncdir", "remove", "truncate":
+	case "syncdir", "remove":
 		return maps.Equal(f.meaning(after), after)
 	}
 	return false
@@ -242,7 +242,7 @@ func TestFullDisk(t *testing.T) {
 				if !exists(t, root, "_reserve") || stat(t, filepath.Join(root, "_reserve")).Size() != 4<<20 {
 					t.Fatal("there's no reserve")
 				}
-				before := files(t, root, "a")
+				before, history := files(t, root, "a"), read(t, root, "_repos/a/history")
 				d.full.Store(true)
 
 				_, blob := pushBlob(t.Context(), r, "y")
@@ -257,6 +257,9 @@ func TestFullDisk(t *testing.T) {
 					}
 				}
 				wantFilesIn(t, before, files(t, root, "a"))
+				if got := read(t, root, "_repos/a/history"); !strings.HasPrefix(got, history) || !strings.HasSuffix(got, "\n") {
+					t.Fatalf("history ends in %q", got[len(history):])
+				}
 				wantNoUploads(t, root)
 				wantCatalog(t, s, "a")
 				repository(t, s, "b").wantUnknown()
@@ -330,6 +333,49 @@ func TestFullDiskEndsTheSession(t *testing.T) {
 	}
 }
 
+func TestFullDiskEndsTheSessionAtItsCommit(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	s := openFaulty(t, root, filesystem.Options{}, func(step vfs.Step) error {
+		if strings.HasPrefix(step.Name, "a/") && (step.Op == "rename" || step.Op == "openfile") {
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	r := repository(t, s, "a")
+	u := must(r.NewUpload(t.Context(), storage.UploadOptions{}))(t)
+	must(u.Append(t.Context(), 0, strings.NewReader("x")))(t)
+	check(t, u.Close())
+	u = resume(t, r, u.ID())
+	if _, err := u.Commit(t.Context(), digestOf("x")); !errors.Is(err, storage.ErrFull) {
+		t.Fatalf("error %v, want ErrFull", err)
+	}
+	check(t, u.Close())
+	wantNoSession(t, r, u.ID())
+	wantNoUploads(t, root)
+	r.wantUnknown()
+}
+
+func TestFullDiskKeepsPullsInMemory(t *testing.T) {
+	frozen(t, func(t *testing.T) {
+		root := t.TempDir()
+		d := new(disk)
+		s := openFaulty(t, root, filesystem.Options{}, d.step)
+		r := repository(t, s, "a")
+		m, n := r.push(image(t, "m"), "v1"), r.push(image(t, "n"), "v2")
+		begin := time.Now()
+		recordPull(r, m)
+		recordPull(r, n)
+		d.full.Store(true)
+		time.Sleep(2 * time.Minute)
+		later := time.Now()
+		recordPull(r, n)
+		d.full.Store(false)
+		time.Sleep(2 * time.Minute)
+		wantPulls(t, root, map[digest.Digest]time.Time{m: begin, n: later}, 2)
+	})
+}
+
 func TestSessionThatCannotBeSavedIsNoSession(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
@@ -350,7 +396,7 @@ func TestFailedReadBackDoesNotMoveTheEnd(t *testing.T) {
 	t.Parallel()
 	var failing atomic.Bool
 	s := openFaulty(t, t.TempDir(), filesystem.Options{}, func(step vfs.Step) error {
-		if failing.Load() && step.Op == "read" {
+		if failing.Load() && step.Op == "read" && strings.HasPrefix(step.Name, "_uploads/") {
 			return syscall.EIO
 		}
 		return nil
@@ -378,13 +424,13 @@ func TestTroubleWithReadingIsNotDamage(t *testing.T) {
 	write(t, record(`{"changes":[{"untag":"nothing"}]}`), root, "_repos/a/log")
 	for _, name := range []string{"_repos/a/log", "a/index.json"} {
 		var failing atomic.Bool
+		failing.Store(true) // before the store looks for logs by itself
 		s := openFaulty(t, root, watchful, func(step vfs.Step) error {
 			if failing.Load() && step.Name == name && step.Op == "open" {
 				return syscall.EMFILE
 			}
 			return nil
 		})
-		failing.Store(true)
 		r := repository(t, s, "a")
 		for range 2 {
 			_, err := r.Index(t.Context())

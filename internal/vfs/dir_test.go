@@ -1,0 +1,110 @@
+package vfs
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+)
+
+func TestDirCannotBeLeft(t *testing.T) {
+	t.Parallel()
+	outside, inside := t.TempDir(), t.TempDir()
+	do(t, os.WriteFile(filepath.Join(outside, "secret"), nil, 0o600),
+		os.Symlink(outside, filepath.Join(inside, "out")),
+		os.Symlink(filepath.Join(outside, "secret"), filepath.Join(inside, "link")))
+	d, err := Dir(inside)
+	do(t, err)
+	t.Cleanup(func() { do(t, d.Close()) })
+	for _, name := range []string{"out/secret", "link", "../" + filepath.Base(outside) + "/secret", filepath.Join(outside, "secret")} {
+		if _, err := d.Open(name); err == nil {
+			t.Errorf("Open(%q) works", name)
+		}
+		if _, err := d.Stat(name); err == nil {
+			t.Errorf("Stat(%q) works", name)
+		}
+		if _, err := d.OpenFile(name, os.O_WRONLY|os.O_CREATE); err == nil {
+			t.Errorf("OpenFile(%q) works", name)
+		}
+	}
+	if _, err := d.Sub("out"); err == nil {
+		t.Error("Sub leaves the tree")
+	}
+	if err := d.Mkdir("out/dir"); err == nil {
+		t.Error("Mkdir leaves the tree")
+	}
+	if err := d.Rename("link", "out/link"); err == nil {
+		t.Error("Rename leaves the tree")
+	}
+}
+
+func TestDirOpensBareFiles(t *testing.T) {
+	t.Parallel()
+	d := dirOf(t)
+	f := create(t, d, "a", "x")
+	if _, ok := f.(*os.File); !ok {
+		t.Fatalf("a file is a %T, want the *os.File that sendfile needs", f)
+	}
+	missing, err := d.Open("missing")
+	if !errors.Is(err, fs.ErrNotExist) || missing != nil {
+		t.Fatalf("a missing file is %v, %v", missing, err)
+	}
+}
+
+func TestDirSays(t *testing.T) {
+	t.Parallel()
+	d := dirOf(t)
+	do(t, d.Mkdir("d"), create(t, d, "d/a", "x").Close(), d.Link("d/a", "d/b"), d.SyncDir("d"), d.Chmod("d/a", 0o444))
+	if err := d.Link("d/a", "d/b"); !errors.Is(err, fs.ErrExist) {
+		t.Fatalf("link to what is there: %v", err)
+	}
+	do(t, d.Rename("d/a", "d/b")) // one file: it does nothing
+	entries, err := d.ReadDir("d")
+	do(t, err)
+	names := make([]string, 0, len(entries))
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	slices.Sort(names)
+	if !slices.Equal(names, []string{"a", "b"}) {
+		t.Fatalf("d has %v", names)
+	}
+	if fi, err := d.Stat("d/b"); err != nil || fi.Mode() != 0o444 {
+		t.Fatalf("d/b: %v, %v", fi, err)
+	}
+	if err := d.Remove("d"); err == nil {
+		t.Fatal("removed a directory that isn't empty")
+	}
+	path, ok := Path(d, "d/a")
+	if _, err := os.Stat(path); !ok || err != nil {
+		t.Fatalf("the path of d/a is %q, %t, %v", path, ok, err)
+	}
+}
+
+func TestTryLock(t *testing.T) {
+	t.Parallel()
+	d := dirOf(t)
+	if _, err := d.TryLock("l", false); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("a missing file: %v", err)
+	}
+	first, err := d.TryLock("l", true)
+	do(t, err)
+	for range 2 {
+		if _, lerr := d.TryLock("l", true); !errors.Is(lerr, ErrLocked) {
+			t.Fatalf("error %v, want ErrLocked", lerr)
+		}
+	}
+	do(t, first.Close())
+	second, err := d.TryLock("l", false)
+	do(t, err)
+	do(t, second.Close())
+}
+
+func TestSyncAll(t *testing.T) {
+	t.Parallel()
+	if err := SyncAll(dirOf(t)); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		t.Fatal(err)
+	}
+}
