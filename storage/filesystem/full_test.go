@@ -356,6 +356,42 @@ func TestFullDiskEndsTheSessionAtItsCommit(t *testing.T) {
 	r.wantUnknown()
 }
 
+func TestFullDiskTakesBackWhatItHasWritten(t *testing.T) {
+	frozen(t, func(t *testing.T) {
+		root := t.TempDir()
+		var full atomic.Pointer[string] // the file that can't grow while there's a reserve
+		s := openFaulty(t, root, filesystem.Options{LogFrom: 1}, func(step vfs.Step) error {
+			name := full.Load()
+			if step.Op == "remove" && step.Name == "_reserve" {
+				full.Store(nil)
+			}
+			if name != nil && step.Op == "write" && step.Name == *name {
+				return syscall.ENOSPC
+			}
+			return nil
+		})
+		r := repository(t, s, "a")
+		for range 2 {
+			r.push(image(t, "m"), "v1", "v2")
+		}
+		synctest.Wait()
+		history, log := "_repos/a/history", "_repos/a/log"
+		full.Store(&history)
+		if err := put(t.Context(), r, image(t, "n"), "v3"); !errors.Is(err, storage.ErrFull) {
+			t.Fatalf("error %v, want ErrFull", err)
+		}
+		r.wantNoBlob(image(t, "n").Digest)
+
+		before := len(lines(t, root, history))
+		full.Store(&log)
+		r.delete("v1")
+		if got := len(lines(t, root, history)); got != before+1 {
+			t.Fatalf("%d lines in the history, want %d", got, before+1)
+		}
+		r.wantTags("v2")
+	})
+}
+
 func TestFullDiskKeepsPullsInMemory(t *testing.T) {
 	frozen(t, func(t *testing.T) {
 		root := t.TempDir()

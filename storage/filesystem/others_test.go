@@ -284,3 +284,17 @@ func TestRepositoriesOfOthersAreFound(t *testing.T) {
 		wantCatalog(t, s, "ours", "used")
 	})
 }
+
+func TestManifestsThatComeLateAreRead(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	child, other := image(t, "child"), image(t, "other")
+	top := imageIndex(t, child)
+	layOut(t, root, "a", index(entry(top, "v1")), child.Raw) // names first, content after
+	r := repository(t, open(t, root, watchful), "a")
+	r.wantNone(child.Digest.String())
+	write(t, string(top.Raw), blobFile(root, "a", top.Digest))
+	write(t, string(other.Raw), blobFile(root, "a", other.Digest))
+	write(t, index(entry(top, "v1"), entry(other, "v2")), root, "a/index.json")
+	r.want(child.Digest.String(), child)
+}
