@@ -2,13 +2,30 @@ package vfs
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
-// dir is an FS over os.Root.
-type dir struct{ root *os.Root }
+// dir is an FS over os.Root. That opens and closes every directory on the way to
+// a name of several components; where the kernel does it all at once, it's asked.
+type dir struct {
+	root  *os.Root
+	paths paths // nil if there's nothing better than root
+}
+
+// paths looks up names of several components.
+type paths interface {
+	openFile(name string, flag int) (*os.File, error)
+	stat(name string) (fs.FileInfo, error)
+	mkdir(name string) error
+	remove(name string) error
+	rename(from, to string) error
+	link(from, to string) error
+	io.Closer
+}
 
 var _ FS = dir{}
 
@@ -18,7 +35,11 @@ func Dir(path string) (FS, error) {
 	if err != nil {
 		return nil, err
 	}
-	return dir{r}, nil
+	p, err := openBeneath(path)
+	if err != nil {
+		return dir{root: r}, nil //nolint:nilerr // the slower way is as good
+	}
+	return dir{r, p}, nil
 }
 
 // Path returns the path of a name in fsys on the real file system, if it has one.
@@ -30,10 +51,18 @@ func Path(fsys FS, name string) (string, bool) {
 	return filepath.Join(d.root.Name(), filepath.FromSlash(name)), true
 }
 
-func (d dir) Open(name string) (File, error) { return file(d.root.Open(name)) }
+// deep reports whether a name is one for d.paths.
+func (d dir) deep(name string) bool { return d.paths != nil && strings.IndexByte(name, '/') >= 0 }
 
-func (d dir) OpenFile(name string, flag int) (File, error) {
-	return file(d.root.OpenFile(name, flag, 0o640))
+func (d dir) Open(name string) (File, error) { return file(d.open(name, os.O_RDONLY)) }
+
+func (d dir) OpenFile(name string, flag int) (File, error) { return file(d.open(name, flag)) }
+
+func (d dir) open(name string, flag int) (*os.File, error) {
+	if d.deep(name) {
+		return d.paths.openFile(name, flag)
+	}
+	return d.root.OpenFile(name, flag, 0o640)
 }
 
 // file keeps a nil *os.File from becoming a File that isn't nil.
@@ -44,16 +73,51 @@ func file(f *os.File, err error) (File, error) {
 	return f, nil
 }
 
-func (d dir) Stat(name string) (fs.FileInfo, error) { return d.root.Stat(name) }
-func (d dir) Mkdir(name string) error               { return d.root.Mkdir(name, 0o750) }
-func (d dir) Rename(from, to string) error          { return d.root.Rename(from, to) }
-func (d dir) Link(from, to string) error            { return d.root.Link(from, to) }
-func (d dir) Remove(name string) error              { return d.root.Remove(name) }
+func (d dir) Stat(name string) (fs.FileInfo, error) {
+	if d.deep(name) {
+		return d.paths.stat(name)
+	}
+	return d.root.Stat(name)
+}
 
-func (d dir) Chmod(name string, mode fs.FileMode) error { return d.root.Chmod(name, mode) }
+func (d dir) Mkdir(name string) error {
+	if d.deep(name) {
+		return d.paths.mkdir(name)
+	}
+	return d.root.Mkdir(name, 0o750)
+}
+
+func (d dir) Rename(from, to string) error {
+	if d.deep(from) || d.deep(to) {
+		return d.paths.rename(from, to)
+	}
+	return d.root.Rename(from, to)
+}
+
+func (d dir) Link(from, to string) error {
+	if d.deep(from) || d.deep(to) {
+		return d.paths.link(from, to)
+	}
+	return d.root.Link(from, to)
+}
+
+func (d dir) Remove(name string) error {
+	if d.deep(name) {
+		return d.paths.remove(name)
+	}
+	return d.root.Remove(name)
+}
+
+func (d dir) Chmod(name string, mode fs.FileMode) error {
+	f, err := d.open(name, os.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Chmod(mode), f.Close())
+}
 
 func (d dir) ReadDir(name string) ([]fs.DirEntry, error) {
-	f, err := d.root.Open(name)
+	f, err := d.open(name, os.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}
@@ -66,11 +130,11 @@ func (d dir) Sub(name string) (FS, error) {
 	if err != nil {
 		return nil, err
 	}
-	return dir{r}, nil
+	return dir{root: r}, nil
 }
 
 func (d dir) SyncDir(name string) error {
-	f, err := d.root.Open(name)
+	f, err := d.open(name, os.O_RDONLY)
 	if err != nil {
 		return err
 	}
@@ -82,7 +146,7 @@ func (d dir) TryLock(name string, create bool) (File, error) {
 	if create {
 		flag |= os.O_CREATE
 	}
-	f, err := d.root.OpenFile(name, flag, 0o640)
+	f, err := d.open(name, flag)
 	if err != nil {
 		return nil, err
 	}
@@ -92,4 +156,10 @@ func (d dir) TryLock(name string, create bool) (File, error) {
 	return f, nil
 }
 
-func (d dir) Close() error { return d.root.Close() }
+func (d dir) Close() error {
+	err := d.root.Close()
+	if d.paths != nil {
+		err = errors.Join(err, d.paths.Close())
+	}
+	return err
+}

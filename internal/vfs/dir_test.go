@@ -9,16 +9,43 @@ import (
 	"testing"
 )
 
+// ways are what looks up names of several components: whatever this system has,
+// and os.Root, which is the only way on others.
+var ways = map[string]func(FS) FS{
+	"best": func(fsys FS) FS { return fsys },
+	"root": func(fsys FS) FS { return dir{root: fsys.(dir).root} },
+}
+
+func eachWay(t *testing.T, test func(t *testing.T, way func(FS) FS)) {
+	t.Helper()
+	for name, way := range ways {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, way)
+		})
+	}
+}
+
 func TestDirCannotBeLeft(t *testing.T) {
 	t.Parallel()
+	eachWay(t, testDirCannotBeLeft)
+}
+
+func testDirCannotBeLeft(t *testing.T, way func(FS) FS) {
 	outside, inside := t.TempDir(), t.TempDir()
 	do(t, os.WriteFile(filepath.Join(outside, "secret"), nil, 0o600),
 		os.Symlink(outside, filepath.Join(inside, "out")),
-		os.Symlink(filepath.Join(outside, "secret"), filepath.Join(inside, "link")))
-	d, err := Dir(inside)
+		os.Symlink(filepath.Join(outside, "secret"), filepath.Join(inside, "link")),
+		os.Mkdir(filepath.Join(inside, "d"), 0o700),
+		os.Symlink("../../"+filepath.Base(outside), filepath.Join(inside, "d", "up")))
+	opened, err := Dir(inside)
 	do(t, err)
-	t.Cleanup(func() { do(t, d.Close()) })
-	for _, name := range []string{"out/secret", "link", "../" + filepath.Base(outside) + "/secret", filepath.Join(outside, "secret")} {
+	t.Cleanup(func() { do(t, opened.Close()) })
+	d := way(opened)
+	for _, name := range []string{
+		"out/secret", "link", "d/up/secret", "d/../link",
+		"../" + filepath.Base(outside) + "/secret", filepath.Join(outside, "secret"),
+	} {
 		if _, err := d.Open(name); err == nil {
 			t.Errorf("Open(%q) works", name)
 		}
@@ -38,6 +65,44 @@ func TestDirCannotBeLeft(t *testing.T) {
 	if err := d.Rename("link", "out/link"); err == nil {
 		t.Error("Rename leaves the tree")
 	}
+	if err := d.Link("link", "out/link"); err == nil {
+		t.Error("Link leaves the tree")
+	}
+	if err := d.Remove("out/secret"); err == nil {
+		t.Error("Remove leaves the tree")
+	}
+	if err := d.Chmod("d/up/secret", 0o777); err == nil {
+		t.Error("Chmod leaves the tree")
+	}
+	if _, err := d.ReadDir("d/up"); err == nil {
+		t.Error("ReadDir leaves the tree")
+	}
+}
+
+func TestDirFollowsLinksThatStayInside(t *testing.T) {
+	t.Parallel()
+	eachWay(t, func(t *testing.T, way func(FS) FS) {
+		d := way(dirOf(t))
+		do(t, d.Mkdir("d"), d.Mkdir("d/e"), create(t, d, "d/e/a", "x").Close())
+		path, _ := Path(d, "d/there")
+		do(t, os.Symlink("../d/e", path))
+		if fi, err := d.Stat("d/there/a"); err != nil || fi.Size() != 1 {
+			t.Fatalf("through the link: %v, %v", fi, err)
+		}
+	})
+}
+
+// TestClosedDirRefuses: a descriptor that was closed may be another file's by then.
+func TestClosedDirRefuses(t *testing.T) {
+	t.Parallel()
+	d, err := Dir(t.TempDir())
+	do(t, err, d.Mkdir("d"), d.Close(), d.Close())
+	if _, err := d.Stat("d/a"); !errors.Is(err, fs.ErrClosed) {
+		t.Fatalf("Stat: %v", err)
+	}
+	if err := d.Mkdir("d/e"); !errors.Is(err, fs.ErrClosed) {
+		t.Fatalf("Mkdir: %v", err)
+	}
 }
 
 func TestDirOpensBareFiles(t *testing.T) {
@@ -55,7 +120,10 @@ func TestDirOpensBareFiles(t *testing.T) {
 
 func TestDirSays(t *testing.T) {
 	t.Parallel()
-	d := dirOf(t)
+	eachWay(t, func(t *testing.T, way func(FS) FS) { testDirSays(t, way(dirOf(t))) })
+}
+
+func testDirSays(t *testing.T, d FS) {
 	do(t, d.Mkdir("d"), create(t, d, "d/a", "x").Close(), d.Link("d/a", "d/b"), d.SyncDir("d"), d.Chmod("d/a", 0o444))
 	if err := d.Link("d/a", "d/b"); !errors.Is(err, fs.ErrExist) {
 		t.Fatalf("link to what is there: %v", err)
@@ -76,6 +144,19 @@ func TestDirSays(t *testing.T) {
 	}
 	if err := d.Remove("d"); err == nil {
 		t.Fatal("removed a directory that isn't empty")
+	}
+	do(t, d.Mkdir("d/e"))
+	if err := d.Mkdir("d/e"); !errors.Is(err, fs.ErrExist) {
+		t.Fatalf("make what is there: %v", err)
+	}
+	do(t, d.Remove("d/e"))
+	for what, err := range map[string]error{
+		"remove": d.Remove("d/e"), "rename": d.Rename("d/e", "d/f"), "link": d.Link("d/e", "d/f"),
+		"chmod": d.Chmod("d/e", 0o600), "mkdir": d.Mkdir("d/e/f"), "syncdir": d.SyncDir("d/e"),
+	} {
+		if !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s of what isn't there: %v", what, err)
+		}
 	}
 	path, ok := Path(d, "d/a")
 	if _, err := os.Stat(path); !ok || err != nil {
