@@ -68,6 +68,20 @@ func (w *Writer) MakeDir(dir string) error {
 	return err
 }
 
+// Within calls fn, which gives something that exists the name given. If the
+// directory of the name is missing, that's made, as by MakeDir, and fn called again:
+// mostly it's there.
+func (w *Writer) Within(name string, fn func() error) error {
+	err := fn()
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := w.MakeDir(path.Dir(name)); err != nil {
+		return err
+	}
+	return fn()
+}
+
 // forget: a directory that is new isn't durable, whatever was there before it.
 // Those below it are new too and come here by themselves.
 func (w *Writer) forget(dir string) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -195,6 +196,22 @@ func TestMakeDirIsContentWithWhatIsThere(t *testing.T) {
 	do(t, os.WriteFile(filepath.Join(w.root, "file"), nil, 0o600))
 	if err := w.MakeDir("file/below"); err == nil {
 		t.Fatal("made a directory below a file")
+	}
+}
+
+func TestWithinMakesTheDirectoryOnlyIfItIsMissing(t *testing.T) {
+	t.Parallel()
+	w := newTree(t)
+	do(t, os.WriteFile(filepath.Join(w.root, "file"), nil, 0o600))
+	link := func(to string) error {
+		return w.Within(to, func() error { return w.FS.Link("file", to) })
+	}
+	do(t, link("a/b/one"))
+	do(t, link("a/b/two"))
+	do(t, w.Settle("a/b"))
+	w.want(t, "link a/b/one", "mkdir a/b", "mkdir a", "mkdir a/b", "link a/b/one", "link a/b/two", "syncdir .", "syncdir a")
+	if err := link("a/b/one"); !errors.Is(err, fs.ErrExist) {
+		t.Fatalf("link: %v", err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 
 	"github.com/opencontainers/go-digest"
 
@@ -76,9 +77,6 @@ func (r *repo) adopt(d digest.Digest, s *session) error {
 	if fi, err := r.stat(d); err == nil && fi.Size() == s.size {
 		return nil
 	}
-	if err := r.store.disk.MakeDir(blobDir(r.name, d.Algorithm())); err != nil {
-		return err
-	}
 	name := blobPath(r.name, d)
 	if r.store.fromPool(d, s.size, name) {
 		r.noteBlob(d, false) // who put it there has synced it, but maybe not this process
@@ -91,14 +89,25 @@ func (r *repo) adopt(d digest.Digest, s *session) error {
 	if err := r.store.seal(s.path("data"), s.size); err != nil {
 		return err
 	}
-	if err := r.store.fs.Rename(s.path("data"), name); err != nil {
-		if cerr := r.copyIn(s, name); cerr != nil {
-			return errors.Join(err, cerr)
-		}
+	if err := r.takeIn(s, name); err != nil {
+		return err
 	}
 	r.noteBlob(d, true)
 	r.store.toPool(d, s.size, name)
 	r.arrived()
+	return nil
+}
+
+// takeIn gives the session's file the name of a blob.
+func (r *repo) takeIn(s *session, name string) error {
+	err := r.store.disk.Within(name, func() error { return r.store.fs.Rename(s.path("data"), name) })
+	if err == nil {
+		s.hasData = false
+		return nil
+	}
+	if cerr := r.copyIn(s, name); cerr != nil {
+		return errors.Join(err, cerr)
+	}
 	return nil
 }
 
@@ -122,6 +131,9 @@ func (s *Store) seal(name string, size int64) error {
 // rename or link reaches.
 func (r *repo) copyIn(s *session, name string) error {
 	if _, err := s.file.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	if err := r.store.disk.MakeDir(path.Dir(name)); err != nil {
 		return err
 	}
 	// Not in blobs: other tools take what they find there for blobs.
@@ -171,9 +183,6 @@ func (r *Repository) linkFrom(source *repo, d digest.Digest) error {
 	repo, release := r.store.repos.use(r.name)
 	defer release()
 	if _, err := repo.current(); err != nil {
-		return err
-	}
-	if err := r.store.disk.MakeDir(blobDir(r.name, d.Algorithm())); err != nil {
 		return err
 	}
 	if err := r.store.link(blobPath(source.name, d), blobPath(r.name, d)); err != nil {

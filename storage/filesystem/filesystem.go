@@ -210,5 +210,5 @@ func (s *Store) Close() error {
 	s.running.Wait()
 	s.background.stop()
 	s.repos.close()
-	return errors.Join(s.suspect.clean(), s.lock.release(), s.fs.Close())
+	return errors.Join(s.sessions.forgetIdle(), s.suspect.clean(), s.lock.release(), s.fs.Close())
 }

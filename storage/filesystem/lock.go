@@ -23,6 +23,7 @@ type writerLock struct {
 	mu    sync.Mutex
 	file  vfs.File // nil while another process has it
 	owner string
+	seen  fileStamp // of the file when it was last read and had the owner in it
 }
 
 // try takes the lock if it's free; storage.ErrStandby if it isn't.
@@ -47,9 +48,12 @@ func (l *writerLock) take() error {
 	if err := writeOwner(f, owner); err != nil {
 		return errors.Join(fmt.Errorf("write %s: %w", lockName, full(err)), f.Close())
 	}
-	l.file, l.owner = f, owner
+	l.file, l.owner, l.seen = f, owner, fileStamp{}
 	l.store.suspect.begin()
 	l.store.repos.forget() // what another process wrote until now isn't known here
+	if err := l.store.sessions.forgetIdle(); err != nil {
+		l.store.log().Warn("upload sessions", "error", err)
+	}
 	l.store.background.do(l.store.suspect.verifyAll)
 	l.store.background.do(l.store.foldLeftovers)
 	return nil
@@ -74,8 +78,13 @@ func (l *writerLock) check() error {
 	if l.file == nil {
 		return l.take()
 	}
+	now := l.stamp()
+	if now == l.seen && now != (fileStamp{}) {
+		return nil
+	}
 	owner, err := l.read()
 	if err == nil && owner == l.owner {
+		l.seen = now
 		return nil
 	}
 	// Somebody removed or replaced the file, or the tree. To write on would be to
@@ -84,6 +93,15 @@ func (l *writerLock) check() error {
 	l.file = nil
 	l.store.background.poke()
 	return fmt.Errorf("%w: %s isn't the file it was: %w", storage.ErrStandby, lockName, errors.Join(err, fs.ErrInvalid))
+}
+
+// stamp is zero where a stat can't tell a file from another one put in its place.
+func (l *writerLock) stamp() fileStamp {
+	fi, err := l.store.fs.Stat(lockName)
+	if err != nil || !telling {
+		return fileStamp{}
+	}
+	return stampOf(fi)
 }
 
 func (l *writerLock) read() (string, error) {

@@ -3,7 +3,6 @@ package filesystem
 import (
 	"errors"
 	"io/fs"
-	"path"
 	"syscall"
 
 	"github.com/opencontainers/go-digest"
@@ -39,9 +38,7 @@ func (s *Store) toPool(d digest.Digest, size int64, name string) {
 	if size < smallest {
 		return
 	}
-	if s.disk.MakeDir(path.Dir(poolPath(d))) == nil {
-		_ = s.fs.Link(name, poolPath(d))
-	}
+	_ = s.disk.Within(poolPath(d), func() error { return s.fs.Link(name, poolPath(d)) })
 }
 
 // leavePool removes the pool's link to a blob that has no other one left. To
@@ -52,9 +49,10 @@ func (s *Store) leavePool(d digest.Digest) {
 	}
 }
 
-// link is Link that is content with a blob that is whole and there already.
+// link is Link that makes the folder of to, and is content with a blob that is
+// whole and there already.
 func (s *Store) link(from, to string) error {
-	err := s.fs.Link(from, to)
+	err := s.disk.Within(to, func() error { return s.fs.Link(from, to) })
 	if !errors.Is(err, fs.ErrExist) {
 		return err
 	}

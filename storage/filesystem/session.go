@@ -1,6 +1,7 @@
 package filesystem
 
 import (
+	"container/list"
 	"encoding"
 	"encoding/json"
 	"errors"
@@ -20,12 +21,18 @@ import (
 	"github.com/caddy-oci/oci-registry/storage"
 )
 
-// sessionSet holds the upload sessions that handles of this process are on.
+// idleSessions is how many sessions between two requests stay known in memory,
+// each with an open file: most go on at once, and needn't be read again.
+const idleSessions = 256
+
+// sessionSet holds the upload sessions that handles of this process are on, or
+// lately were.
 type sessionSet struct {
 	store *Store
 
 	mu   sync.Mutex
 	open map[string]*session
+	idle list.List // of *session without handles, the longest idle first
 }
 
 // session is an upload session. Its folder holds data, and state once the
@@ -35,7 +42,8 @@ type session struct {
 	id    string
 	repo  oci.Name
 
-	handles int // guarded by sessionSet.mu
+	handles int           // guarded by sessionSet.mu, as is idle
+	idle    *list.Element // its place in sessionSet.idle
 
 	mu        sync.Mutex
 	file      vfs.File // nil until it's needed
@@ -47,6 +55,8 @@ type session struct {
 	began     time.Time
 	holder    int  // the Append that may write: the last one that claimed the session
 	saved     bool // there's a state that has to be kept true
+	hasData   bool // there may be data, as there may be a state.new if halfSaved
+	halfSaved bool
 	ended     bool
 }
 
@@ -85,11 +95,15 @@ func (s *sessionSet) create(repo oci.Name, id string, a digest.Algorithm, by str
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.know(n)
+	return n, nil
+}
+
+func (s *sessionSet) know(n *session) {
 	if s.open == nil {
 		s.open = make(map[string]*session)
 	}
-	s.open[id] = n
-	return n, nil
+	s.open[n.id] = n
 }
 
 // resume adds a handle to a session, reading its state if nobody is on it.
@@ -109,10 +123,11 @@ func (s *sessionSet) resume(repo oci.Name, id string) (*session, error) {
 	if n.repo != repo {
 		return nil, unknownUpload(id)
 	}
-	if s.open == nil {
-		s.open = make(map[string]*session)
+	if n.idle != nil {
+		s.idle.Remove(n.idle)
+		n.idle = nil
 	}
-	s.open[id] = n
+	s.know(n)
 	n.handles++
 	return n, nil
 }
@@ -121,7 +136,7 @@ func unknownUpload(id string) error {
 	return oci.Errorf(oci.BlobUploadUnknown, "upload session %.64q", id)
 }
 
-// leave takes a handle off. The last one closes the file.
+// leave takes a handle off. A session that nobody is on stays known for a while.
 func (s *sessionSet) leave(n *session) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -129,14 +144,47 @@ func (s *sessionSet) leave(n *session) error {
 	if n.handles > 0 {
 		return nil
 	}
+	n.mu.Lock()
+	over := n.ended || !n.saved // what isn't saved nobody can come back to
+	n.mu.Unlock()
+	if over {
+		return s.forget(n)
+	}
+	n.idle = s.idle.PushBack(n)
+	if s.idle.Len() <= idleSessions {
+		return nil
+	}
+	oldest, _ := s.idle.Front().Value.(*session)
+	return s.forget(oldest)
+}
+
+// forget makes a session without handles one that has to be read again.
+func (s *sessionSet) forget(n *session) error {
+	if n.idle != nil {
+		s.idle.Remove(n.idle)
+		n.idle = nil
+	}
 	delete(s.open, n.id)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.closeFile()
 }
 
+// forgetIdle forgets all sessions without handles: the store is about to close,
+// or another process has had them meanwhile.
+func (s *sessionSet) forgetIdle() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	for s.idle.Len() > 0 {
+		oldest, _ := s.idle.Front().Value.(*session)
+		errs = append(errs, s.forget(oldest))
+	}
+	return errors.Join(errs...)
+}
+
 func (s *sessionSet) load(id string) (*session, error) {
-	n := &session{store: s.store, id: id, saved: true}
+	n := &session{store: s.store, id: id, saved: true, hasData: true, halfSaved: true}
 	f, err := s.store.fs.Open(n.path("state"))
 	if missing(err) {
 		return nil, unknownUpload(id)
@@ -215,6 +263,7 @@ func (s *session) save() error {
 		return err
 	}
 	tmp := s.path("state.new")
+	s.halfSaved = true
 	f, err := s.store.fs.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC)
 	if err != nil {
 		return s.store.space.note(err)
@@ -223,7 +272,9 @@ func (s *session) save() error {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return s.store.space.note(err)
 	}
-	return s.store.space.note(s.store.fs.Rename(tmp, s.path("state")))
+	err = s.store.fs.Rename(tmp, s.path("state"))
+	s.halfSaved = err != nil
+	return s.store.space.note(err)
 }
 
 // openFile makes the file ready to be written at the size. What a dead process
@@ -232,6 +283,7 @@ func (s *session) openFile() error {
 	if s.file != nil {
 		return nil
 	}
+	s.hasData = true
 	f, err := s.store.fs.OpenFile(s.path("data"), os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return err
@@ -272,9 +324,15 @@ func (s *session) end() error {
 	}
 	s.ended = true
 	errs := []error{s.closeFile()}
-	names := []string{"data"}
+	var names []string
+	if s.hasData {
+		names = append(names, "data")
+	}
 	if s.saved {
-		names = append(names, "state", "state.new")
+		names = append(names, "state")
+	}
+	if s.halfSaved {
+		names = append(names, "state.new")
 	}
 	for _, name := range names {
 		if err := s.store.fs.Remove(s.path(name)); err != nil && !missing(err) {

@@ -204,6 +204,68 @@ func TestSessionLeavesNothingWhenItEnds(t *testing.T) {
 	}
 }
 
+// TestSessionIsNotReadAgain: between two requests nothing is opened or read.
+func TestSessionIsNotReadAgain(t *testing.T) {
+	frozen(t, func(t *testing.T) {
+		rec := new(recorder)
+		r := repository(t, openFaulty(t, t.TempDir(), filesystem.Options{}, rec.step), "a")
+		u := must(r.NewUpload(t.Context(), storage.UploadOptions{}))(t)
+		check(t, u.Close())
+		u = resume(t, r, u.ID())
+		must(u.Append(t.Context(), 0, strings.NewReader("first")))(t)
+		check(t, u.Close())
+		rec.reset()
+		u = resume(t, r, u.ID())
+		if got := append(rec.ops("open"), append(rec.ops("openfile"), rec.ops("stat")...)...); len(got) > 0 {
+			t.Fatalf("to resume looked at %v", got)
+		}
+		must(u.Append(t.Context(), -1, strings.NewReader("second")))(t)
+		must(u.Commit(t.Context(), digest.FromString("firstsecond")))(t)
+		r.wantBlob("firstsecond")
+	})
+}
+
+func TestManyIdleSessions(t *testing.T) {
+	t.Parallel()
+	const most = 256
+	root := t.TempDir()
+	s := open(t, root, filesystem.Options{})
+	r := repository(t, s, "a")
+	ids := make([]string, most+44)
+	for i := range ids {
+		u := must(r.NewUpload(t.Context(), storage.UploadOptions{}))(t)
+		must(u.Append(t.Context(), 0, strings.NewReader(u.ID())))(t)
+		check(t, u.Close())
+		ids[i] = u.ID()
+	}
+	if known, open := filesystem.KnownSessions(s); known != most || open != most {
+		t.Fatalf("%d sessions are known, %d have a file open, want %d", known, open, most)
+	}
+	for _, id := range ids {
+		must(resume(t, r, id).Commit(t.Context(), digest.FromString(id)))(t)
+	}
+	wantNoUploads(t, root)
+}
+
+// TestSessionOfAnotherProcess: what this process remembers of a session doesn't
+// count once another one may have gone on with it.
+func TestSessionOfAnotherProcess(t *testing.T) {
+	frozen(t, func(t *testing.T) {
+		root := t.TempDir()
+		id := begun(t, root, "first")
+		s := open(t, root, filesystem.Options{})
+		r := repository(t, s, "a")
+		check(t, resume(t, r, id).Close())
+		write(t, read(t, root, "_lock")+"x", root, "_lock") // another one's
+		if err := s.Ready(t.Context()); !errors.Is(err, storage.ErrStandby) {
+			t.Fatalf("Ready: error %v, want ErrStandby", err)
+		}
+		check(t, os.RemoveAll(filepath.Join(root, "_uploads")))
+		check(t, s.Ready(t.Context()))
+		wantNoSession(t, r, id)
+	})
+}
+
 func TestSessionIsTakenOver(t *testing.T) {
 	frozen(t, func(t *testing.T) {
 		root := t.TempDir()
