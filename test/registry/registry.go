@@ -54,8 +54,15 @@ func Run(t *testing.T, caddy *tool.Tool, root string, args ...string) *Server {
 	return s
 }
 
+// Other starts another registry, with the arguments that make it listen on host.
+func Other(t *testing.T, program *tool.Tool, args func(host string) []string) *Server {
+	t.Helper()
+	return start(t, program, "/v2/", args)
+}
+
 // Config starts Caddy with a Caddyfile, in which HOST and ADMIN stand for the
-// addresses of its site, which answers /v2/, and of the admin endpoint.
+// addresses of its site, which answers /v2/, and of the admin endpoint. PORT is
+// that of HOST.
 func Config(t *testing.T, caddyfile string) *Server {
 	t.Helper()
 	caddy, admin := Program(t), FreeAddress(t)
@@ -71,7 +78,7 @@ func Config(t *testing.T, caddyfile string) *Server {
 }
 
 func expand(caddyfile, host, admin string) string {
-	return strings.NewReplacer("HOST", host, "ADMIN", admin).Replace(caddyfile)
+	return strings.NewReplacer("HOST", host, "ADMIN", admin, "PORT", host[strings.LastIndexByte(host, ':')+1:]).Replace(caddyfile)
 }
 
 // Reload makes a server that Config has started run another Caddyfile.

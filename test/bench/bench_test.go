@@ -1,0 +1,55 @@
+//go:build real
+
+// Package bench measures the real program over HTTP beside others, in one run
+// and in turn, and prints how they compare:
+//
+//	make bench PEERS='olareg=http://127.0.0.1:5001 zot=http://127.0.0.1:5002'
+//
+// Debian's docker-registry is always one of them. What it prints is for people:
+// no figure makes it fail, only a wrong answer does. Without OCI_BENCH=full it
+// does a little of everything, to show that it works.
+package bench
+
+import (
+	"os"
+	"testing"
+)
+
+func TestBench(t *testing.T) {
+	sz := smallRun
+	if os.Getenv("OCI_BENCH") == "full" {
+		sz = fullRun
+	}
+	r := newReport()
+	alone := plain(t)
+	caddy := ours(t, synced, t.TempDir(), "on")
+	r.facts[idleAlone], r.facts[idleOurs] = idleMemory(t, alone), idleMemory(t, caddy)
+	alone.stop()
+	systems := append([]*system{caddy, ours(t, unsynced, t.TempDir(), "off"), debian(t)}, peers(t)...)
+
+	run := func(w workload) { measure(t, r, w, sz, systems) }
+	run(pushSmall())
+	run(pullSmall())
+	run(headManifest())
+	run(respond())
+	run(getManifest())
+	run(headBlob())
+	run(pushLarge(sz.large))
+	hardware(t, r, "push large", sz)
+	r.print(t, "push large")
+	run(pullLarge(sz.large))
+	run(mixed(max(sz.repos/50, 4)))
+	repos := make(map[*system]*grown)
+	for _, tags := range sz.tags {
+		for _, w := range atTags(tags, repos) {
+			run(w)
+		}
+	}
+	run(referrers(min(sz.refs, 200), ""))
+	run(referrers(sz.refs, "?n=200"))
+	run(referrers(sz.refs, ""))
+	run(catalog(sz.repos))
+	restarted(r, caddy)
+	cycles(t, r, caddy, sz.cycles)
+	r.conclude(t, sz)
+}

@@ -1,0 +1,183 @@
+//go:build real
+
+package bench
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// A workload is one thing that clients do with a registry.
+type workload struct {
+	name    string
+	unit    string // what is counted: images, requests, …; "MB" counts bytes
+	clients int    // that do it at once
+	on      func(*system) bool
+
+	// prepare puts in place what op needs. It isn't measured. Default: nothing.
+	prepare func(*client) error
+
+	// op does it once and returns how many bytes of content were moved.
+	op func(*client) (bytes int, err error)
+}
+
+// client is one of a workload's clients.
+type client struct {
+	conn
+
+	sys    *system
+	n      int // which of the workload's clients
+	rounds int // how many operations it has done
+	state  any // what prepare has left for op
+}
+
+// serial numbers what must differ.
+type serial struct{ atomic.Int64 }
+
+// A sample is what one round of a workload did on one system.
+type sample struct {
+	ops, bytes int
+	elapsed    time.Duration
+	cpu        time.Duration // of the server
+	mallocs    uint64        // in the server; 0 if it doesn't tell
+}
+
+// rate is operations, or for the unit MB megabytes, in a second.
+func (s sample) rate(unit string) float64 {
+	n := float64(s.ops)
+	if unit == "MB" {
+		n = float64(s.bytes) / 1e6
+	}
+	return n / s.elapsed.Seconds()
+}
+
+func (s sample) cpuPerOp() time.Duration   { return s.cpu / time.Duration(s.ops) }
+func (s sample) mallocsPerOp() float64     { return float64(s.mallocs) / float64(s.ops) }
+func (w *workload) runsOn(s *system) bool  { return w.on == nil || w.on(s) }
+func only(names ...string) func(*system) bool {
+	return func(s *system) bool { return slices.Contains(names, s.name) }
+}
+
+// size says how much a run does.
+type size struct {
+	rounds int
+	round  time.Duration // how long a round goes on before it begins nothing more
+	large  int           // of a large blob, in bytes
+	tags   []int         // numbers of tags at which a repository is measured
+	repos  int
+	refs   int
+	cycles int // pushes and pulls before memory is looked at again
+}
+
+var (
+	smallRun = size{1, 100 * time.Millisecond, 8 << 20, []int{1, 300}, 40, 60, 60}
+	fullRun  = size{5, 2 * time.Second, 256 << 20, []int{1, 100, 2000, 20_000, 100_000}, 5000, 10_000, 10_000}
+)
+
+// measure runs a workload on each of the systems in turn, round after round, so
+// that whatever else the machine does meanwhile is shared among them.
+func measure(t *testing.T, r *report, w workload, sz size, systems []*system) {
+	t.Helper()
+	teams := make(map[*system][]*client)
+	for _, s := range systems {
+		if !w.runsOn(s) {
+			continue
+		}
+		team, err := w.team(s)
+		if err != nil {
+			t.Errorf("%s on %s: prepare: %v", w.name, s.name, err)
+			continue
+		}
+		teams[s] = team
+	}
+	for range sz.rounds {
+		for _, s := range systems {
+			if teams[s] == nil {
+				continue
+			}
+			one, err := w.round(teams[s], sz.round)
+			if err != nil {
+				t.Errorf("%s on %s: %v", w.name, s.name, err)
+				teams[s] = nil
+				continue
+			}
+			r.add(w.name, w.unit, s.name, one)
+		}
+	}
+	for _, team := range teams {
+		for _, c := range team {
+			c.close()
+		}
+	}
+	r.print(t, w.name)
+}
+
+// team makes the clients of a workload. What the first prepares is for all.
+func (w *workload) team(s *system) ([]*client, error) {
+	team := make([]*client, cmp.Or(w.clients, 1))
+	for i := range team {
+		team[i] = &client{conn: conn{addr: s.addr, host: s.addr}, sys: s, n: i}
+	}
+	if w.prepare != nil {
+		if err := w.prepare(team[0]); err != nil {
+			return nil, err
+		}
+	}
+	for _, c := range team[1:] {
+		c.state, c.host = team[0].state, team[0].host
+	}
+	return team, nil
+}
+
+func (w *workload) round(team []*client, length time.Duration) (sample, error) {
+	s := team[0].sys
+	before, err := s.used()
+	if err != nil {
+		return sample{}, err
+	}
+	began := time.Now()
+	var ops, bytes atomic.Int64
+	var wg sync.WaitGroup
+	errs := make([]error, len(team))
+	for i, c := range team {
+		wg.Go(func() {
+			for first := true; first || time.Since(began) < length; first = false {
+				n, err := w.op(c)
+				if err != nil {
+					errs[i] = err
+					return
+				}
+				c.rounds++
+				ops.Add(1)
+				bytes.Add(int64(n))
+			}
+		})
+	}
+	wg.Wait()
+	one := sample{ops: int(ops.Load()), bytes: int(bytes.Load()), elapsed: time.Since(began)}
+	after, err := s.used()
+	one.cpu, one.mallocs = after.cpu-before.cpu, after.mallocs-before.mallocs
+	return one, errors.Join(append(errs, err)...)
+}
+
+// usage is what a server has used since it was started.
+type usage struct {
+	cpu     time.Duration
+	mallocs uint64
+}
+
+func (s *system) used() (u usage, err error) {
+	if s.admin != "" {
+		if u.mallocs, err = mallocs(s.admin); err != nil {
+			return u, fmt.Errorf("%s: %w", s.name, err)
+		}
+	}
+	u.cpu, err = cpuTime(s.pid)
+	return u, err
+}

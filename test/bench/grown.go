@@ -1,0 +1,137 @@
+//go:build real
+
+package bench
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+)
+
+// grown is a repository that has been filled with tags, each of an image of its own.
+type grown struct {
+	stored
+
+	tags int
+}
+
+// grow gives the repository tags until it has so many.
+func (g *grown) grow(s *system, tags int) error {
+	var wg sync.WaitGroup
+	const pushers = 8
+	errs := make([]error, pushers)
+	for i := range pushers {
+		wg.Go(func() {
+			c := &client{conn: conn{addr: s.addr, host: s.addr}, sys: s}
+			defer c.close()
+			for n := g.tags + i; n < tags && errs[i] == nil; n += pushers {
+				errs[i] = c.pushManifest(g.repo, tagName(n), g.sibling(s.next()))
+			}
+		})
+	}
+	wg.Wait()
+	g.tags = max(g.tags, tags)
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func tagName(n int) string { return fmt.Sprintf("v%06d", n) }
+
+// atTags are the workloads of a repository with so many tags. They share one
+// repository a system, which grows.
+func atTags(tags int, repos map[*system]*grown) []workload {
+	prepare := func(c *client) error {
+		g := repos[c.sys]
+		if g == nil {
+			g = &grown{stored: stored{c.sys.repo("tags"), newPicture(c.sys.next(), smallLayer)}}
+			if err := c.push(g.repo, tagName(0), g.picture); err != nil {
+				return err
+			}
+			g.tags, repos[c.sys] = 1, g
+		}
+		c.state = g
+		return g.grow(c.sys, tags)
+	}
+	middle := func(c *client) string {
+		g := c.state.(*grown)
+		return "/v2/" + g.repo + "/manifests/" + tagName(g.tags/2)
+	}
+	name := func(what string) string { return fmt.Sprintf("%s at %d tags", what, tags) }
+	all := []workload{
+		one(name("HEAD manifest"), prepare, http.MethodHead, acceptMany, middle),
+		one(name("GET manifest"), prepare, http.MethodGet, acceptMany, middle),
+		one(name("list tags"), prepare, http.MethodGet, "", func(c *client) string {
+			return "/v2/" + c.state.(*grown).repo + "/tags/list?n=100"
+		}),
+		{
+			name: name("push tag"), unit: "tags", prepare: prepare,
+			op: func(c *client) (int, error) {
+				g := c.state.(*grown)
+				n := c.sys.next()
+				return 0, c.pushManifest(g.repo, fmt.Sprintf("w%d", n), g.sibling(n))
+			},
+		},
+	}
+	for i := range all {
+		all[i].on = largeOnlyOurs(tags, 2000)
+	}
+	return all
+}
+
+// largeOnlyOurs leaves a size to this registry that would take others hours.
+func largeOnlyOurs(size, most int) func(*system) bool {
+	if size <= most {
+		return nil
+	}
+	return only(synced)
+}
+
+// catalog lists a registry of so many repositories, a hundred at a time.
+func catalog(repos int) workload {
+	w := one(fmt.Sprintf("catalog of %d", repos), func(c *client) error {
+		p := newPicture(c.sys.next(), smallLayer)
+		var err error
+		for range repos {
+			repo := c.sys.repo("catalog")
+			if err = c.push(repo, "latest", p); err != nil {
+				break
+			}
+		}
+		return err
+	}, http.MethodGet, "", func(*client) string { return "/v2/_catalog?n=100" })
+	return w
+}
+
+// referrers lists the referrers of an image that has so many, as a client asks
+// for them: the first page. Ours are asked for n at a time too.
+func referrers(refs int, query string) workload {
+	w := one(fmt.Sprintf("%d referrers%s", refs, strings.ReplaceAll(query, "?", " ")), func(c *client) error {
+		s := stored{c.sys.repo("referrers"), newPicture(c.sys.next(), smallLayer)}
+		c.state = s
+		if err := c.push(s.repo, "latest", s.picture); err != nil {
+			return err
+		}
+		if err := c.pushBlob(s.repo, emptyJSON); err != nil {
+			return err
+		}
+		for range refs {
+			m := s.referrer(c.sys.next())
+			if err := c.pushManifest(s.repo, m.digest.String(), m); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, http.MethodGet, "", func(c *client) string {
+		s := c.state.(stored)
+		return "/v2/" + s.repo + "/referrers/" + s.manifest.digest.String() + query
+	})
+	w.on = func(s *system) bool { return s.name != distribution && largeOrOurs(refs, s) } // 2.8 has none
+	return w
+}
+
+func largeOrOurs(refs int, s *system) bool { return refs <= 200 || s.name == synced }
