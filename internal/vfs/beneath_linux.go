@@ -6,52 +6,42 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
 )
 
-// beneath is a directory in which openat2(2) looks up names of any depth: one
-// system call for a path, which the kernel keeps inside of the directory.
-// os.Root promises the same with an open and a close for each component, and
-// has no choice on other systems.
+// beneath is an FS over openat2(2), which looks up a name of any depth in one
+// system call, and keeps it inside of the directory by itself.
 type beneath struct {
 	mu     sync.RWMutex // held for reading while fd is used
 	closed bool
 	fd     int
 
-	path string // of the directory, for what files are called
+	path string // what the directory is called in the names of files
 }
 
-// openBeneath opens the directory path, or fails where the kernel, or whoever
-// confines this process, has no openat2.
-func openBeneath(path string) (paths, error) {
+var _ FS = (*beneath)(nil)
+
+// openBeneath fails where the kernel, or whoever confines this process, has no openat2.
+func openBeneath(path string) (FS, error) {
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
 	b := &beneath{fd: fd, path: path}
 	probe, err := b.open("open", ".", unix.O_PATH|unix.O_DIRECTORY)
-	if err != nil {
-		return nil, errors.Join(err, b.Close())
+	if err == nil {
+		err = unix.Close(probe)
 	}
-	if err := unix.Close(probe); err != nil {
+	if err != nil {
 		return nil, errors.Join(err, b.Close())
 	}
 	return b, nil
 }
 
-var _ paths = (*beneath)(nil)
-
-func (b *beneath) Close() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed {
-		return nil
-	}
-	b.closed = true
-	return unix.Close(b.fd)
-}
+func (b *beneath) name() string { return b.path }
 
 // errLeaves is the error for a name that leads out of the tree. It isn't the
 // kernel's EXDEV, which means another file system to those who link and rename.
@@ -61,13 +51,22 @@ var errLeaves = errors.New("path leads out of the tree")
 // has made doubtful (EAGAIN), or a signal has interrupted.
 const attempts = 128
 
+// use calls fn with the descriptor of the directory, which stays open meanwhile.
+func (b *beneath) use(op, name string, fn func(fd int) error) error {
+	err := fs.ErrClosed
+	b.mu.RLock()
+	if !b.closed {
+		err = fn(b.fd)
+	}
+	b.mu.RUnlock()
+	if err != nil {
+		return &fs.PathError{Op: op, Path: name, Err: err}
+	}
+	return nil
+}
+
 // open returns a descriptor, which the caller closes.
 func (b *beneath) open(op, name string, flag int) (fd int, err error) {
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	if b.closed {
-		return -1, &fs.PathError{Op: op, Path: name, Err: fs.ErrClosed}
-	}
 	how := unix.OpenHow{
 		Flags:   uint64(flag | unix.O_CLOEXEC), //nolint:gosec // flags aren't negative
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS,
@@ -75,68 +74,96 @@ func (b *beneath) open(op, name string, flag int) (fd int, err error) {
 	if flag&unix.O_CREAT != 0 {
 		how.Mode = 0o640
 	}
-	for range attempts {
-		fd, err = unix.Openat2(b.fd, name, &how)
-		if !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EAGAIN) {
-			break
+	err = b.use(op, name, func(dir int) (err error) {
+		for range attempts {
+			fd, err = unix.Openat2(dir, name, &how)
+			if !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EAGAIN) {
+				break
+			}
 		}
-	}
-	if errors.Is(err, unix.EXDEV) {
-		err = errLeaves
-	}
-	if err != nil {
-		return -1, &fs.PathError{Op: op, Path: name, Err: err}
-	}
-	return fd, nil
+		if errors.Is(err, unix.EXDEV) {
+			err = errLeaves
+		}
+		return err
+	})
+	return fd, err
 }
 
-// openFile doesn't wait for a writer if what it's to read turns out to be a FIFO.
+// Open doesn't wait for a writer if the name turns out to be a FIFO's.
+func (b *beneath) Open(name string) (File, error) {
+	return file(b.openFile(name, unix.O_RDONLY|unix.O_NONBLOCK))
+}
+
+func (b *beneath) OpenFile(name string, flag int) (File, error) {
+	return file(b.openFile(name, flag))
+}
+
 func (b *beneath) openFile(name string, flag int) (*os.File, error) {
-	if flag&(os.O_WRONLY|os.O_RDWR) == 0 {
-		flag |= unix.O_NONBLOCK
-	}
 	fd, err := b.open("open", name, flag)
 	if err != nil {
 		return nil, err
 	}
-	return b.file(fd, name), nil
+	return os.NewFile(uintptr(fd), filepath.Join(b.path, name)), nil
 }
 
-func (b *beneath) file(fd int, name string) *os.File {
-	return os.NewFile(uintptr(fd), filepath.Join(b.path, name))
-}
-
-func (b *beneath) stat(name string) (fs.FileInfo, error) {
+// Stat asks for a name of one component directly: blobs are stat'ed the most,
+// and few names are symbolic links.
+func (b *beneath) Stat(name string) (fs.FileInfo, error) {
+	fi := &fileInfo{name: path.Base(name)}
+	if strings.IndexByte(name, '/') < 0 && fs.ValidPath(name) {
+		err := b.use("stat", name, func(dir int) error { return unix.Fstatat(dir, name, &fi.st, unix.AT_SYMLINK_NOFOLLOW) })
+		if err != nil || fi.Mode()&fs.ModeSymlink == 0 {
+			return fi.orNil(err)
+		}
+	}
 	fd, err := b.open("stat", name, unix.O_PATH)
 	if err != nil {
 		return nil, err
 	}
-	f := b.file(fd, name)
-	fi, err := f.Stat()
-	return fi, errors.Join(err, f.Close())
+	return fi.orNil(errors.Join(unix.Fstat(fd, &fi.st), unix.Close(fd)))
+}
+
+func (b *beneath) ReadDir(name string) ([]fs.DirEntry, error) {
+	f, err := b.openFile(name, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := f.ReadDir(-1)
+	return entries, errors.Join(err, f.Close())
+}
+
+func (b *beneath) Sub(name string) (FS, error) {
+	fd, err := b.open("open", name, unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return nil, err
+	}
+	return &beneath{fd: fd, path: filepath.Join(b.path, name)}, nil
 }
 
 // in calls fn with the directory that a name is in, and the rest of the name.
-func (b *beneath) in(op, name string, fn func(dir int, base string) error) (err error) {
+func (b *beneath) in(op, name string, fn func(dir int, base string) error) error {
+	dir, base := path.Split(name)
 	if !fs.ValidPath(name) || name == "." {
 		return &fs.PathError{Op: op, Path: name, Err: fs.ErrInvalid}
 	}
-	dir, err := b.open(op, path.Dir(name), unix.O_PATH|unix.O_DIRECTORY)
+	if dir == "" {
+		return b.use(op, name, func(fd int) error { return fn(fd, base) })
+	}
+	fd, err := b.open(op, dir, unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, unix.Close(dir)) }()
-	if err := fn(dir, path.Base(name)); err != nil {
+	if err := errors.Join(fn(fd, base), unix.Close(fd)); err != nil {
 		return &fs.PathError{Op: op, Path: name, Err: err}
 	}
 	return nil
 }
 
-func (b *beneath) mkdir(name string) error {
+func (b *beneath) Mkdir(name string) error {
 	return b.in("mkdir", name, func(dir int, base string) error { return unix.Mkdirat(dir, base, 0o750) })
 }
 
-func (b *beneath) remove(name string) error {
+func (b *beneath) Remove(name string) error {
 	return b.in("remove", name, func(dir int, base string) error {
 		err := unix.Unlinkat(dir, base, 0)
 		if errors.Is(err, unix.EISDIR) {
@@ -146,26 +173,77 @@ func (b *beneath) remove(name string) error {
 	})
 }
 
-func (b *beneath) rename(from, to string) error {
-	return b.both("rename", from, to, unix.Renameat)
+func (b *beneath) Rename(from, to string) error {
+	return b.inBoth("rename", from, to, unix.Renameat)
 }
 
-func (b *beneath) link(from, to string) error {
-	return b.both("link", from, to, func(fromDir int, from string, toDir int, to string) error {
+func (b *beneath) Link(from, to string) error {
+	return b.inBoth("link", from, to, func(fromDir int, from string, toDir int, to string) error {
 		return unix.Linkat(fromDir, from, toDir, to, 0)
 	})
 }
 
-func (b *beneath) both(op, from, to string, fn func(fromDir int, from string, toDir int, to string) error) error {
+func (b *beneath) inBoth(op, from, to string, fn func(fromDir int, from string, toDir int, to string) error) error {
 	err := b.in(op, from, func(fromDir int, fromBase string) error {
 		return b.in(op, to, func(toDir int, toBase string) error { return fn(fromDir, fromBase, toDir, toBase) })
 	})
+	if err == nil {
+		return nil
+	}
+	for pe := new(fs.PathError); errors.As(err, &pe); { // what was wrong, without which of the two it was
+		err = pe.Err
+	}
+	return &os.LinkError{Op: op, Old: from, New: to, Err: err}
+}
+
+func (b *beneath) Chmod(name string, mode fs.FileMode) error {
+	f, err := b.openFile(name, unix.O_RDONLY|unix.O_NONBLOCK)
 	if err != nil {
-		cause := err
-		for pe := new(fs.PathError); errors.As(cause, &pe); cause = pe.Err {
-			continue
-		}
-		return &os.LinkError{Op: op, Old: from, New: to, Err: cause}
+		return err
+	}
+	return errors.Join(f.Chmod(mode), f.Close())
+}
+
+func (b *beneath) SyncDir(name string) error {
+	fd, err := b.open("sync", name, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(fsync(fd), unix.Close(fd)); err != nil {
+		return &fs.PathError{Op: "sync", Path: name, Err: err}
 	}
 	return nil
+}
+
+func fsync(fd int) error {
+	for {
+		if err := unix.Fsync(fd); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+func (b *beneath) TryLock(name string, create bool) (File, error) {
+	flag := unix.O_RDWR
+	if create {
+		flag |= unix.O_CREAT
+	}
+	f, err := b.openFile(name, flag)
+	if err != nil {
+		return nil, err
+	}
+	if err := lockFile(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+func (b *beneath) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil
+	}
+	b.closed = true
+	return unix.Close(b.fd)
 }

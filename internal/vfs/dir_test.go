@@ -9,19 +9,24 @@ import (
 	"testing"
 )
 
-// ways are what looks up names of several components: whatever this system has,
-// and os.Root, which is the only way on others.
-var ways = map[string]func(FS) FS{
-	"best": func(fsys FS) FS { return fsys },
-	"root": func(fsys FS) FS { return dir{root: fsys.(dir).root} },
+// ways are how to keep to a directory: the best that this system has, and os.Root,
+// which is the only way on others.
+var ways = map[string]func(path string) (FS, error){
+	"best": Dir,
+	"root": openRooted,
 }
 
-func eachWay(t *testing.T, test func(t *testing.T, way func(FS) FS)) {
+func eachWay(t *testing.T, test func(t *testing.T, open func(path string) FS)) {
 	t.Helper()
 	for name, way := range ways {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			test(t, way)
+			test(t, func(path string) FS {
+				d, err := way(path)
+				do(t, err)
+				t.Cleanup(func() { do(t, d.Close()) })
+				return d
+			})
 		})
 	}
 }
@@ -31,17 +36,14 @@ func TestDirCannotBeLeft(t *testing.T) {
 	eachWay(t, testDirCannotBeLeft)
 }
 
-func testDirCannotBeLeft(t *testing.T, way func(FS) FS) {
+func testDirCannotBeLeft(t *testing.T, open func(path string) FS) {
 	outside, inside := t.TempDir(), t.TempDir()
 	do(t, os.WriteFile(filepath.Join(outside, "secret"), nil, 0o600),
 		os.Symlink(outside, filepath.Join(inside, "out")),
 		os.Symlink(filepath.Join(outside, "secret"), filepath.Join(inside, "link")),
 		os.Mkdir(filepath.Join(inside, "d"), 0o700),
 		os.Symlink("../../"+filepath.Base(outside), filepath.Join(inside, "d", "up")))
-	opened, err := Dir(inside)
-	do(t, err)
-	t.Cleanup(func() { do(t, opened.Close()) })
-	d := way(opened)
+	d := open(inside)
 	for _, name := range []string{
 		"out/secret", "link", "d/up/secret", "d/../link",
 		"../" + filepath.Base(outside) + "/secret", filepath.Join(outside, "secret"),
@@ -81,8 +83,8 @@ func testDirCannotBeLeft(t *testing.T, way func(FS) FS) {
 
 func TestDirFollowsLinksThatStayInside(t *testing.T) {
 	t.Parallel()
-	eachWay(t, func(t *testing.T, way func(FS) FS) {
-		d := way(dirOf(t))
+	eachWay(t, func(t *testing.T, open func(path string) FS) {
+		d := open(t.TempDir())
 		do(t, d.Mkdir("d"), d.Mkdir("d/e"), create(t, d, "d/e/a", "x").Close())
 		path, _ := Path(d, "d/there")
 		do(t, os.Symlink("../d/e", path))
@@ -120,7 +122,7 @@ func TestDirOpensBareFiles(t *testing.T) {
 
 func TestDirSays(t *testing.T) {
 	t.Parallel()
-	eachWay(t, func(t *testing.T, way func(FS) FS) { testDirSays(t, way(dirOf(t))) })
+	eachWay(t, func(t *testing.T, open func(path string) FS) { testDirSays(t, open(t.TempDir())) })
 }
 
 func testDirSays(t *testing.T, d FS) {

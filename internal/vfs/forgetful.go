@@ -81,7 +81,7 @@ func (f *Forgetful) node(name string) (*node, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, n := range m.nodes {
-		if os.SameFile(n.info, info) {
+		if SameFile(n.info, info) {
 			return n, nil
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/caddy-oci/oci-registry/internal/vfs"
 	"github.com/caddy-oci/oci-registry/storage/filesystem"
 )
@@ -55,7 +57,7 @@ func (m mounted) Link(from, to string) error {
 type farInfo struct{ fs.FileInfo }
 
 func (i farInfo) Sys() any {
-	st, ok := i.FileInfo.Sys().(*syscall.Stat_t)
+	st, ok := i.FileInfo.Sys().(*unix.Stat_t)
 	if !ok {
 		return nil
 	}

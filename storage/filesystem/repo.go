@@ -2,7 +2,6 @@ package filesystem
 
 import (
 	"container/list"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,8 +18,8 @@ type repo struct {
 	store *Store
 	name  oci.Name
 
-	users int           // guarded by repoSet.mu, as is idle
-	idle  *list.Element // its place in repoSet.idle
+	users int           // guarded by repoSet.mu
+	place *list.Element // in repoSet.order, as long as it's known
 
 	state atomic.Pointer[state] // what its names mean; nil if that has to be read
 
@@ -95,7 +94,7 @@ func (r *repo) moved(a digest.Algorithm) bool {
 		return true
 	}
 	named, err := r.store.fs.Stat(blobDir(r.name, a))
-	return err != nil || !os.SameFile(open, named)
+	return err != nil || !vfs.SameFile(open, named)
 }
 
 func (r *repo) inOpenBlobs(a digest.Algorithm, fn func(vfs.FS) error) error {
