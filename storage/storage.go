@@ -103,6 +103,7 @@ type Repository interface {
 
 // Blob is an open blob.
 type Blob struct {
+	// Its Size is that of what was opened, whatever was expected.
 	oci.Descriptor
 
 	// On a file system it's the bare *os.File, so that a server can hand it to sendfile.

@@ -29,15 +29,15 @@ type background struct {
 	trouble string // what tend said last; only its goroutine looks at it
 
 	mu      sync.Mutex
-	changed map[*repo]func() // to be settled; the func lets the repo go
-	pulls   map[*repo]func()
+	changed map[*repo]bool // to be settled; each is in use by being in here
+	pulls   map[*repo]bool
 }
 
 func newBackground() *background {
 	b := &background{
 		signal:  make(chan struct{}, 1),
-		changed: make(map[*repo]func()),
-		pulls:   make(map[*repo]func()),
+		changed: make(map[*repo]bool),
+		pulls:   make(map[*repo]bool),
 	}
 	b.ctx, b.cancel = context.WithCancel(context.Background())
 	return b
@@ -53,11 +53,11 @@ func (b *background) stop() {
 	b.done.Wait()
 	b.settle(true)
 	b.writePulls()
-	for _, release := range b.changed {
-		release() // what couldn't be folded stays in the log
+	for r := range b.changed {
+		r.store.repos.done(r) // what couldn't be folded stays in the log
 	}
-	for _, release := range b.pulls {
-		release()
+	for r := range b.pulls {
+		r.store.repos.done(r)
 	}
 }
 
@@ -67,21 +67,22 @@ func (b *background) do(fn func(context.Context)) {
 }
 
 // wake asks for r to be settled once it is idle.
-func (b *background) wake(r *repo) { b.add(b.changed, r) }
+func (b *background) wake(r *repo) { b.add(&b.changed, r) }
 
 // pulled asks for r's pulls to be written down.
-func (b *background) pulled(r *repo) { b.add(b.pulls, r) }
+func (b *background) pulled(r *repo) { b.add(&b.pulls, r) }
 
-func (b *background) add(to map[*repo]func(), r *repo) {
+// add adds r, which the caller uses, to one of the maps that mu guards.
+func (b *background) add(to *map[*repo]bool, r *repo) {
 	b.mu.Lock()
-	if _, ok := to[r]; ok {
-		b.mu.Unlock()
-		return
+	known := (*to)[r]
+	if !known {
+		(*to)[r.store.repos.use(r.name)] = true
 	}
-	_, release := r.store.repos.use(r.name)
-	to[r] = release
 	b.mu.Unlock()
-	b.poke()
+	if !known {
+		b.poke()
+	}
 }
 
 // poke makes the background look at what there's to do.
@@ -166,13 +167,12 @@ func (b *background) settle(all bool) {
 			continue // it's tried again
 		}
 		b.mu.Lock()
-		release := b.changed[r]
 		delete(b.changed, r)
 		b.mu.Unlock()
-		release()
 		if r.isChanged() {
 			b.wake(r)
 		}
+		r.store.repos.done(r)
 	}
 }
 
@@ -181,9 +181,9 @@ func (b *background) settle(all bool) {
 func (b *background) writePulls() {
 	b.mu.Lock()
 	due := b.pulls
-	b.pulls = make(map[*repo]func())
+	b.pulls = make(map[*repo]bool)
 	b.mu.Unlock()
-	for r, release := range due {
+	for r := range due {
 		err := r.writePulls()
 		if err != nil && !errors.Is(err, storage.ErrStandby) {
 			r.store.log().Error("last pulls aren't written down", "repository", r.name.String(), "error", full(err))
@@ -191,6 +191,6 @@ func (b *background) writePulls() {
 		if err != nil {
 			b.pulled(r)
 		}
-		release()
+		r.store.repos.done(r)
 	}
 }

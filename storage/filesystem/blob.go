@@ -15,16 +15,16 @@ import (
 
 // Commit implements storage.Upload.
 func (u *upload) Commit(_ context.Context, want digest.Digest) (oci.Descriptor, error) {
-	leave, err := u.repository.store.enter()
-	if err != nil {
+	store := u.repository.store
+	if err := store.enter(); err != nil {
 		return oci.Descriptor{}, err
 	}
-	defer leave()
+	defer store.leave()
 	if !want.Algorithm().Available() {
 		return oci.Descriptor{}, oci.Errorf(oci.DigestInvalid, "digest %q", want)
 	}
 	s := u.session
-	if err := s.store.lock.check(); err != nil {
+	if err := store.lock.check(); err != nil {
 		return oci.Descriptor{}, err
 	}
 	s.mu.Lock()
@@ -44,8 +44,8 @@ func (u *upload) Commit(_ context.Context, want digest.Digest) (oci.Descriptor, 
 	if got != want {
 		return oci.Descriptor{}, errors.Join(oci.Errorf(oci.DigestInvalid, "content is %s, not %s", got, want), s.end())
 	}
-	repo, release := s.store.repos.use(u.repository.name)
-	defer release()
+	repo := store.repos.use(u.repository.name)
+	defer store.repos.done(repo)
 	if err := repo.adopt(want, s); err != nil {
 		return oci.Descriptor{}, s.fail(fmt.Errorf("commit %s: %w", want, err))
 	}
@@ -149,11 +149,11 @@ func (r *repo) copyIn(s *session, name string) error {
 
 // MountBlob implements storage.Repository.
 func (r *Repository) MountBlob(ctx context.Context, d digest.Digest, from oci.Name) (oci.Descriptor, error) {
-	source, done, err := (&Repository{store: r.store, name: from}).use()
+	source, err := (&Repository{store: r.store, name: from}).use()
 	if err != nil {
 		return oci.Descriptor{}, err
 	}
-	defer done()
+	defer source.done()
 	if _, err := source.current(); err != nil {
 		return oci.Descriptor{}, err
 	}
@@ -180,8 +180,8 @@ func (r *Repository) MountBlob(ctx context.Context, d digest.Digest, from oci.Na
 
 // linkFrom gives the repository another link to a blob of the source.
 func (r *Repository) linkFrom(source *repo, d digest.Digest) error {
-	repo, release := r.store.repos.use(r.name)
-	defer release()
+	repo := r.store.repos.use(r.name)
+	defer r.store.repos.done(repo)
 	if _, err := repo.current(); err != nil {
 		return err
 	}

@@ -45,11 +45,11 @@ type event struct {
 // Update implements storage.Repository. Whoever gets the lock first carries
 // out what all that wait for it want, with one sync for all.
 func (r *Repository) Update(ctx context.Context, fn func(*storage.Edit) error) error {
-	repo, done, err := r.use()
+	repo, err := r.use()
 	if err != nil {
 		return err
 	}
-	defer done()
+	defer repo.done()
 	if err := ctx.Err(); err != nil {
 		return err
 	}

@@ -134,15 +134,17 @@ func (s *Store) log() *slog.Logger { return s.opts.Load().Log }
 
 // enter keeps the store open until leave is called. It may be called by who has
 // entered already.
-func (s *Store) enter() (leave func(), err error) {
+func (s *Store) enter() error {
 	s.gate.RLock()
 	defer s.gate.RUnlock()
 	if s.closed {
-		return nil, storage.ErrClosed
+		return storage.ErrClosed
 	}
 	s.running.Add(1)
-	return s.running.Done, nil
+	return nil
 }
+
+func (s *Store) leave() { s.running.Done() }
 
 // errNoTree is why nothing can be said about repositories.
 var errNoTree = errors.New("the store's directory is gone, or isn't what it was")
@@ -164,13 +166,12 @@ func (s *Store) Repository(name oci.Name) storage.Repository {
 // Repositories implements storage.Store.
 func (s *Store) Repositories(ctx context.Context, after oci.Name) iter.Seq2[oci.Name, error] {
 	return func(yield func(oci.Name, error) bool) {
-		leave, err := s.enter()
-		if err != nil {
+		if err := s.enter(); err != nil {
 			yield(oci.Name{}, err)
 			return
 		}
 		names, err := s.catalog.names(ctx)
-		leave()
+		s.leave()
 		if err != nil {
 			yield(oci.Name{}, err)
 			return
@@ -187,11 +188,10 @@ func (s *Store) Repositories(ctx context.Context, after oci.Name) iter.Seq2[oci.
 
 // Ready implements storage.Store.
 func (s *Store) Ready(context.Context) error {
-	leave, err := s.enter()
-	if err != nil {
+	if err := s.enter(); err != nil {
 		return err
 	}
-	defer leave()
+	defer s.leave()
 	if err := s.lock.check(); err != nil {
 		return err
 	}

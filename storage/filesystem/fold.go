@@ -155,10 +155,10 @@ func (s *Store) foldLeftovers(ctx context.Context) {
 		if _, err := s.fs.Stat(logPath(name)); err != nil {
 			continue
 		}
-		r, done := s.repos.use(name)
+		r := s.repos.use(name)
 		if _, err := r.current(); err != nil { // reading it makes it due
 			s.log().Error("the log of an earlier process can't be read", "repository", name.String(), "error", err)
 		}
-		done()
+		s.repos.done(r)
 	}
 }

@@ -38,11 +38,11 @@ func pullsPath(n oci.Name) string { return path.Join(ownDir(n), "pulls") }
 
 // RecordPull implements storage.PullRecorder. It is written down within a minute.
 func (r *Repository) RecordPull(_ context.Context, d digest.Digest) {
-	repo, done, err := r.use()
+	repo, err := r.use()
 	if err != nil {
 		return // closed: nobody pulls
 	}
-	defer done()
+	defer repo.done()
 	repo.pulls.mu.Lock()
 	if repo.pulls.times == nil {
 		repo.pulls.times = make(map[digest.Digest]time.Time)

@@ -17,27 +17,31 @@ type repoSet struct {
 
 	mu    sync.Mutex
 	known map[oci.Name]*repo
-	idle  list.List // of *repo with no users, the longest idle first
+	order list.List // of *repo, all that are known, the longest unused first
+	idle  int       // how many of them have no users
 }
 
-// use returns the repository's repo, for the time until done is called.
-func (s *repoSet) use(name oci.Name) (r *repo, done func()) {
+// use returns the repository's repo, for the time until done is called with it.
+func (s *repoSet) use(name oci.Name) *repo {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r = s.known[name]
-	if r == nil {
+	r := s.known[name]
+	switch {
+	case r == nil:
 		r = newRepo(s.store, name)
 		if s.known == nil {
 			s.known = make(map[oci.Name]*repo)
 		}
 		s.known[name] = r
-	}
-	if r.idle != nil {
-		s.idle.Remove(r.idle)
-		r.idle = nil
+		r.place = s.order.PushBack(r)
+	case r.users == 0:
+		s.idle--
+		fallthrough
+	default:
+		s.order.MoveToBack(r.place)
 	}
 	r.users++
-	return r, func() { s.done(r) }
+	return r
 }
 
 func (s *repoSet) done(r *repo) {
@@ -47,20 +51,26 @@ func (s *repoSet) done(r *repo) {
 	if r.users > 0 {
 		return
 	}
+	s.idle++
 	if !r.worthKeeping() {
 		s.drop(r)
 		return
 	}
-	r.idle = s.idle.PushBack(r)
-	for s.idle.Len() > idleRepos {
-		oldest, _ := s.idle.Remove(s.idle.Front()).(*repo)
-		s.drop(oldest)
+	for e := s.order.Front(); e != nil && s.idle > idleRepos; {
+		next := e.Next()
+		if oldest, _ := e.Value.(*repo); oldest.users == 0 {
+			s.drop(oldest)
+		}
+		e = next
 	}
 }
 
+// drop forgets a repository that nobody uses.
 func (s *repoSet) drop(r *repo) {
 	if s.known[r.name] == r {
 		delete(s.known, r.name)
+		s.order.Remove(r.place)
+		s.idle--
 	}
 	r.release()
 }
@@ -78,8 +88,8 @@ func (s *repoSet) forget() {
 func (s *repoSet) close() {
 	s.mu.Lock()
 	known := s.known
-	s.known = nil
-	s.idle.Init()
+	s.known, s.idle = nil, 0
+	s.order.Init()
 	s.mu.Unlock()
 	for _, r := range known {
 		r.release()

@@ -21,23 +21,27 @@ type Repository struct {
 // Name implements storage.Reader.
 func (r *Repository) Name() oci.Name { return r.name }
 
-// use keeps the store open and the repository known until done is called.
-func (r *Repository) use() (repo *repo, done func(), err error) {
-	leave, err := r.store.enter()
-	if err != nil {
-		return nil, nil, err
+// use keeps the store open and the repository known until repo.done is called.
+func (r *Repository) use() (*repo, error) {
+	if err := r.store.enter(); err != nil {
+		return nil, err
 	}
-	repo, release := r.store.repos.use(r.name)
-	return repo, func() { release(); leave() }, nil
+	return r.store.repos.use(r.name), nil
+}
+
+// done ends what Repository.use began.
+func (r *repo) done() {
+	r.store.repos.done(r)
+	r.store.leave()
 }
 
 // StatBlob implements storage.Reader.
 func (r *Repository) StatBlob(_ context.Context, d digest.Digest) (oci.Descriptor, error) {
-	repo, done, err := r.use()
+	repo, err := r.use()
 	if err != nil {
 		return oci.Descriptor{}, err
 	}
-	defer done()
+	defer repo.done()
 	if _, err := repo.current(); err != nil {
 		return oci.Descriptor{}, err
 	}
@@ -54,11 +58,11 @@ func blobDescriptor(d digest.Digest, size int64) oci.Descriptor {
 
 // OpenBlob implements storage.Reader.
 func (r *Repository) OpenBlob(_ context.Context, d digest.Digest) (*storage.Blob, error) {
-	repo, done, err := r.use()
+	repo, err := r.use()
 	if err != nil {
 		return nil, err
 	}
-	defer done()
+	defer repo.done()
 	if _, err := repo.current(); err != nil {
 		return nil, err
 	}
@@ -89,11 +93,11 @@ func (r *repo) open(d digest.Digest) (*storage.Blob, error) {
 
 // Resolve implements storage.Reader.
 func (r *Repository) Resolve(ctx context.Context, ref oci.Reference) (oci.Descriptor, error) {
-	repo, done, err := r.use()
+	repo, err := r.use()
 	if err != nil {
 		return oci.Descriptor{}, err
 	}
-	defer done()
+	defer repo.done()
 	st, err := repo.named()
 	if err != nil {
 		return oci.Descriptor{}, err
@@ -124,11 +128,11 @@ func (r *repo) named() (*state, error) {
 
 // completed is named, with an index that knows what its manifests say.
 func (r *Repository) completed(ctx context.Context) (*state, error) {
-	repo, done, err := r.use()
+	repo, err := r.use()
 	if err != nil {
 		return nil, err
 	}
-	defer done()
+	defer repo.done()
 	st, err := repo.named()
 	if err != nil {
 		return nil, err

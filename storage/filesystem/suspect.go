@@ -84,8 +84,8 @@ func (s *suspect) verifyAll(ctx context.Context) {
 	}
 	failed := false
 	err := s.store.catalog.descend(ctx, ".", func(n oci.Name) {
-		r, done := s.store.repos.use(n)
-		defer done()
+		r := s.store.repos.use(n)
+		defer s.store.repos.done(r)
 		if _, err := r.current(); err != nil {
 			failed = true
 			s.store.log().Error("not verified", "repository", n.String(), "error", err)

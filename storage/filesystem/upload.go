@@ -28,11 +28,10 @@ var _ storage.Upload = (*upload)(nil)
 
 // NewUpload implements storage.Repository.
 func (r *Repository) NewUpload(_ context.Context, opts storage.UploadOptions) (storage.Upload, error) {
-	leave, err := r.store.enter()
-	if err != nil {
+	if err := r.store.enter(); err != nil {
 		return nil, err
 	}
-	defer leave()
+	defer r.store.leave()
 	if err := r.store.lock.check(); err != nil {
 		return nil, err
 	}
@@ -52,11 +51,10 @@ func (r *Repository) NewUpload(_ context.Context, opts storage.UploadOptions) (s
 
 // ResumeUpload implements storage.Repository.
 func (r *Repository) ResumeUpload(_ context.Context, id string) (storage.Upload, error) {
-	leave, err := r.store.enter()
-	if err != nil {
+	if err := r.store.enter(); err != nil {
 		return nil, err
 	}
-	defer leave()
+	defer r.store.leave()
 	s, err := r.store.sessions.resume(r.name, id)
 	if err != nil {
 		return nil, err
@@ -101,11 +99,11 @@ var errTakenOver = oci.RangeErrorf("another request goes on with this session")
 
 // Append implements storage.Upload.
 func (u *upload) Append(ctx context.Context, offset int64, r io.Reader) (int64, error) {
-	leave, err := u.repository.store.enter()
-	if err != nil {
+	store := u.repository.store
+	if err := store.enter(); err != nil {
 		return u.size, err
 	}
-	defer leave()
+	defer store.leave()
 	s := u.session
 	me, err := u.claim(offset)
 	if err != nil {
@@ -237,11 +235,11 @@ func (s *session) startWriteback(n int64) {
 
 // Cancel implements storage.Upload.
 func (u *upload) Cancel(context.Context) error {
-	leave, err := u.repository.store.enter()
-	if err != nil {
+	store := u.repository.store
+	if err := store.enter(); err != nil {
 		return err
 	}
-	defer leave()
+	defer store.leave()
 	u.session.mu.Lock()
 	defer u.session.mu.Unlock()
 	return u.session.end()
