@@ -4,10 +4,12 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/caddy-oci/oci-registry/handler"
 )
@@ -41,8 +43,21 @@ func (l requestLog) WithGroup(name string) slog.Handler {
 // observe puts what a request was about into its access log, as the object
 // "oci", and into the placeholders {http.oci_registry.*}.
 func observe(r *http.Request, e handler.Event) {
-	repl, _ := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	var fields []zap.Field
+	said := &eventFields{e}
+	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+		repl.Map(said.placeholder)
+	}
+	if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
+		extra.Set(zap.Object("oci", said))
+	}
+}
+
+// eventFields is an Event as log lines and placeholders have it. Most requests
+// are neither logged nor asked for, so nothing is made of it before.
+type eventFields struct{ handler.Event }
+
+// each calls fn for what is known of the event.
+func (e *eventFields) each(fn func(name, value string)) {
 	for _, f := range [...]struct{ name, value string }{
 		{"operation", e.Operation},
 		{"repository", e.Repository.String()},
@@ -52,16 +67,29 @@ func observe(r *http.Request, e handler.Event) {
 		{"user", e.Who.ID},
 		{"error", string(e.Code)},
 	} {
-		if f.value == "" {
-			continue
+		if f.value != "" {
+			fn(f.name, f.value)
 		}
-		fields = append(fields, zap.String(f.name, f.value))
-		if repl != nil {
-			repl.Set("http.oci_registry."+f.name, f.value)
-		}
-	}
-	extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields)
-	if ok && len(fields) > 0 {
-		extra.Set(zap.Dict("oci", fields...))
 	}
 }
+
+// MarshalLogObject implements zapcore.ObjectMarshaler.
+func (e *eventFields) MarshalLogObject(enc zapcore.ObjectEncoder) error {
+	e.each(enc.AddString)
+	return nil
+}
+
+// placeholder is a caddy.ReplacerFunc.
+func (e *eventFields) placeholder(key string) (value any, ok bool) {
+	name, ours := strings.CutPrefix(key, "http.oci_registry.")
+	if ours {
+		e.each(func(n, v string) {
+			if n == name {
+				value, ok = v, true
+			}
+		})
+	}
+	return value, ok
+}
+
+var _ zapcore.ObjectMarshaler = (*eventFields)(nil)

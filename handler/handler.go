@@ -110,6 +110,7 @@ type request struct {
 	answer   authz.Answer
 	repo     storage.Repository // nil if the route has no name
 	body     body
+	values   values // of the response's header
 	event    Event
 	started  bool // the response's header is out
 }
@@ -147,11 +148,9 @@ var endpoints = [numKinds]endpoint{
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	req := &request{Request: r, body: newBody(r)}
 	header := w.Header()
-	header.Set("Docker-Distribution-Api-Version", "registry/2.0")
-	header.Set("X-Content-Type-Options", "nosniff")
-	// A manifest has the Content-Type that somebody pushed it with, on what may be
-	// a website's origin: it must never run there.
-	header.Set("Content-Security-Policy", "default-src 'none'; sandbox")
+	header["Docker-Distribution-Api-Version"] = apiVersion
+	header["X-Content-Type-Options"] = noSniffing
+	header["Content-Security-Policy"] = runNothing
 	defer h.observe(req)
 	if err := h.serve(w, req); err != nil {
 		h.writeError(w, req, err)

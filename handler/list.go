@@ -6,7 +6,6 @@ import (
 	"iter"
 	"net/http"
 	"slices"
-	"strconv"
 
 	"github.com/caddy-oci/oci-registry/authz"
 	"github.com/caddy-oci/oci-registry/oci"
@@ -169,8 +168,9 @@ func wantsType(wanted []string, artifactType string) bool {
 
 // answerJSON answers 200 with a body that is complete.
 func (r *request) answerJSON(w http.ResponseWriter, mediaType string, body []byte) error {
-	w.Header().Set("Content-Type", mediaType)
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	header := w.Header()
+	r.values.set(header, "Content-Type", mediaType)
+	r.values.setInt(header, "Content-Length", int64(len(body)))
 	r.respond(w, http.StatusOK)
 	n, err := w.Write(body)
 	r.event.Sent += int64(n)

@@ -33,7 +33,7 @@ func (r *request) serveContent(w http.ResponseWriter, desc oci.Descriptor, b *st
 		return err
 	}
 	if s.status == http.StatusNotModified || r.Method == http.MethodHead {
-		s.setHeader(w.Header(), desc, cache)
+		r.describe(w.Header(), s, desc, cache)
 		r.respond(w, s.status)
 		return nil
 	}
@@ -46,7 +46,7 @@ func (r *request) serveContent(w http.ResponseWriter, desc oci.Descriptor, b *st
 	if err := checkSize(b, desc.Size); err != nil {
 		return err
 	}
-	boundary := s.setHeader(w.Header(), desc, cache)
+	boundary := r.describe(w.Header(), s, desc, cache)
 	r.respond(w, s.status)
 	return r.send(w, b, desc, s.ranges, boundary)
 }
@@ -83,28 +83,28 @@ func (r *request) selectContent(desc oci.Descriptor) (selection, error) {
 	return selection{http.StatusPartialContent, ranges}, nil
 }
 
-// setHeader describes the response. It returns the boundary of its parts, if it has any.
-func (s *selection) setHeader(header http.Header, desc oci.Descriptor, cache string) (boundary string) {
-	header.Set("Docker-Content-Digest", desc.Digest.String())
-	header.Set("Etag", entityTag(desc.Digest))
-	header.Set("Cache-Control", cache)
+// describe describes the response. It returns the boundary of its parts, if it has any.
+func (r *request) describe(header http.Header, s selection, desc oci.Descriptor, cache string) (boundary string) {
+	r.values.set(header, "Docker-Content-Digest", desc.Digest.String())
+	r.values.set(header, "Etag", entityTag(desc.Digest))
+	r.values.set(header, "Cache-Control", cache)
 	if s.status == http.StatusNotModified {
 		return ""
 	}
-	header.Set("Accept-Ranges", "bytes")
+	header["Accept-Ranges"] = anyBytes
 	mediaType, size := desc.MediaType, desc.Size
 	switch len(s.ranges) {
 	case 0:
 	case 1:
 		size = s.ranges[0].length
-		header.Set("Content-Range", contentRange(s.ranges[0], desc.Size))
+		r.values.set(header, "Content-Range", contentRange(s.ranges[0], desc.Size))
 	default:
 		boundary = newBoundary()
 		size = multipartSize(s.ranges, desc, boundary)
 		mediaType = "multipart/byteranges; boundary=" + boundary
 	}
-	header.Set("Content-Type", mediaType)
-	header.Set("Content-Length", strconv.FormatInt(size, 10))
+	r.values.set(header, "Content-Type", mediaType)
+	r.values.setInt(header, "Content-Length", size)
 	return boundary
 }
 
@@ -115,9 +115,12 @@ func contentRange(r byteRange, size int64) string {
 // checkSize makes sure before the header is out that the content is as long as
 // the header will say: sendfile knows no Content-Length and sends a file to its end.
 func checkSize(b *storage.Blob, want int64) error {
-	size, err := b.Seek(0, io.SeekEnd)
-	if err != nil {
-		return fmt.Errorf("measure %s: %w", b.Digest, err)
+	size := b.Size
+	if _, isFile := b.ReadSeekCloser.(*os.File); !isFile { // a file's was looked up when it was opened
+		var err error
+		if size, err = b.Seek(0, io.SeekEnd); err != nil {
+			return fmt.Errorf("measure %s: %w", b.Digest, err)
+		}
 	}
 	if size != want {
 		return fmt.Errorf("%s has %d bytes, its descriptor says %d", b.Digest, size, want)
@@ -134,17 +137,27 @@ func (r *request) send(w http.ResponseWriter, b *storage.Blob, desc oci.Descript
 	if len(ranges) == 1 {
 		all = ranges[0]
 	}
+	if f, isFile := b.ReadSeekCloser.(*os.File); isFile {
+		return r.sendFromFile(w, f, all, desc.Size)
+	}
 	if _, err := b.Seek(all.start, io.SeekStart); err != nil {
 		return fmt.Errorf("seek in %s: %w", b.Digest, err)
 	}
-	if all.end() == desc.Size && all.length >= sendfileFrom && isPlainHTTP1(r.Request) {
-		f, isFile := b.ReadSeekCloser.(*os.File)
-		rf, canReadFrom := w.(io.ReaderFrom)
-		if isFile && canReadFrom {
-			return r.sendFile(rf, f, all.length)
+	return r.copyTo(w, b, all.length)
+}
+
+// sendFromFile has the kernel send what it can send by itself: the rest of a file.
+func (r *request) sendFromFile(w http.ResponseWriter, f *os.File, part byteRange, size int64) error {
+	rf, canReadFrom := w.(io.ReaderFrom)
+	if !canReadFrom || part.end() != size || part.length < sendfileFrom || !isPlainHTTP1(r.Request) {
+		return r.copyTo(w, io.NewSectionReader(f, part.start, part.length), part.length)
+	}
+	if part.start > 0 {
+		if _, err := f.Seek(part.start, io.SeekStart); err != nil {
+			return err
 		}
 	}
-	return r.copyTo(w, b, all.length)
+	return r.sendFile(rf, f, part.length)
 }
 
 // sendfileFrom is the size from which sendfile is worth it, in bytes. Smaller

@@ -379,7 +379,7 @@ func TestAllocations(t *testing.T) {
 		clear(w.header)
 		c.h.ServeHTTP(w, r)
 	})
-	if most := 16.0; got > most {
+	if most := 5.0; got > most {
 		t.Fatalf("%v allocations, want %v at most", got, most)
 	}
 }

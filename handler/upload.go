@@ -192,17 +192,17 @@ func (r *request) answerSession(w http.ResponseWriter, u storage.Upload, status 
 // all registries do, and clients want an <end-of-range> to parse.
 func (r *request) setSession(header http.Header, u storage.Upload) {
 	at := route{kind: getUpload, name: r.name, upload: u.ID()}
-	header.Set("Location", at.target())
-	header.Set("Docker-Upload-Uuid", u.ID())
-	header.Set("Range", "0-"+strconv.FormatInt(max(u.Size()-1, 0), 10))
+	r.values.set(header, "Location", at.target())
+	r.values.set(header, "Docker-Upload-Uuid", u.ID())
+	r.values.set(header, "Range", "0-"+strconv.FormatInt(max(u.Size()-1, 0), 10))
 }
 
 // answerCreated answers 201 with where the new content is found.
 func (r *request) answerCreated(w http.ResponseWriter, at route, d digest.Digest) {
 	r.event.Digest = d
 	header := w.Header()
-	header.Set("Location", at.target())
-	header.Set("Docker-Content-Digest", d.String())
+	r.values.set(header, "Location", at.target())
+	r.values.set(header, "Docker-Content-Digest", d.String())
 	r.respond(w, http.StatusCreated)
 }
 
