@@ -57,9 +57,9 @@ func (s sample) rate(unit string) float64 {
 	return n / s.elapsed.Seconds()
 }
 
-func (s sample) cpuPerOp() time.Duration   { return s.cpu / time.Duration(s.ops) }
-func (s sample) mallocsPerOp() float64     { return float64(s.mallocs) / float64(s.ops) }
-func (w *workload) runsOn(s *system) bool  { return w.on == nil || w.on(s) }
+func (s sample) cpuPerOp() time.Duration  { return s.cpu / time.Duration(s.ops) }
+func (s sample) mallocsPerOp() float64    { return float64(s.mallocs) / float64(s.ops) }
+func (w *workload) runsOn(s *system) bool { return w.on == nil || w.on(s) }
 func only(names ...string) func(*system) bool {
 	return func(s *system) bool { return slices.Contains(names, s.name) }
 }
