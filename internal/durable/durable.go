@@ -117,8 +117,8 @@ func (w *Writer) isKnown(dir string) bool {
 	return w.known[dir]
 }
 
-// Stage writes data to a new file in dir, syncs it, and returns its name. On
-// failure there's no such file.
+// Stage writes data to a new file in dir, which is made if it's missing, syncs
+// it, and returns its name. On failure there's no such file.
 func (w *Writer) Stage(dir string, data []byte) (string, error) {
 	return w.StageFrom(dir, bytes.NewReader(data))
 }
@@ -126,7 +126,11 @@ func (w *Writer) Stage(dir string, data []byte) (string, error) {
 // StageFrom is Stage for what r holds.
 func (w *Writer) StageFrom(dir string, r io.Reader) (string, error) {
 	name := path.Join(dir, "tmp-"+rand.Text())
-	f, err := w.FS.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
+	var f vfs.File
+	err := w.Within(name, func() (err error) {
+		f, err = w.FS.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
+		return err
+	})
 	if err != nil {
 		return "", err
 	}

@@ -100,7 +100,7 @@ func (b *background) run(ctx context.Context, s *Store) {
 	ticking := true
 	lock, pulls := time.Now(), time.Now()
 	for {
-		needed := !b.idle() || !s.lock.held() || s.space.full.Load()
+		needed := !b.idle() || !s.lock.held() || s.space.full.Load() || s.sessions.unsaved.Load() > 0
 		if ticking && !needed {
 			tick.Stop()
 		} else if needed && !ticking { // a Reset at every signal could put off the tick for ever
@@ -119,6 +119,7 @@ func (b *background) run(ctx context.Context, s *Store) {
 			b.tend(s)
 		}
 		b.settle(false)
+		s.sessions.saveRested()
 		if time.Since(pulls) > pullTime {
 			pulls = time.Now()
 			b.writePulls()

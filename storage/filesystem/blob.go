@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"path"
 
 	"github.com/opencontainers/go-digest"
@@ -53,21 +52,6 @@ func (u *upload) Commit(_ context.Context, want digest.Digest) (oci.Descriptor, 
 	return blobDescriptor(want, s.size), s.end()
 }
 
-// digest is what the session's content hashes to.
-func (s *session) digest(a digest.Algorithm) (digest.Digest, error) {
-	if a == s.algorithm {
-		return digest.NewDigest(a, s.hash), nil
-	}
-	h := a.Hash()
-	if _, err := s.file.Seek(0, io.SeekStart); err != nil {
-		return "", err
-	}
-	if _, err := io.CopyN(h, s.file, s.size); err != nil {
-		return "", fmt.Errorf("read back: %w", err)
-	}
-	return digest.NewDigest(a, h), nil
-}
-
 // adopt makes the session's data a blob of the repository. Its own file stays
 // until a link has worked.
 func (r *repo) adopt(d digest.Digest, s *session) error {
@@ -83,12 +67,6 @@ func (r *repo) adopt(d digest.Digest, s *session) error {
 		r.arrived()
 		return nil
 	}
-	if err := r.store.disk.Sync(s.file); err != nil {
-		return err
-	}
-	if err := r.store.seal(s.path("data"), s.size); err != nil {
-		return err
-	}
 	if err := r.takeIn(s, name); err != nil {
 		return err
 	}
@@ -98,17 +76,41 @@ func (r *repo) adopt(d digest.Digest, s *session) error {
 	return nil
 }
 
-// takeIn gives the session's file the name of a blob.
+// takeIn makes the session's content durable and then a file with the name of a blob.
 func (r *repo) takeIn(s *session, name string) error {
-	err := r.store.disk.Within(name, func() error { return r.store.fs.Rename(s.path("data"), name) })
+	from, err := s.settle()
+	if err != nil {
+		return err
+	}
+	if err := r.store.seal(from, s.size); err != nil {
+		return errors.Join(err, s.unsettle(from))
+	}
+	err = r.store.disk.Within(name, func() error { return r.store.fs.Rename(from, name) })
 	if err == nil {
-		s.hasData = false
+		s.hasData = s.hasData && !s.onDisk.Load()
 		return nil
 	}
-	if cerr := r.copyIn(s, name); cerr != nil {
-		return errors.Join(err, cerr)
+	cerr := r.copyIn(s, name)
+	if cerr != nil {
+		cerr = errors.Join(err, cerr)
 	}
-	return nil
+	return errors.Join(cerr, s.unsettle(from))
+}
+
+// settle makes the session's content durable, and returns the file that has it.
+func (s *session) settle() (name string, err error) {
+	if s.onDisk.Load() {
+		return s.path("data"), s.store.disk.Sync(s.file)
+	}
+	return s.store.disk.Stage(uploadsDir, s.mem)
+}
+
+// unsettle removes a file that is the session's for the sake of settle only.
+func (s *session) unsettle(name string) error {
+	if s.onDisk.Load() {
+		return nil
+	}
+	return s.store.fs.Remove(name)
 }
 
 // arrived makes a repository whose first blob this is known.
@@ -130,14 +132,15 @@ func (s *Store) seal(name string, size int64) error {
 // copyIn is for a repository on another file system than _uploads, where no
 // rename or link reaches.
 func (r *repo) copyIn(s *session, name string) error {
-	if _, err := s.file.Seek(0, io.SeekStart); err != nil {
+	content, err := s.content()
+	if err != nil {
 		return err
 	}
 	if err := r.store.disk.MakeDir(path.Dir(name)); err != nil {
 		return err
 	}
 	// Not in blobs: other tools take what they find there for blobs.
-	tmp, err := r.store.disk.StageFrom(r.name.String(), io.LimitReader(s.file, s.size))
+	tmp, err := r.store.disk.StageFrom(r.name.String(), content)
 	if err != nil {
 		return err
 	}

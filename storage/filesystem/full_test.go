@@ -323,7 +323,7 @@ func TestFullDiskEndsTheSession(t *testing.T) {
 			u = resume(t, r, u.ID())
 		}
 		d.full.Store(true)
-		if _, err := u.Append(t.Context(), 0, strings.NewReader("x")); !errors.Is(err, storage.ErrFull) {
+		if _, err := u.Append(t.Context(), 0, strings.NewReader(onDisk("x"))); !errors.Is(err, storage.ErrFull) {
 			t.Fatalf("error %v, want ErrFull", err)
 		}
 		d.full.Store(false)
@@ -418,12 +418,39 @@ func TestSessionThatCannotBeSavedIsNoSession(t *testing.T) {
 	d := new(disk)
 	r := repository(t, openFaulty(t, root, filesystem.Options{}, d.step), "a")
 	u := must(r.NewUpload(t.Context(), storage.UploadOptions{}))(t)
+	must(u.Append(t.Context(), 0, strings.NewReader(onDisk("x"))))(t)
 	d.full.Store(true)
 	if err := u.Close(); !errors.Is(err, storage.ErrFull) {
 		t.Fatalf("close: error %v, want ErrFull", err)
 	}
 	wantNoSession(t, r, u.ID())
 	wantNoUploads(t, root)
+}
+
+// TestFullDiskEndsTheSessionInMemory: at its commit, or once it has rested.
+func TestFullDiskEndsTheSessionInMemory(t *testing.T) {
+	frozen(t, func(t *testing.T) {
+		root := t.TempDir()
+		d := new(disk)
+		r := repository(t, openFaulty(t, root, filesystem.Options{}, d.step), "a")
+		begin := func() string {
+			u := must(r.NewUpload(t.Context(), storage.UploadOptions{}))(t)
+			must(u.Append(t.Context(), 0, strings.NewReader("x")))(t)
+			check(t, u.Close())
+			return u.ID()
+		}
+		committed, rested := begin(), begin()
+		d.full.Store(true)
+		if _, err := resume(t, r, committed).Commit(t.Context(), digestOf("x")); !errors.Is(err, storage.ErrFull) {
+			t.Fatalf("commit: error %v, want ErrFull", err)
+		}
+		wantNoSession(t, r, committed)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		wantNoSession(t, r, rested)
+		wantNoUploads(t, root)
+		r.wantUnknown()
+	})
 }
 
 // TestFailedReadBackDoesNotMoveTheEnd: a Commit that has to read everything

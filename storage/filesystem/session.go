@@ -1,17 +1,16 @@
 package filesystem
 
 import (
+	"bytes"
 	"container/list"
-	"encoding"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"hash"
 	"io"
 	"os"
 	"path"
-	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -21,31 +20,25 @@ import (
 	"github.com/caddy-oci/oci-registry/storage"
 )
 
-// idleSessions is how many sessions between two requests stay known in memory,
-// each with an open file: most go on at once, and needn't be read again.
-const idleSessions = 256
+// inMemory is how large a session may be, in bytes, that isn't on disk: the blobs
+// of most pushes are configs and small layers, whose sessions are over at once.
+const inMemory = 64 << 10
 
-// sessionSet holds the upload sessions that handles of this process are on, or
-// lately were.
-type sessionSet struct {
-	store *Store
-
-	mu   sync.Mutex
-	open map[string]*session
-	idle list.List // of *session without handles, the longest idle first
-}
-
-// session is an upload session. Its folder holds data, and state once the
-// session has outlived the request that began it.
+// session is an upload session. It begins in memory. On disk, its folder holds
+// data, and state once the session has outlived the request that began it.
 type session struct {
 	store *Store
 	id    string
 	repo  oci.Name
 
-	handles int           // guarded by sessionSet.mu, as is idle
+	handles int           // guarded by sessionSet.mu, as are idle and left
 	idle    *list.Element // its place in sessionSet.idle
+	left    time.Time     // when the last handle was taken off
+
+	onDisk atomic.Bool // written under mu
 
 	mu        sync.Mutex
+	mem       []byte   // the content, unless it's on disk
 	file      vfs.File // nil until it's needed
 	size      int64
 	algorithm digest.Algorithm
@@ -55,20 +48,10 @@ type session struct {
 	began     time.Time
 	holder    int  // the Append that may write: the last one that claimed the session
 	saved     bool // there's a state that has to be kept true
-	hasData   bool // there may be data, as there may be a state.new if halfSaved
-	halfSaved bool
+	hasDir    bool // there may be the folder, as there may be data if hasData
+	hasData   bool
+	halfSaved bool // there may be a state.new
 	ended     bool
-}
-
-// sessionState is the file state: where the session stands, in its own words.
-type sessionState struct {
-	Repository string           `json:"repository"`
-	Algorithm  digest.Algorithm `json:"algorithm"`
-	Size       int64            `json:"size"` // bytes of data that count; what's behind them doesn't
-	Hash       []byte           `json:"hash"` // of these bytes, as encoding.BinaryMarshaler has it
-	Boot       string           `json:"boot"` // in which the state was written
-	By         string           `json:"by,omitempty"`
-	Began      time.Time        `json:"began"`
 }
 
 // idLength is the length of rand.Text, which makes the IDs.
@@ -78,218 +61,75 @@ func sessionDir(id string) string { return path.Join(uploadsDir, id) }
 
 func (s *session) path(name string) string { return path.Join(sessionDir(s.id), name) }
 
-// create begins a session with one handle on it.
-func (s *sessionSet) create(repo oci.Name, id string, a digest.Algorithm, by string) (*session, error) {
-	err := s.store.fs.Mkdir(sessionDir(id))
-	if missing(err) {
-		if err = s.store.disk.MakeDir(uploadsDir); err == nil {
-			err = s.store.fs.Mkdir(sessionDir(id))
-		}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("begin upload: %w", s.store.space.note(err))
-	}
-	n := &session{
-		store: s.store, id: id, repo: repo, handles: 1,
-		algorithm: a, hash: a.Hash(), by: by, began: timeNow(),
-	}
+func (s *session) over() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.know(n)
-	return n, nil
+	return s.ended
 }
 
-func (s *sessionSet) know(n *session) {
-	if s.open == nil {
-		s.open = make(map[string]*session)
+// spill puts a session that was in memory on disk.
+func (s *session) spill() error {
+	if s.onDisk.Load() {
+		return nil
 	}
-	s.open[n.id] = n
-}
-
-// resume adds a handle to a session, reading its state if nobody is on it.
-func (s *sessionSet) resume(repo oci.Name, id string) (*session, error) {
-	if len(id) != idLength || strings.ContainsAny(id, `/\.`) {
-		return nil, unknownUpload(id)
+	if err := s.makeDir(); err != nil {
+		return fmt.Errorf("begin upload: %w", s.store.space.note(err))
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n := s.open[id]
-	if n == nil {
-		var err error
-		if n, err = s.load(id); err != nil {
-			return nil, err
+	if len(s.mem) > 0 {
+		if err := s.openData(0); err != nil {
+			return s.store.space.note(err)
+		}
+		if _, err := s.file.Write(s.mem); err != nil {
+			return errors.Join(s.store.space.note(err), s.closeFile())
 		}
 	}
-	if n.repo != repo {
-		return nil, unknownUpload(id)
-	}
-	if n.idle != nil {
-		s.idle.Remove(n.idle)
-		n.idle = nil
-	}
-	s.know(n)
-	n.handles++
-	return n, nil
+	s.mem = nil
+	s.onDisk.Store(true)
+	return nil
 }
 
-func unknownUpload(id string) error {
-	return oci.Errorf(oci.BlobUploadUnknown, "upload session %.64q", id)
-}
-
-// leave takes a handle off. A session that nobody is on stays known for a while.
-func (s *sessionSet) leave(n *session) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n.handles--
-	if n.handles > 0 {
+func (s *session) makeDir() error {
+	if s.hasDir {
 		return nil
 	}
-	n.mu.Lock()
-	over := n.ended || !n.saved // what isn't saved nobody can come back to
-	n.mu.Unlock()
-	if over {
-		return s.forget(n)
-	}
-	n.idle = s.idle.PushBack(n)
-	if s.idle.Len() <= idleSessions {
+	s.hasDir = true
+	return s.store.disk.Within(sessionDir(s.id), func() error { return s.store.fs.Mkdir(sessionDir(s.id)) })
+}
+
+// persist makes a session outlive the process. If it can't be, it's ended.
+func (s *session) persist() error {
+	if s.ended || s.saved {
 		return nil
 	}
-	oldest, _ := s.idle.Front().Value.(*session)
-	return s.forget(oldest)
-}
-
-// forget makes a session without handles one that has to be read again.
-func (s *sessionSet) forget(n *session) error {
-	if n.idle != nil {
-		s.idle.Remove(n.idle)
-		n.idle = nil
-	}
-	delete(s.open, n.id)
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.closeFile()
-}
-
-// forgetIdle forgets all sessions without handles: the store is about to close,
-// or another process has had them meanwhile.
-func (s *sessionSet) forgetIdle() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var errs []error
-	for s.idle.Len() > 0 {
-		oldest, _ := s.idle.Front().Value.(*session)
-		errs = append(errs, s.forget(oldest))
-	}
-	return errors.Join(errs...)
-}
-
-func (s *sessionSet) load(id string) (*session, error) {
-	n := &session{store: s.store, id: id, saved: true, hasData: true, halfSaved: true}
-	f, err := s.store.fs.Open(n.path("state"))
-	if missing(err) {
-		return nil, unknownUpload(id)
+	err := s.spill()
+	if err == nil {
+		s.saved = true
+		err = s.save()
 	}
 	if err != nil {
-		return nil, err
+		err = errors.Join(s.store.space.note(err), s.end())
 	}
-	data, err := io.ReadAll(f)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return nil, err
-	}
-	var st sessionState
-	if json.Unmarshal(data, &st) != nil || !st.Algorithm.Available() {
-		return nil, unknownUpload(id) // anything in _uploads may be lost
-	}
-	if n.repo, err = oci.ParseName(st.Repository); err != nil {
-		return nil, unknownUpload(id)
-	}
-	n.size, n.algorithm, n.by, n.began = st.Size, st.Algorithm, st.By, st.Began
-	n.hash = st.Algorithm.Hash()
-	if err := n.restore(st); err != nil {
-		return nil, err
-	}
-	return n, nil
+	return err
 }
 
-// restore makes the hash stand at the size. The saved one is believed only in
-// the boot that wrote it: after a power cut the data on disk may be others than
-// those that were hashed.
-func (s *session) restore(st sessionState) error {
-	if st.Size == 0 {
-		return nil
-	}
-	if st.Size < 0 {
-		return unknownUpload(s.id)
-	}
-	fi, err := s.store.fs.Stat(s.path("data"))
-	if missing(err) || err == nil && fi.Size() < st.Size {
-		return unknownUpload(s.id)
-	}
-	if err != nil {
-		return err
-	}
-	if h, ok := s.hash.(encoding.BinaryUnmarshaler); ok && st.Boot != "" && st.Boot == bootID() {
-		if h.UnmarshalBinary(st.Hash) == nil {
-			return nil
-		}
-		s.hash.Reset()
-	}
-	f, err := s.store.fs.Open(s.path("data"))
-	if err != nil {
-		return err
-	}
-	_, err = io.CopyN(s.hash, f, st.Size)
-	return errors.Join(err, f.Close())
-}
-
-// save writes the state, if the session has one to keep true. It is not
-// synced: what a power cut takes here may be lost.
-func (s *session) save() error {
-	if !s.saved || s.ended {
-		return nil
-	}
-	st := sessionState{
-		Repository: s.repo.String(), Algorithm: s.algorithm, Size: s.size,
-		Boot: bootID(), By: s.by, Began: s.began,
-	}
-	if h, ok := s.hash.(encoding.BinaryMarshaler); ok {
-		var err error
-		if st.Hash, err = h.MarshalBinary(); err != nil {
-			return err
-		}
-	}
-	data, err := json.Marshal(st)
-	if err != nil {
-		return err
-	}
-	tmp := s.path("state.new")
-	s.halfSaved = true
-	f, err := s.store.fs.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC)
-	if err != nil {
-		return s.store.space.note(err)
-	}
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return s.store.space.note(err)
-	}
-	err = s.store.fs.Rename(tmp, s.path("state"))
-	s.halfSaved = err != nil
-	return s.store.space.note(err)
-}
-
-// openFile makes the file ready to be written at the size. What a dead process
-// wrote beyond it goes.
+// openFile makes the file of a session that is on disk ready to be written at the size.
 func (s *session) openFile() error {
-	if s.file != nil {
+	if s.file != nil || !s.onDisk.Load() {
 		return nil
 	}
+	return s.openData(s.size)
+}
+
+// openData opens the file to be written at the size. What a dead process wrote
+// beyond it goes.
+func (s *session) openData(size int64) error {
 	s.hasData = true
 	f, err := s.store.fs.OpenFile(s.path("data"), os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return err
 	}
-	if err = f.Truncate(s.size); err == nil {
-		_, err = f.Seek(s.size, io.SeekStart)
+	if err = f.Truncate(size); err == nil {
+		_, err = f.Seek(size, io.SeekStart)
 	}
 	if err != nil {
 		return errors.Join(err, f.Close())
@@ -307,6 +147,54 @@ func (s *session) closeFile() error {
 	return f.Close()
 }
 
+// put adds a chunk to the content.
+func (s *session) put(chunk []byte) error {
+	if !s.onDisk.Load() {
+		if len(s.mem)+len(chunk) <= inMemory {
+			s.mem = append(s.mem, chunk...)
+			return nil
+		}
+		if err := s.spill(); err != nil {
+			return err
+		}
+	}
+	if err := s.openFile(); err != nil {
+		return s.store.space.note(err)
+	}
+	if _, err := s.file.Write(chunk); err != nil {
+		// What is half there doesn't count; who opens the file again cuts it off.
+		return errors.Join(s.store.space.note(err), s.closeFile())
+	}
+	return nil
+}
+
+// content reads all of it, from the beginning.
+func (s *session) content() (io.Reader, error) {
+	if !s.onDisk.Load() {
+		return bytes.NewReader(s.mem), nil
+	}
+	if _, err := s.file.Seek(0, io.SeekStart); err != nil {
+		return nil, err
+	}
+	return io.LimitReader(s.file, s.size), nil
+}
+
+// digest is what the session's content hashes to.
+func (s *session) digest(a digest.Algorithm) (digest.Digest, error) {
+	if a == s.algorithm {
+		return digest.NewDigest(a, s.hash), nil
+	}
+	content, err := s.content()
+	if err != nil {
+		return "", err
+	}
+	h := a.Hash()
+	if _, err := io.CopyN(h, content, s.size); err != nil {
+		return "", fmt.Errorf("read back: %w", err)
+	}
+	return digest.NewDigest(a, h), nil
+}
+
 // fail returns err as a client is to see it. It ends the session if there's no
 // room for it; else it can go on, with a file whose position isn't known any more.
 func (s *session) fail(err error) error {
@@ -322,22 +210,21 @@ func (s *session) end() error {
 	if s.ended {
 		return nil
 	}
-	s.ended = true
+	s.ended, s.mem = true, nil
 	errs := []error{s.closeFile()}
-	var names []string
-	if s.hasData {
-		names = append(names, "data")
+	if !s.hasDir {
+		return errs[0]
 	}
-	if s.saved {
-		names = append(names, "state")
-	}
-	if s.halfSaved {
-		names = append(names, "state.new")
-	}
-	for _, name := range names {
+	for name, there := range map[string]bool{"data": s.hasData, "state": s.saved, "state.new": s.halfSaved} {
+		if !there {
+			continue
+		}
 		if err := s.store.fs.Remove(s.path(name)); err != nil && !missing(err) {
 			errs = append(errs, err)
 		}
 	}
-	return s.store.space.note(errors.Join(append(errs, s.store.fs.Remove(sessionDir(s.id)))...))
+	if err := s.store.fs.Remove(sessionDir(s.id)); err != nil && !missing(err) {
+		errs = append(errs, err)
+	}
+	return s.store.space.note(errors.Join(errs...))
 }

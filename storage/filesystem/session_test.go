@@ -3,10 +3,14 @@ package filesystem_test
 import (
 	"encoding/json"
 	"errors"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -56,7 +60,11 @@ func wantNoSession(t *testing.T, r repo, id string) {
 
 func wantNoUploads(t *testing.T, root string) {
 	t.Helper()
-	if left := must(os.ReadDir(filepath.Join(root, "_uploads")))(t); len(left) > 0 {
+	left, err := os.ReadDir(filepath.Join(root, "_uploads"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	if len(left) > 0 {
 		t.Fatalf("_uploads has %v", left)
 	}
 }
@@ -234,7 +242,7 @@ func TestManyIdleSessions(t *testing.T) {
 	ids := make([]string, most+44)
 	for i := range ids {
 		u := must(r.NewUpload(t.Context(), storage.UploadOptions{}))(t)
-		must(u.Append(t.Context(), 0, strings.NewReader(u.ID())))(t)
+		must(u.Append(t.Context(), 0, strings.NewReader(onDisk(u.ID()))))(t)
 		check(t, u.Close())
 		ids[i] = u.ID()
 	}
@@ -242,7 +250,92 @@ func TestManyIdleSessions(t *testing.T) {
 		t.Fatalf("%d sessions are known, %d have a file open, want %d", known, open, most)
 	}
 	for _, id := range ids {
-		must(resume(t, r, id).Commit(t.Context(), digest.FromString(id)))(t)
+		must(resume(t, r, id).Commit(t.Context(), digest.FromString(onDisk(id))))(t)
+	}
+	wantNoUploads(t, root)
+}
+
+// onDisk is content that is too large for a session in memory.
+func onDisk(s string) string { return s + strings.Repeat("x", 64<<10) }
+
+// TestSmallSessionIsInMemory: a small push writes each blob once, and nothing else.
+func TestSmallSessionIsInMemory(t *testing.T) {
+	frozen(t, func(t *testing.T) {
+		rec := new(recorder)
+		root := t.TempDir()
+		r := repository(t, openFaulty(t, root, filesystem.Options{}, rec.step), "a")
+		r.push(image(t, "m", r.pushBlob("x")), "v1")
+		synctest.Wait()
+		rec.reset()
+		u := must(r.NewUpload(t.Context(), storage.UploadOptions{}))(t)
+		check(t, u.Close())
+		u = resume(t, r, u.ID())
+		must(u.Append(t.Context(), 0, strings.NewReader("first")))(t)
+		check(t, u.Close())
+		if got := append(rec.ops("mkdir"), append(rec.ops("openfile"), rec.ops("write")...)...); len(got) > 0 {
+			t.Fatalf("before the commit there was %v", got)
+		}
+		must(resume(t, r, u.ID()).Commit(t.Context(), digestOf("first")))(t)
+		for _, op := range []string{"openfile", "write", "sync", "rename"} {
+			if got := rec.ops(op); len(got) != 1 {
+				t.Errorf("%s: %v, want it once", op, got)
+			}
+		}
+		wantNoUploads(t, root)
+	})
+}
+
+// TestSessionThatRestsIsWrittenDown: a client that pauses finds its session again
+// after a crash.
+func TestSessionThatRestsIsWrittenDown(t *testing.T) {
+	frozen(t, func(t *testing.T) {
+		root, crashed := t.TempDir(), t.TempDir()
+		r := repository(t, open(t, root, filesystem.Options{}), "a")
+		u := must(r.NewUpload(t.Context(), storage.UploadOptions{}))(t)
+		check(t, u.Close())
+		empty := must(r.NewUpload(t.Context(), storage.UploadOptions{}))(t)
+		check(t, empty.Close())
+		u = resume(t, r, u.ID())
+		must(u.Append(t.Context(), 0, strings.NewReader("first")))(t)
+		check(t, u.Close())
+		time.Sleep(time.Second)
+		synctest.Wait()
+		check(t, os.CopyFS(crashed, os.DirFS(root)))
+		after := repository(t, open(t, crashed, filesystem.Options{}), "a")
+		if u := resume(t, after, empty.ID()); u.Size() != 0 {
+			t.Fatalf("the empty session has %d bytes", u.Size())
+		}
+		for _, r := range []repo{after, r} {
+			u := resume(t, r, u.ID())
+			must(u.Append(t.Context(), 5, strings.NewReader("second")))(t)
+			must(u.Commit(t.Context(), digestOf("firstsecond")))(t)
+			r.wantBlob("firstsecond")
+		}
+	})
+}
+
+// TestSessionGrowsOutOfMemory: wherever the limit falls, the content is the same.
+func TestSessionGrowsOutOfMemory(t *testing.T) {
+	t.Parallel()
+	const limit = 64 << 10
+	root := t.TempDir()
+	r := repository(t, open(t, root, filesystem.Options{}), "a")
+	for _, sizes := range [][]int{{limit}, {limit + 1}, {limit, 1}, {1, limit - 1, 1}, {limit - 1, 3 << 20}, {1, 1, 1}} {
+		u := must(r.NewUpload(t.Context(), storage.UploadOptions{}))(t)
+		content := ""
+		for i, size := range sizes {
+			chunk := strings.Repeat(string(rune('a'+i)), size)
+			must(u.Append(t.Context(), int64(len(content)), strings.NewReader(chunk)))(t)
+			check(t, u.Close())
+			u = resume(t, r, u.ID())
+			content += chunk
+		}
+		must(u.Commit(t.Context(), digest.SHA512.FromString(content)))(t)
+		b := must(r.OpenBlob(t.Context(), digest.SHA512.FromString(content)))(t)
+		if got := must(io.ReadAll(b))(t); string(got) != content {
+			t.Fatalf("%v: there are %d other bytes, want %d", sizes, len(got), len(content))
+		}
+		check(t, b.Close())
 	}
 	wantNoUploads(t, root)
 }

@@ -42,11 +42,7 @@ func (r *Repository) NewUpload(_ context.Context, opts storage.UploadOptions) (s
 	if !a.Available() {
 		return nil, oci.Errorf(oci.DigestInvalid, "digest algorithm %q", a)
 	}
-	s, err := r.store.sessions.create(r.name, rand.Text(), a, opts.By)
-	if err != nil {
-		return nil, err
-	}
-	return &upload{repository: r, session: s}, nil
+	return &upload{repository: r, session: r.store.sessions.create(r.name, rand.Text(), a, opts.By)}, nil
 }
 
 // ResumeUpload implements storage.Repository.
@@ -77,16 +73,14 @@ func (r *Repository) leaveLater(s *session) error {
 func (u *upload) ID() string  { return u.session.id }
 func (u *upload) Size() int64 { return u.size }
 
-// Close saves the state of a session that is going to outlive its first request.
+// Close saves the state of a session on disk that is going to outlive its first
+// request. One in memory is written down if it rests there.
 func (u *upload) Close() (err error) {
 	u.once.Do(func() {
 		s := u.session
 		s.mu.Lock()
-		if !s.saved && !s.ended {
-			s.saved = true
-			if err = s.save(); err != nil {
-				err = errors.Join(s.store.space.note(err), s.end()) // nobody could resume it
-			}
+		if s.onDisk.Load() {
+			err = s.persist()
 		}
 		s.mu.Unlock()
 		err = errors.Join(err, u.repository.store.sessions.leave(s))
@@ -208,19 +202,18 @@ func (s *session) write(me int, chunk []byte) error {
 	if s.holder != me {
 		return errTakenOver
 	}
-	n, err := s.file.Write(chunk)
-	if err != nil {
-		// What is half there doesn't count; who opens the file again cuts it off.
-		return errors.Join(s.store.space.note(err), s.closeFile())
+	if err := s.put(chunk); err != nil {
+		return err
 	}
-	s.size += int64(n)
+	n := int64(len(chunk))
+	s.size += n
 	s.hashing.Wait()
 	if n < chunkSize {
 		_, _ = s.hash.Write(chunk) // a hash doesn't fail
 	} else {
 		s.hashing.Go(func() { _, _ = s.hash.Write(chunk) })
 	}
-	s.startWriteback(int64(n))
+	s.startWriteback(n)
 	return nil
 }
 
@@ -228,7 +221,7 @@ func (s *session) write(me int, chunk []byte) error {
 const writebackStep = 8 << 20
 
 func (s *session) startWriteback(n int64) {
-	if s.size/writebackStep != (s.size-n)/writebackStep {
+	if s.file != nil && s.size/writebackStep != (s.size-n)/writebackStep {
 		vfs.StartWriteback(s.file, s.size/writebackStep*writebackStep-writebackStep, writebackStep)
 	}
 }

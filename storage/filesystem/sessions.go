@@ -1,0 +1,178 @@
+package filesystem
+
+import (
+	"container/list"
+	"errors"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/caddy-oci/oci-registry/oci"
+)
+
+// idleSessions is how many sessions between two requests stay known in memory,
+// each with its content or an open file: most go on at once, and needn't be read
+// again.
+const idleSessions = 256
+
+// restTime is how long a session rests between two requests until what's only in
+// memory of it is written down.
+const restTime = 250 * time.Millisecond
+
+// sessionSet holds the upload sessions that handles of this process are on, or
+// lately were.
+type sessionSet struct {
+	store *Store
+
+	mu   sync.Mutex
+	open map[string]*session
+	idle list.List // of *session without handles, the longest idle first
+
+	unsaved atomic.Int64 // how many of the idle ones are in memory only
+}
+
+// create begins a session with one handle on it. It isn't on disk yet.
+func (s *sessionSet) create(repo oci.Name, id string, a digest.Algorithm, by string) *session {
+	n := &session{
+		store: s.store, id: id, repo: repo, handles: 1,
+		algorithm: a, hash: a.Hash(), by: by, began: timeNow(),
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.know(n)
+	return n
+}
+
+func (s *sessionSet) know(n *session) {
+	if s.open == nil {
+		s.open = make(map[string]*session)
+	}
+	s.open[n.id] = n
+}
+
+// resume adds a handle to a session, reading its state if it isn't known.
+func (s *sessionSet) resume(repo oci.Name, id string) (*session, error) {
+	if len(id) != idLength || strings.ContainsAny(id, `/\.`) {
+		return nil, unknownUpload(id)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.open[id]
+	if n == nil {
+		var err error
+		if n, err = loadSession(s.store, id); err != nil {
+			return nil, err
+		}
+	}
+	if n.repo != repo {
+		return nil, unknownUpload(id)
+	}
+	s.know(n)
+	s.take(n)
+	return n, nil
+}
+
+// take adds a handle to a session that is known.
+func (s *sessionSet) take(n *session) {
+	if n.idle != nil {
+		s.idle.Remove(n.idle)
+		n.idle = nil
+		if !n.onDisk.Load() {
+			s.unsaved.Add(-1)
+		}
+	}
+	n.handles++
+}
+
+func unknownUpload(id string) error {
+	return oci.Errorf(oci.BlobUploadUnknown, "upload session %.64q", id)
+}
+
+// leave takes a handle off. A session that nobody is on stays known for a while.
+func (s *sessionSet) leave(n *session) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n.handles--
+	if n.handles > 0 {
+		return nil
+	}
+	if n.over() {
+		return s.forget(n)
+	}
+	n.idle, n.left = s.idle.PushBack(n), time.Now()
+	if !n.onDisk.Load() && s.unsaved.Add(1) == 1 {
+		s.store.background.poke() // to have it written down
+	}
+	if s.idle.Len() <= idleSessions {
+		return nil
+	}
+	oldest, _ := s.idle.Front().Value.(*session)
+	return s.forget(oldest)
+}
+
+// forget makes a session without handles one that has to be read again, for who
+// holds mu.
+func (s *sessionSet) forget(n *session) error {
+	if n.idle != nil {
+		s.take(n)
+		n.handles--
+	}
+	delete(s.open, n.id)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s.persist(n)
+	return n.closeFile()
+}
+
+// persist makes a session outlive the process. One for which there's no room
+// ends, and its client begins again: that's no failure of who asks.
+func (s *sessionSet) persist(n *session) {
+	if err := n.persist(); err != nil {
+		s.store.log().Warn("an upload session can't be written down, so it's ended", "error", full(err))
+	}
+}
+
+// forgetIdle forgets all sessions without handles: the store is about to close,
+// or another process has had its turn.
+func (s *sessionSet) forgetIdle() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	for s.idle.Len() > 0 {
+		oldest, _ := s.idle.Front().Value.(*session)
+		errs = append(errs, s.forget(oldest))
+	}
+	return errors.Join(errs...)
+}
+
+// saveRested writes down the sessions that have rested.
+func (s *sessionSet) saveRested() {
+	if s.unsaved.Load() == 0 {
+		return
+	}
+	for _, n := range s.rested() {
+		n.mu.Lock()
+		s.persist(n)
+		n.mu.Unlock()
+		_ = s.leave(n) // who closes the file that persist has written knows nothing that it doesn't
+	}
+}
+
+// rested returns the sessions to be written down, with a handle on each.
+func (s *sessionSet) rested() []*session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var due []*session
+	for e := s.idle.Front(); e != nil; {
+		n, _ := e.Value.(*session)
+		e = e.Next()
+		if !n.onDisk.Load() && time.Since(n.left) >= restTime {
+			s.take(n)
+			due = append(due, n)
+		}
+	}
+	return due
+}
