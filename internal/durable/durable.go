@@ -93,7 +93,7 @@ func (w *Writer) forget(dir string) {
 // Settle makes the name of a directory, and of those above it, durable. It costs
 // nothing for one that it has settled before.
 func (w *Writer) Settle(dir string) error {
-	if dir == "." || w.isKnown(dir) {
+	if dir == "." || w.Settled(dir) {
 		return nil
 	}
 	if err := w.Settle(path.Dir(dir)); err != nil {
@@ -111,7 +111,8 @@ func (w *Writer) Settle(dir string) error {
 	return nil
 }
 
-func (w *Writer) isKnown(dir string) bool {
+// Settled reports whether Settle has made the directory durable since it was made.
+func (w *Writer) Settled(dir string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.known[dir]

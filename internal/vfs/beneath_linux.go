@@ -185,6 +185,9 @@ func (b *beneath) Link(from, to string) error {
 
 func (b *beneath) inBoth(op, from, to string, fn func(fromDir int, from string, toDir int, to string) error) error {
 	err := b.in(op, from, func(fromDir int, fromBase string) error {
+		if path.Dir(from) == path.Dir(to) && fs.ValidPath(to) {
+			return fn(fromDir, fromBase, fromDir, path.Base(to))
+		}
 		return b.in(op, to, func(toDir int, toBase string) error { return fn(fromDir, fromBase, toDir, toBase) })
 	})
 	if err == nil {

@@ -29,6 +29,8 @@ type batch struct {
 	manifests []oci.Manifest         // to be written
 	require   []digest.Digest        // whose bytes have to be durable
 	drop      map[digest.Digest]bool // blobs to be removed
+	staged    string                 // the file that becomes index.json, as long as it's there
+	size      int                    // of that, in bytes
 	removes   bool                   // nothing in it needs more room
 	accepted  []*update
 

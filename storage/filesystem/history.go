@@ -28,15 +28,15 @@ func historyPath(n oci.Name) string { return path.Join(ownDir(n), "history") }
 // appendHistory writes down what is about to change. It is synced if a manifest
 // loses a name, since from that moment its grace is counted; a line that is
 // lost counts as "now" and makes no deletion come sooner.
-func (r *repo) appendHistory(events []event) error {
-	if len(events) == 0 {
+func (r *repo) appendHistory(b *batch) error {
+	if len(b.events) == 0 {
 		return nil
 	}
 	var lines bytes.Buffer
 	enc := json.NewEncoder(&lines)
 	sync := false
 	now := timeNow()
-	for _, e := range events {
+	for _, e := range b.events {
 		sync = sync || e.Was != ""
 		if err := enc.Encode(historyEntry{Time: now, By: e.by, Tag: e.Tag.String(), Was: e.Was, Now: e.Now}); err != nil {
 			return err
@@ -45,5 +45,6 @@ func (r *repo) appendHistory(events []event) error {
 	if _, err := r.store.appendLines(historyPath(r.name), lines.Bytes(), sync); err != nil {
 		return fmt.Errorf("write history: %w", err)
 	}
+	b.events = nil // not again when the batch is tried again
 	return nil
 }

@@ -56,6 +56,7 @@ func (r *repo) refresh() (*state, error) {
 		st.index = st.index.LearnFrom(was.index)
 	}
 	r.release() // the folders may be others than those that are open
+	r.marked = false
 	st.touch()
 	r.state.Store(st)
 	if st.exists() {

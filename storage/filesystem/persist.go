@@ -20,7 +20,7 @@ import (
 // persist makes a batch durable and then visible. The order is what a power cut
 // can't break: bytes, their names, history, the index; only then what's dropped.
 func (r *repo) persist(st *state, b *batch) error {
-	if err := r.prepare(b); err != nil {
+	if err := r.prepare(st, b); err != nil {
 		return errors.Join(err, r.unwrite(b))
 	}
 	if len(b.changes) == 0 {
@@ -41,27 +41,31 @@ func (r *repo) persist(st *state, b *batch) error {
 	return r.dropBlobs(b)
 }
 
-// prepare does all that comes before the index, which doesn't show yet.
-func (r *repo) prepare(b *batch) error {
+// prepare does all that comes before the index, which doesn't show yet. What
+// need not wait for each other is synced together.
+func (r *repo) prepare(st *state, b *batch) error {
 	if len(b.changes) > 0 || len(b.manifests) > 0 {
-		if err := r.makeDirs(); err != nil {
+		if err := r.makeDirs(st); err != nil {
 			return err
 		}
 	}
 	if err := r.writeBytes(b); err != nil {
 		return err
 	}
-	if err := r.appendHistory(b.events); err != nil {
-		return err
+	var g errgroup.Group
+	g.Go(r.settleNames)
+	g.Go(func() error { return r.appendHistory(b) })
+	if len(b.changes) > 0 && r.replaces(st) {
+		g.Go(func() error { return r.stageIndex(b) })
 	}
-	b.events = nil // not again when persist is tried again
-	return r.settleNames()
+	return g.Wait()
 }
 
-// unwrite removes the manifests of a batch that failed before its index was
+// unwrite removes the files of a batch that failed before its index was
 // written: nothing names them.
 func (r *repo) unwrite(b *batch) error {
 	var errs []error
+	errs = append(errs, r.unstage(b))
 	for _, d := range b.written {
 		if err := r.removeBlob(d); err != nil && !missing(err) {
 			errs = append(errs, err)
@@ -73,8 +77,12 @@ func (r *repo) unwrite(b *batch) error {
 
 // makeDirs makes the folders a change needs, and their names durable, and
 // oci-layout if the repository hasn't got one.
-func (r *repo) makeDirs() error {
+func (r *repo) makeDirs(st *state) error {
+	there := st.stamp.index != (fileStamp{}) // index.json was seen just now
 	for _, dir := range []string{ownDir(r.name), r.name.String()} {
+		if there && r.store.disk.Settled(dir) {
+			continue
+		}
 		if err := r.store.disk.MakeDir(dir); err != nil {
 			return err
 		}
@@ -82,10 +90,14 @@ func (r *repo) makeDirs() error {
 			return err
 		}
 	}
+	if there && r.marked {
+		return nil
+	}
 	_, err := r.store.fs.Stat(markerPath(r.name))
 	if missing(err) {
 		err = r.store.disk.Replace(markerPath(r.name), r.stageDir(), []byte(layout.Marker))
 	}
+	r.marked = err == nil
 	return err
 }
 
@@ -199,9 +211,10 @@ func (r *repo) settleNames() error {
 // while that is small, by a record in the log when it isn't.
 func (r *repo) writeIndex(st *state, b *batch) (*state, error) {
 	next := &state{index: b.index, stamp: st.stamp, size: st.size}
-	if r.log == nil && st.size < r.store.opts.Load().LogFrom {
+	if r.replaces(st) {
 		var err error
-		next.stamp.index, next.size, err = r.replaceIndex(b.index)
+		next.stamp.index, err = r.replaceIndex(b)
+		next.size = b.size
 		return next, err
 	}
 	if r.log == nil {
@@ -219,20 +232,49 @@ func (r *repo) writeIndex(st *state, b *batch) (*state, error) {
 	return next, r.log.append(record{Changes: changes}, r.store.disk.Sync)
 }
 
-// replaceIndex writes index.json.
-func (r *repo) replaceIndex(idx *layout.Index) (fileStamp, int, error) {
+// replaces reports whether the next change is a new index.json, not a record in the log.
+func (r *repo) replaces(st *state) bool {
+	return r.log == nil && st.size < r.store.opts.Load().LogFrom
+}
+
+// stageIndex writes the batch's index.json, which isn't its name yet.
+func (r *repo) stageIndex(b *batch) error {
 	var buf bytes.Buffer
-	if err := idx.Encode(&buf); err != nil {
-		return fileStamp{}, 0, err
+	err := b.index.Encode(&buf)
+	if err == nil {
+		b.size = buf.Len()
+		b.staged, err = r.store.disk.Stage(r.stageDir(), buf.Bytes())
 	}
-	if err := r.store.disk.Replace(indexPath(r.name), r.stageDir(), buf.Bytes()); err != nil {
-		return fileStamp{}, 0, fmt.Errorf("write index.json: %w", err)
+	if err != nil {
+		return fmt.Errorf("write index.json: %w", err)
+	}
+	return nil
+}
+
+// replaceIndex makes what is staged index.json.
+func (r *repo) replaceIndex(b *batch) (fileStamp, error) {
+	if err := r.store.fs.Rename(b.staged, indexPath(r.name)); err != nil {
+		return fileStamp{}, errors.Join(fmt.Errorf("write index.json: %w", err), r.unstage(b))
+	}
+	b.staged = ""
+	if err := r.store.disk.SyncDir(r.name.String()); err != nil {
+		return fileStamp{}, fmt.Errorf("write index.json: %w", err)
 	}
 	fi, err := r.store.fs.Stat(indexPath(r.name))
 	if err != nil {
-		return fileStamp{}, buf.Len(), nil //nolint:nilerr // it's written; who asks next looks at it again
+		return fileStamp{}, nil //nolint:nilerr // it's written; who asks next looks at it again
 	}
-	return stampOf(fi), buf.Len(), nil
+	return stampOf(fi), nil
+}
+
+// unstage removes an index.json that doesn't come to its name.
+func (r *repo) unstage(b *batch) error {
+	if b.staged == "" {
+		return nil
+	}
+	staged := b.staged
+	b.staged = ""
+	return r.store.fs.Remove(staged)
 }
 
 // dropBlobs removes the blobs that the batch drops, so that a power cut doesn't

@@ -30,9 +30,11 @@ type repo struct {
 	log      *wal       // nil if there's none
 	changed  time.Time  // of the last commit that index.json or its copy lacks; zero if none
 	retry    time.Time  // before it, settling isn't tried again
+	marked   bool       // oci-layout is there, if index.json is
 
 	blobsMu sync.RWMutex
 	blobs   map[digest.Algorithm]vfs.FS // blobs/<alg>, held open since paths are slow
+	looked  atomic.Int64                // when moved last looked, in nanoseconds of the process
 
 	syncMu  sync.Mutex
 	synced  map[digest.Digest]bool    // blobs whose bytes are known to be durable
@@ -74,11 +76,18 @@ func (r *repo) release() {
 // something in a folder that is another one by now.
 func (r *repo) inBlobs(a digest.Algorithm, fn func(vfs.FS) error) error {
 	err := r.inOpenBlobs(a, fn)
-	if missing(err) && r.moved(a) {
+	if missing(err) && r.mayHaveMoved() && r.moved(a) {
 		r.release()
 		err = r.inOpenBlobs(a, fn)
 	}
 	return err
+}
+
+// mayHaveMoved bounds how often moved has to look: clients ask for blobs that
+// aren't there before they push them.
+func (r *repo) mayHaveMoved() bool {
+	now, looked := int64(sinceStart()), r.looked.Load()
+	return now-looked >= int64(r.store.opts.Load().Recheck) && r.looked.CompareAndSwap(looked, now)
 }
 
 // moved reports whether the open tree blobs/<a> isn't what is there under that name.

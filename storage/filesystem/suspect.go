@@ -235,14 +235,17 @@ func (s *suspect) prune(r *repo, idx *layout.Index) *layout.Index {
 }
 
 func (s *suspect) writePruned(r *repo, left *layout.Index, events []layout.Event) error {
-	lines := make([]event, 0, len(events))
+	b := &batch{index: left}
 	for _, e := range events {
-		lines = append(lines, event{Event: e})
+		b.events = append(b.events, event{Event: e})
 	}
-	if err := r.appendHistory(lines); err != nil {
+	if err := r.appendHistory(b); err != nil {
 		return err
 	}
-	if _, _, err := r.replaceIndex(left); err != nil {
+	if err := r.stageIndex(b); err != nil {
+		return err
+	}
+	if _, err := r.replaceIndex(b); err != nil {
 		return err
 	}
 	r.closeLog()
