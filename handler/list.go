@@ -142,18 +142,18 @@ func (h *Handler) listReferrers(w http.ResponseWriter, r *request) error {
 		if !wantsType(r.artifactTypes, desc.ArtifactType) {
 			continue
 		}
-		entry, err := json.Marshal(desc)
-		if err != nil {
-			return err
-		}
-		if n == r.page.n || n > 0 && len(body)+len(entry) > maxReferrersPage {
-			setNext(w.Header(), n, next)
-			break
-		}
+		have := len(body)
 		if n > 0 {
 			body = append(body, ',')
 		}
-		body = append(body, entry...)
+		if body, err = appendDescriptor(body, desc); err != nil {
+			return err
+		}
+		if n == r.page.n || n > 0 && len(body) > maxReferrersPage {
+			body = body[:have]
+			setNext(w.Header(), n, next)
+			break
+		}
 		n, next.page.digest = n+1, desc.Digest
 	}
 	if r.artifactTypes != nil {
