@@ -302,13 +302,13 @@ func TestSessionThatRestsIsWrittenDown(t *testing.T) {
 		synctest.Wait()
 		check(t, os.CopyFS(crashed, os.DirFS(root)))
 		after := repository(t, open(t, crashed, filesystem.Options{}), "a")
-		if u := resume(t, after, empty.ID()); u.Size() != 0 {
-			t.Fatalf("the empty session has %d bytes", u.Size())
+		if size := resume(t, after, empty.ID()).Size(); size != 0 {
+			t.Fatalf("the empty session has %d bytes", size)
 		}
 		for _, r := range []repo{after, r} {
-			u := resume(t, r, u.ID())
-			must(u.Append(t.Context(), 5, strings.NewReader("second")))(t)
-			must(u.Commit(t.Context(), digestOf("firstsecond")))(t)
+			again := resume(t, r, u.ID())
+			must(again.Append(t.Context(), 5, strings.NewReader("second")))(t)
+			must(again.Commit(t.Context(), digestOf("firstsecond")))(t)
 			r.wantBlob("firstsecond")
 		}
 	})
