@@ -49,6 +49,7 @@ type Manifest struct {
 
 	Raw       []byte        // the bytes as pushed; never encoded again
 	Subject   digest.Digest // zero if it has none
+	Config    *Descriptor   // of an image, nil if it has none; it's the first of Blobs, too
 	Blobs     []Descriptor  // config, then layers; of an index, the children that aren't manifests
 	Manifests []Descriptor  // children of an image index
 }
@@ -57,10 +58,12 @@ type Manifest struct {
 type wire struct {
 	common
 
-	Config    *Descriptor  `json:"config"`
-	Layers    []Descriptor `json:"layers"`
-	Blobs     []Descriptor `json:"blobs"`
-	Manifests []Descriptor `json:"manifests"`
+	SchemaVersion json.RawMessage `json:"schemaVersion"`
+	Config        *Descriptor     `json:"config"`
+	Layers        []Descriptor    `json:"layers"`
+	Blobs         []Descriptor    `json:"blobs"`
+	Manifests     []Descriptor    `json:"manifests"`
+	FSLayers      json.RawMessage `json:"fsLayers"` // of docker's first type
 }
 
 // common is what a manifest of any type may have.
@@ -74,8 +77,8 @@ type common struct {
 // ParseManifest reads a manifest of the given media type (as in Content-Type;
 // parameters are dropped; empty means the manifest's own field says) and
 // addresses it by algorithm. It fails with ManifestInvalid if raw isn't a JSON
-// object, if its mediaType isn't the one given, if neither says a type, or if
-// a descriptor in it is unusable.
+// object, if its mediaType isn't the one given, if neither says a type, if a
+// descriptor in it is unusable, or if clients can disagree about what it says.
 //
 // Of a type that the registry doesn't know it reads only what any manifest may
 // have, and what it can't read it takes as absent.
@@ -96,42 +99,53 @@ func ParseManifest(mediaType string, raw []byte, algorithm digest.Algorithm) (Ma
 	} else {
 		m.addBlobs(x)
 	}
-	return m, m.check()
+	return m, m.check(x.Subject)
 }
 
 // decode reads the fields that matter and settles the media type. JSON that
 // nests too deep is refused by encoding/json itself, at 10,000 levels.
 func decode(header string, raw []byte) (string, wire, error) {
-	var probe struct {
-		MediaType any `json:"mediaType"`
-	}
-	if err := decodeObject(raw, &probe); err != nil {
+	var fields map[string]json.RawMessage
+	if err := decodeObject(raw, &fields); err != nil {
 		return "", wire{}, err
 	}
-	field, ok := probe.MediaType.(string)
-	if !ok && probe.MediaType != nil {
-		return "", wire{}, Errorf(ManifestInvalid, "mediaType is not a string")
-	}
-	mediaType, err := agreeType(header, field)
+	mediaType, err := settleType(header, fields["mediaType"])
 	if err != nil {
 		return "", wire{}, err
 	}
 	var x wire
 	if !IsManifest(mediaType) {
-		if json.Unmarshal(raw, &x.common) != nil {
+		if err := checkKeys(raw, nil); err != nil {
+			return "", wire{}, err
+		}
+		if checkKeys(raw, commonShape) != nil || json.Unmarshal(raw, &x.common) != nil {
 			x.common = common{}
 		}
 		return mediaType, x, nil
 	}
+	if err := checkKeys(raw, manifestShape); err != nil {
+		return "", wire{}, err
+	}
 	if err := decodeObject(raw, &x); err != nil {
 		return "", wire{}, err
 	}
-	// What is an image to one client and an index to another has hidden content in
-	// one of them (CVE-2021-41190).
-	if IsIndex(mediaType) && x.Layers != nil || !IsIndex(mediaType) && x.Manifests != nil {
-		return "", wire{}, Errorf(ManifestInvalid, "both an image and an image index")
+	return mediaType, x, x.check(mediaType)
+}
+
+// check refuses what is of one type to one client and of another to another, and
+// so hides content from one of them (CVE-2021-41190).
+func (x *wire) check(mediaType string) error {
+	isImage, isIndex := x.Layers != nil, x.Manifests != nil
+	if IsIndex(mediaType) && (isImage || x.Config != nil) || !IsIndex(mediaType) && isIndex {
+		return Errorf(ManifestInvalid, "both an image and an image index")
 	}
-	return mediaType, x, nil
+	if x.FSLayers != nil {
+		return Errorf(ManifestInvalid, "fsLayers in a manifest of another type")
+	}
+	if x.SchemaVersion != nil && string(x.SchemaVersion) != "2" {
+		return Errorf(ManifestInvalid, "schemaVersion is not 2")
+	}
+	return nil
 }
 
 func decodeObject(raw []byte, into any) error {
@@ -142,6 +156,18 @@ func decodeObject(raw []byte, into any) error {
 		return Errorf(ManifestInvalid, "%w", err)
 	}
 	return nil
+}
+
+// settleType returns the media type by a Content-Type and the field mediaType.
+func settleType(header string, field json.RawMessage) (string, error) {
+	var s *string
+	if field != nil && json.Unmarshal(field, &s) != nil {
+		return "", Errorf(ManifestInvalid, "mediaType is not a string")
+	}
+	if s == nil {
+		return agreeType(header, "")
+	}
+	return agreeType(header, *s)
 }
 
 // agreeType returns the type that Content-Type and the mediaType field agree on.
@@ -185,6 +211,7 @@ func (m *Manifest) addChildren(entries []Descriptor) {
 
 func (m *Manifest) addBlobs(x wire) {
 	if x.Config != nil {
+		m.Config = x.Config
 		m.Blobs = append(m.Blobs, *x.Config)
 		if m.ArtifactType == "" {
 			m.ArtifactType = x.Config.MediaType // distribution-spec, "Listing Referrers"
@@ -193,34 +220,44 @@ func (m *Manifest) addBlobs(x wire) {
 	m.Blobs = append(append(m.Blobs, x.Layers...), x.Blobs...)
 }
 
-// check makes sure that every digest can be looked up.
-func (m *Manifest) check() error {
-	for d := range m.references() {
-		if _, err := ParseDigest(d.String()); err != nil {
-			return Errorf(ManifestInvalid, "descriptor: %w", err)
-		}
+// check makes sure that every digest can be looked up, and that no descriptor
+// contradicts itself.
+func (m *Manifest) check(subject *Descriptor) error {
+	all := slices.Concat(m.Blobs, m.Manifests)
+	if subject != nil && subject.Digest != "" {
+		all = append(all, *subject)
 	}
-	for _, d := range slices.Concat(m.Blobs, m.Manifests) {
-		if d.Size < 0 {
-			return Errorf(ManifestInvalid, "descriptor %s has size %d", d.Digest, d.Size)
+	for i := range all {
+		if err := checkDescriptor(&all[i]); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func (m *Manifest) references() iter.Seq[digest.Digest] {
-	return func(yield func(digest.Digest) bool) {
-		if m.Subject != "" && !yield(m.Subject) {
-			return
-		}
-		for _, list := range [][]Descriptor{m.Blobs, m.Manifests} {
-			for _, d := range list {
-				if !yield(d.Digest) {
-					return
-				}
-			}
-		}
+// checkDescriptor refuses embedded content that isn't what the digest says:
+// clients may use it instead of what they'd verify.
+func checkDescriptor(d *Descriptor) error {
+	if _, err := ParseDigest(d.Digest.String()); err != nil {
+		return Errorf(ManifestInvalid, "descriptor: %w", err)
 	}
+	if d.Size < 0 {
+		return Errorf(ManifestInvalid, "descriptor %s has size %d", d.Digest, d.Size)
+	}
+	if d.Data != nil && (int64(len(d.Data)) != d.Size || d.Digest.Algorithm().FromBytes(d.Data) != d.Digest) {
+		return Errorf(ManifestInvalid, "descriptor %s has the data of another", d.Digest)
+	}
+	return nil
+}
+
+// CheckImage fails with ManifestInvalid if m is an image without a config, which
+// no client can use. ParseManifest reads one nevertheless, as other tools may
+// have stored it.
+func (m *Manifest) CheckImage() error {
+	if (m.MediaType == MediaTypeImageManifest || m.MediaType == MediaTypeDockerManifest) && m.Config == nil {
+		return Errorf(ManifestInvalid, "an image without a config")
+	}
+	return nil
 }
 
 // Required yields the blobs that must be there before m is accepted: all but

@@ -1,7 +1,6 @@
 package oci
 
 import (
-	"bytes"
 	"errors"
 	"slices"
 	"strings"
@@ -132,7 +131,8 @@ func TestParseManifestRefuses(t *testing.T) {
 		`{"layers":[{}]}`, `{"layers":[{"digest":""}]}`, `{"layers":[{"digest":"x"}]}`, `{"config":{}}`,
 		`{"layers":[{"digest":"md5:` + hex[:32] + `"}]}`, `{"layers":[{"digest":"sha256:` + hex[1:] + `"}]}`,
 		`{"layers":[{"digest":"sha256:` + strings.ToUpper(hex) + `"}]}`, `{"layers":[{"digest":"../../etc/passwd"}]}`,
-		`{"subject":{"digest":"sha256:x"}}`, `{"subject":{"digest":"latest"}}`,
+		`{"subject":{"digest":"sha256:x"}}`, `{"subject":{"digest":"latest"}}`, `{"subject":{"size":-1,` + one + `}}`,
+		`{"schemaVersion":1}`, `{"schemaVersion":"2"}`, `{"schemaVersion":2.0}`, `{"schemaVersion":null}`, `{"fsLayers":[]}`,
 	} {
 		wantInvalid(t, MediaTypeImageManifest, raw)
 	}
@@ -183,8 +183,8 @@ func TestParseManifestRefusesWhatIsBothImageAndIndex(t *testing.T) {
 	for mediaType, raws := range map[string][]string{
 		MediaTypeImageManifest:  {both, `{"manifests":[]}`},
 		MediaTypeDockerManifest: {both, `{"manifests":[{` + two + `}]}`},
-		MediaTypeImageIndex:     {both, `{"layers":[]}`},
-		MediaTypeDockerList:     {both, `{"layers":[{` + one + `}]}`},
+		MediaTypeImageIndex:     {both, `{"layers":[]}`, `{"config":{` + one + `}}`},
+		MediaTypeDockerList:     {both, `{"layers":[{` + one + `}]}`, `{"config":{` + one + `},"manifests":[]}`},
 	} {
 		for _, raw := range raws {
 			if _, err := ParseManifest(mediaType, []byte(raw), digest.Canonical); !errors.Is(err, ManifestInvalid) {
@@ -204,8 +204,8 @@ func TestParseManifestArtifactType(t *testing.T) {
 		{MediaTypeDockerManifest, `{` + config + `}`, "application/x.config"},
 		{MediaTypeImageManifest, `{}`, ""},
 		{MediaTypeArtifact, `{"artifactType":"a/b"}`, "a/b"},
-		{MediaTypeImageIndex, `{"artifactType":"a/b",` + config + `}`, "a/b"},
-		{MediaTypeImageIndex, `{` + config + `}`, ""},
+		{MediaTypeImageIndex, `{"artifactType":"a/b"}`, "a/b"},
+		{MediaTypeImageIndex, `{}`, ""},
 	} {
 		if m := parse(t, c.mediaType, c.raw); m.ArtifactType != c.want {
 			t.Errorf("%s as %s has artifact type %q, want %q", c.raw, c.mediaType, m.ArtifactType, c.want)
@@ -270,43 +270,4 @@ func TestMediaTypes(t *testing.T) {
 			t.Errorf("%q: manifest %t, image index %t", mediaType, IsManifest(mediaType), IsIndex(mediaType))
 		}
 	}
-}
-
-// FuzzParseManifest: what is accepted is accepted again as what it was stored
-// as, means the same, and can be looked up; what isn't is ManifestInvalid.
-func FuzzParseManifest(f *testing.F) {
-	for _, mediaType := range []string{MediaTypeImageManifest, MediaTypeImageIndex, "", "application/x.Other; a=b", "text/plain"} {
-		for _, raw := range []string{
-			`{}`, `{"mediaType":"` + MediaTypeImageManifest + `"}`, `{"config":{` + one + `},"layers":[{` + two + `,"size":1}]}`,
-			`{"manifests":[{"mediaType":"x",` + one + `},{` + two + `}],"subject":{` + three + `}}`, `{"mediaType":"A/b;c"}`, `[`, `{"subject":5}`,
-		} {
-			f.Add(mediaType, []byte(raw))
-		}
-	}
-	f.Fuzz(func(t *testing.T, mediaType string, raw []byte) {
-		before := bytes.Clone(raw)
-		m, err := ParseManifest(mediaType, raw, digest.Canonical)
-		if !bytes.Equal(raw, before) {
-			t.Fatal("the bytes were changed")
-		}
-		if err != nil {
-			if !errors.Is(err, ManifestInvalid) {
-				t.Fatalf("error %v", err)
-			}
-			return
-		}
-		if m.Digest != digest.FromBytes(raw) || m.Size != int64(len(raw)) || m.MediaType == "" || !bytes.Equal(m.Raw, raw) {
-			t.Fatalf("described as %s, %d bytes", m.String(), m.Size)
-		}
-		for d := range m.references() {
-			if _, err := ParseDigest(d.String()); err != nil {
-				t.Fatal(err)
-			}
-		}
-		again, err := ParseManifest(m.MediaType, raw, digest.Canonical)
-		if err != nil || again.MediaType != m.MediaType || again.Subject != m.Subject ||
-			len(again.Blobs) != len(m.Blobs) || len(again.Manifests) != len(m.Manifests) {
-			t.Fatalf("stored as %s it is %s: %v", m.String(), again.String(), err)
-		}
-	})
 }

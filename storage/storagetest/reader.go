@@ -132,7 +132,7 @@ func exactBytes(t testing.TB, s storage.Store) {
 	r := repository(t, s, "a")
 	for _, raw := range []string{
 		"{ \"schemaVersion\" :2,\n\t\"layers\":[] }\n\n",
-		`{"schemaVersion":2,"annotations":{"a":"\u00e9 <&>","a":"twice"},"unknown":1e400}`,
+		`{"schemaVersion":2,"annotations":{"a":"\u00e9 <&>","A":"twice"},"unknown":1e400}`,
 		`{}`,
 	} {
 		if !json.Valid([]byte(raw)) {
