@@ -105,7 +105,7 @@ func TestMissingBlobs(t *testing.T) {
 	for i := range layers {
 		layers[i] = descriptor("application/vnd.oci.image.layer.v1.tar", fmt.Sprint(i))
 	}
-	put.body = `{"schemaVersion":2,"mediaType":"` + img + `","layers":[` + strings.Join(layers, ",") + `]}`
+	put.body = `{"schemaVersion":2,"mediaType":"` + img + `","config":` + layers[0] + `,"layers":[` + strings.Join(layers, ",") + `]}`
 	if errs = c.run(put).errors(t); len(errs) != 100 {
 		t.Fatalf("%d errors, want the first 100", len(errs))
 	}

@@ -50,6 +50,9 @@ func (h *Handler) putManifest(w http.ResponseWriter, r *request) error {
 	if d, ok := r.ref.Digest(); ok && d != m.Digest {
 		return oci.Errorf(oci.DigestInvalid, "content is %s", m.Digest)
 	}
+	if err := m.CheckImage(); err != nil {
+		return err
+	}
 	if err := storage.PutManifest(r.Context(), r.repo, m, opts); err != nil {
 		return err
 	}
