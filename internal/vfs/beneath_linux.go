@@ -89,19 +89,25 @@ func (b *beneath) open(op, name string, flag int) (fd int, err error) {
 	return fd, err
 }
 
-// Open doesn't wait for a writer if the name turns out to be a FIFO's.
-func (b *beneath) Open(name string) (File, error) {
-	return file(b.openFile(name, unix.O_RDONLY|unix.O_NONBLOCK))
-}
+func (b *beneath) Open(name string) (File, error) { return b.OpenFile(name, unix.O_RDONLY) }
 
 func (b *beneath) OpenFile(name string, flag int) (File, error) {
 	return file(b.openFile(name, flag))
 }
 
+// openFile doesn't wait for whoever might be at the other end of a named pipe,
+// and returns nothing that one could wait for.
 func (b *beneath) openFile(name string, flag int) (*os.File, error) {
-	fd, err := b.open("open", name, flag)
+	fd, err := b.open("open", name, flag|nonblock)
 	if err != nil {
 		return nil, err
+	}
+	fi := &fileInfo{name: name}
+	if err = unix.Fstat(fd, &fi.st); err == nil {
+		err = refuseIrregular(name, fi)
+	}
+	if err != nil {
+		return nil, errors.Join(err, unix.Close(fd))
 	}
 	return os.NewFile(uintptr(fd), filepath.Join(b.path, name)), nil
 }
@@ -124,7 +130,7 @@ func (b *beneath) Stat(name string) (fs.FileInfo, error) {
 }
 
 func (b *beneath) ReadDir(name string) ([]fs.DirEntry, error) {
-	f, err := b.openFile(name, unix.O_RDONLY|unix.O_DIRECTORY)
+	f, err := b.openFile(name, unix.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}
@@ -200,7 +206,7 @@ func (b *beneath) inBoth(op, from, to string, fn func(fromDir int, from string, 
 }
 
 func (b *beneath) Chmod(name string, mode fs.FileMode) error {
-	f, err := b.openFile(name, unix.O_RDONLY|unix.O_NONBLOCK)
+	f, err := b.openFile(name, unix.O_RDONLY)
 	if err != nil {
 		return err
 	}
@@ -208,22 +214,11 @@ func (b *beneath) Chmod(name string, mode fs.FileMode) error {
 }
 
 func (b *beneath) SyncDir(name string) error {
-	fd, err := b.open("sync", name, unix.O_RDONLY|unix.O_DIRECTORY)
+	f, err := b.openFile(name, unix.O_RDONLY)
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(fsync(fd), unix.Close(fd)); err != nil {
-		return &fs.PathError{Op: "sync", Path: name, Err: err}
-	}
-	return nil
-}
-
-func fsync(fd int) error {
-	for {
-		if err := unix.Fsync(fd); !errors.Is(err, unix.EINTR) {
-			return err
-		}
-	}
+	return errors.Join(syncDir(f), f.Close())
 }
 
 func (b *beneath) TryLock(name string, create bool) (File, error) {

@@ -2,24 +2,9 @@ package vfs
 
 import (
 	"errors"
-	"io"
 	"syscall"
 	"testing"
 )
-
-func TestOpeningAFifoDoesNotHang(t *testing.T) {
-	t.Parallel()
-	d := dirOf(t)
-	do(t, d.Mkdir("d"))
-	path, _ := Path(d, "d/fifo")
-	do(t, syscall.Mkfifo(path, 0o600))
-	f, err := d.Open("d/fifo")
-	do(t, err)
-	if b, err := io.ReadAll(f); len(b) > 0 || err != nil && !errors.Is(err, syscall.EAGAIN) {
-		t.Fatalf("read %q, %v", b, err)
-	}
-	do(t, f.Close())
-}
 
 // TestLeavingIsNoOtherFileSystem: who gets EXDEV from a rename copies instead.
 func TestLeavingIsNoOtherFileSystem(t *testing.T) {

@@ -43,10 +43,32 @@ func openRooted(path string) (FS, error) {
 
 func (d rooted) name() string { return d.root.Name() }
 
-func (d rooted) Open(name string) (File, error) { return file(d.root.Open(name)) }
+func (d rooted) Open(name string) (File, error) { return d.OpenFile(name, os.O_RDONLY) }
 
-func (d rooted) OpenFile(name string, flag int) (File, error) {
-	return file(d.root.OpenFile(name, flag, 0o640))
+func (d rooted) OpenFile(name string, flag int) (File, error) { return file(d.open(name, flag)) }
+
+// open doesn't wait for whoever might be at the other end of a named pipe, and
+// returns nothing that one could wait for.
+func (d rooted) open(name string, flag int) (*os.File, error) {
+	f, err := d.root.OpenFile(name, flag|nonblock, 0o640)
+	if err != nil {
+		return nil, err
+	}
+	fi, err := f.Stat()
+	if err == nil {
+		err = refuseIrregular(name, fi)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+func refuseIrregular(name string, fi fs.FileInfo) error {
+	if fi.Mode().IsRegular() || fi.IsDir() {
+		return nil
+	}
+	return &fs.PathError{Op: "open", Path: name, Err: ErrIrregular}
 }
 
 // file keeps a nil *os.File from becoming a File that isn't nil.
@@ -66,7 +88,7 @@ func (d rooted) Remove(name string) error              { return d.root.Remove(na
 func (d rooted) Chmod(name string, mode fs.FileMode) error { return d.root.Chmod(name, mode) }
 
 func (d rooted) ReadDir(name string) ([]fs.DirEntry, error) {
-	f, err := d.root.Open(name)
+	f, err := d.open(name, os.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +105,7 @@ func (d rooted) Sub(name string) (FS, error) {
 }
 
 func (d rooted) SyncDir(name string) error {
-	f, err := d.root.Open(name)
+	f, err := d.open(name, os.O_RDONLY)
 	if err != nil {
 		return err
 	}
@@ -95,7 +117,7 @@ func (d rooted) TryLock(name string, create bool) (File, error) {
 	if create {
 		flag |= os.O_CREATE
 	}
-	f, err := d.root.OpenFile(name, flag, 0o640)
+	f, err := d.open(name, flag)
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,10 @@ import (
 // ErrLocked is the error of TryLock when somebody else has the lock.
 var ErrLocked = errors.New("vfs: locked by another process")
 
+// ErrIrregular is what it fails with to open something that is neither a file
+// nor a directory, as a named pipe, where reading might never end.
+var ErrIrregular = errors.New("vfs: neither a file nor a directory")
+
 // An FS is a directory tree that no name can leave, not through a symbolic
 // link either. Names are slash-separated and relative; "." is the root. Errors
 // are *fs.PathError or *os.LinkError, so errors.Is finds fs.ErrNotExist,

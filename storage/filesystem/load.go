@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"syscall"
 
 	"github.com/opencontainers/go-digest"
 
@@ -95,6 +96,11 @@ func (r *repo) stampNow() (stamp, error) {
 // through a file, as "a/b" where "a" is one, isn't there either.
 func missing(err error) bool { return errors.Is(err, fs.ErrNotExist) || isNotDir(err) }
 
+// irregular reports whether err says that there's something else than a file.
+func irregular(err error) bool {
+	return errors.Is(err, vfs.ErrIrregular) || errors.Is(err, syscall.EISDIR)
+}
+
 // damage is what's wrong with files that could be read.
 type damage struct{ error }
 
@@ -129,10 +135,12 @@ func (r *repo) load(now stamp) (*state, error) {
 func (r *repo) read(now stamp) (*state, error) {
 	st := &state{stamp: now}
 	data, err := r.readFile(indexPath(r.name))
-	if missing(err) {
+	switch {
+	case missing(err):
 		return st, r.readWithoutIndex(st)
-	}
-	if err != nil {
+	case irregular(err):
+		return st, damage{err}
+	case err != nil:
 		return nil, err
 	}
 	st.size = len(data)
@@ -301,7 +309,7 @@ func (r *repo) completeLocked(ctx context.Context, st *state) (*state, error) {
 			switch {
 			case err == nil:
 				read = append(read, m)
-			case missing(err) || errors.Is(err, oci.ManifestInvalid) || errors.Is(err, oci.DigestInvalid):
+			case missing(err), irregular(err), errors.Is(err, oci.ManifestInvalid), errors.Is(err, oci.DigestInvalid):
 				absent = append(absent, desc.Digest)
 			default:
 				return nil, fmt.Errorf("read manifest %s: %w", desc.Digest, err)

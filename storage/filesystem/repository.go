@@ -75,7 +75,7 @@ func (r *repo) open(d digest.Digest) (*storage.Blob, error) {
 		f, err = blobs.Open(d.Encoded())
 		return err
 	})
-	if missing(err) {
+	if missing(err) || irregular(err) {
 		return nil, oci.Errorf(oci.BlobUnknown, "%s", d)
 	}
 	if err != nil {

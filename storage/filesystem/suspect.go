@@ -188,6 +188,9 @@ func (s *suspect) verifyDir(dir string, a digest.Algorithm) error {
 			continue
 		}
 		got, err := s.hash(path.Join(dir, name), a)
+		if irregular(err) {
+			continue // no blob, whatever it's called
+		}
 		if err != nil {
 			return err
 		}

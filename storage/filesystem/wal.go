@@ -151,10 +151,12 @@ func fromStorage(changes []storage.Change) []change {
 func (r *repo) replay(idx *layout.Index, sum digest.Digest) (*layout.Index, error) {
 	r.closeLog()
 	data, err := r.readFile(logPath(r.name))
-	if missing(err) {
+	switch {
+	case missing(err):
 		return idx, nil
-	}
-	if err != nil {
+	case irregular(err):
+		return idx, damage{err}
+	case err != nil:
 		return nil, err
 	}
 	records, end, bad := parseLog(data)
