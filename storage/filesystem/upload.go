@@ -143,14 +143,25 @@ func (u *upload) claim(offset int64) (me int, err error) {
 	return s.holder, nil
 }
 
-// chunkSize is how much is read before it is written and hashed, in bytes.
-const chunkSize = 256 << 10
+// chunkSize is how much is read before it is written and hashed, in bytes. Until
+// that much has come it is read by firstChunk: of the uploads that stand still
+// most have hardly begun, and each keeps what it reads into.
+const (
+	chunkSize  = 256 << 10
+	firstChunk = 32 << 10
+)
 
-var chunks = sync.Pool{New: func() any { return new([chunkSize]byte) }}
+var (
+	chunks      = sync.Pool{New: func() any { return new([chunkSize]byte) }}
+	firstChunks = sync.Pool{New: func() any { return new([firstChunk]byte) }}
+)
 
 // copyFrom reads r to its end. While one chunk is hashed the next is read and
 // written, so a stream is as fast as the slower of the two.
 func (s *session) copyFrom(ctx context.Context, me int, r io.Reader) error {
+	if ended, err := s.copyFirst(ctx, me, r); ended || err != nil {
+		return err
+	}
 	var pair [2]*[chunkSize]byte
 	for i := range pair {
 		pair[i], _ = chunks.Get().(*[chunkSize]byte)
@@ -163,22 +174,37 @@ func (s *session) copyFrom(ctx context.Context, me int, r io.Reader) error {
 		chunks.Put(pair[1])
 	}()
 	for i := 0; ; i = 1 - i {
-		n, rerr := readChunk(r, pair[i][:])
-		if n > 0 {
-			if err := s.write(me, pair[i][:n]); err != nil {
-				return err
-			}
-		}
-		switch {
-		case rerr == io.EOF: //nolint:errorlint // a Reader's end is this value; wrapped, it's a failure
-			return nil
-		case rerr != nil:
-			return fmt.Errorf("upload stopped: %w", rerr)
-		}
-		if err := ctx.Err(); err != nil {
+		if ended, err := s.copyChunk(ctx, me, r, pair[i][:]); ended || err != nil {
 			return err
 		}
 	}
+}
+
+// copyFirst is copyFrom for the first chunkSize bytes.
+func (s *session) copyFirst(ctx context.Context, me int, r io.Reader) (ended bool, err error) {
+	buf, _ := firstChunks.Get().(*[firstChunk]byte)
+	defer firstChunks.Put(buf)
+	for n := 0; n < chunkSize && !ended && err == nil; n += firstChunk {
+		ended, err = s.copyChunk(ctx, me, r, buf[:])
+	}
+	return ended, err
+}
+
+// copyChunk adds what of r fits into buf, and reports whether r has ended.
+func (s *session) copyChunk(ctx context.Context, me int, r io.Reader, buf []byte) (ended bool, err error) {
+	n, rerr := readChunk(r, buf)
+	if n > 0 {
+		if err := s.write(me, buf[:n]); err != nil {
+			return false, err
+		}
+	}
+	switch {
+	case rerr == io.EOF: //nolint:errorlint // a Reader's end is this value; wrapped, it's a failure
+		return true, nil
+	case rerr != nil:
+		return false, fmt.Errorf("upload stopped: %w", rerr)
+	}
+	return false, ctx.Err()
 }
 
 // readChunk fills p or returns the error that kept it from that. It is not
@@ -192,7 +218,7 @@ func readChunk(r io.Reader, p []byte) (n int, err error) {
 	return n, err
 }
 
-// write adds a chunk, which mustn't change until hashing is done.
+// write adds a chunk. One of chunkSize mustn't change until hashing is done.
 func (s *session) write(me int, chunk []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
