@@ -178,18 +178,38 @@ func (r *request) sendFile(w io.ReaderFrom, f *os.File, length int64) error {
 }
 
 // buffers hold what is copied. Through Caddy on HTTP/2, io.Copy would make a
-// buffer of 32 KiB for every 64 KiB.
-var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+// buffer of 32 KiB for every 64 KiB. Until bufferSize bytes are out a response
+// makes do with one of firstBuffers: on one connection a client that reads
+// nothing can ask for hundreds.
+var (
+	buffers      = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+	firstBuffers = sync.Pool{New: func() any { return new([firstBuffer]byte) }}
+)
 
-const bufferSize = 256 << 10
+const (
+	bufferSize  = 256 << 10
+	firstBuffer = sendfileFrom
+)
 
 func (r *request) copyTo(w io.Writer, from io.Reader, length int64) error {
+	first, _ := firstBuffers.Get().(*[firstBuffer]byte)
+	n := min(length, bufferSize)
+	err := r.copyBy(first[:], w, from, n)
+	firstBuffers.Put(first)
+	if err != nil || n == length {
+		return err
+	}
 	buf, _ := buffers.Get().(*[bufferSize]byte)
 	defer buffers.Put(buf)
+	return r.copyBy(buf[:], w, from, length-n)
+}
+
+// copyBy copies by pieces of the size of buf.
+func (r *request) copyBy(buf []byte, w io.Writer, from io.Reader, length int64) error {
 	for length > 0 {
-		n, err := io.ReadFull(from, buf[:min(length, bufferSize)])
+		n, err := io.ReadFull(from, buf[:min(length, int64(len(buf)))])
 		if err != nil {
-			return fmt.Errorf("content ends %d bytes early: %w", length-int64(n), err)
+			return fmt.Errorf("content ends early: %w", err)
 		}
 		m, err := w.Write(buf[:n])
 		r.event.Sent += int64(m)
