@@ -20,7 +20,7 @@ import (
 	"github.com/caddy-oci/oci-registry/storage"
 )
 
-// Each test here is one attack.
+// Each test here, and in the other hardening_… files, is one attack.
 
 // dial connects to a server of h and sends what no http.Client would.
 func dial(t *testing.T, h http.Handler, request string) *bufio.Reader {
