@@ -167,6 +167,31 @@ func TestLogDamagedInTheMiddleBreaksTheRepository(t *testing.T) {
 	})
 }
 
+// A log that a later release has written, or nobody knows who, isn't taken for
+// what's left of it: folding it would lose the rest.
+func TestLogWithAnUnknownChangeBreaksTheRepository(t *testing.T) {
+	frozen(t, func(t *testing.T) {
+		root := t.TempDir()
+		_, images := logged(t, open(t, root, filesystem.Options{LogFrom: 1}))
+		for _, body := range []string{
+			`{"changes":[{"mount":"x"}]}`, `{"changes":[{}]}`, `{"changes":[{"put":{"digest":"x"}}]}`, `{"changes":[{"delete":"x"}]}`,
+			`{"changes":[{"tag":"v1"}]}`, `{"changes":[{"tag":"-","digest":"` + images[0].Digest.String() + `"}]}`, `{"changes":[{"untag":"/"}]}`,
+		} {
+			killed := snapshot(t, root)
+			log := read(t, killed, logFile) + record(body)
+			write(t, log, killed, logFile)
+			s := open(t, killed, filesystem.Options{})
+			r := repository(t, s, "a/b")
+			r.want("v1", images[1])
+			r.wantBroken()
+			shut(t, s)
+			if read(t, killed, logFile) != log {
+				t.Fatalf("%s: the log was changed", body)
+			}
+		}
+	})
+}
+
 // interrupted is a root at the moment between the renaming that ends a fold and
 // the removal of the log.
 func interrupted(t *testing.T) (root string, images []oci.Manifest) {

@@ -99,25 +99,29 @@ func parseLog(data []byte) (records []record, end int64, err error) {
 	return records, end, nil
 }
 
-// toStorage turns a record back into what the index applies.
+// toStorage turns a record back into what the index applies. A change that it
+// doesn't know is an error: a later release may have written it.
 func toStorage(changes []change) ([]storage.Change, error) {
 	out := make([]storage.Change, 0, len(changes))
 	for _, c := range changes {
 		s := storage.Change{Digest: c.Digest}
-		var err error
+		var tagErr, err error
 		switch {
 		case c.Put != nil:
 			s.Kind, s.Digest, s.Manifest = storage.PutChange, c.Put.Digest, oci.Manifest{Descriptor: *c.Put}
 		case c.Tag != "":
 			s.Kind = storage.TagChange
-			s.Tag, err = oci.ParseTag(c.Tag)
+			s.Tag, tagErr = oci.ParseTag(c.Tag)
 		case c.Untag != "":
 			s.Kind = storage.UntagChange
-			s.Tag, err = oci.ParseTag(c.Untag)
-		case c.Deleted != "":
+			s.Tag, tagErr = oci.ParseTag(c.Untag)
+		default:
 			s.Kind, s.Digest = storage.DeleteChange, c.Deleted
 		}
-		if err != nil {
+		if s.Kind != storage.UntagChange {
+			_, err = oci.ParseDigest(s.Digest.String())
+		}
+		if err = errors.Join(tagErr, err); err != nil {
 			return nil, fmt.Errorf("log: %w", err)
 		}
 		out = append(out, s)
