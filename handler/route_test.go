@@ -209,18 +209,20 @@ func TestAllow(t *testing.T) {
 }
 
 // FuzzParseRoute: what parse accepts, target writes so that parse reads the
-// same again; and nothing in it can be mistaken for a path elsewhere.
+// same again, under the path that it came with; and nothing in it can be
+// mistaken for a path elsewhere.
 func FuzzParseRoute(f *testing.F) {
 	for _, target := range []string{
 		"/v2/", "/v2/_catalog?n=1&last=a", "/v2/a/b/manifests/v1", "/v2/a/manifests/" + aDigest + "?tag=1&tag=2",
 		"/v2/a/blobs/sha256%3A" + aDigest[7:], "/v2/a/blobs/uploads/?from=b&mount=" + aDigest,
 		"/v2/a/blobs/uploads/?digest=" + aDigest, "/v2/a/blobs/uploads/x?digest=" + aDigest,
 		"/v2/a/referrers/" + aDigest + "?artifactType=%22a&artifactType", "/v2/a/../b/tags/list", "/v2/a%2fb/tags/list",
-		"/v2/a/blobs/uploads/?digest-algorithm=sha512", "/v2/a/tags/list?n=0&last=v1",
+		"/v2/a/blobs/uploads/?digest-algorithm=sha512", "/v2/a/tags/list?n=0&last=v1", "/v2/a/uploads/x", "/v2/a/blobs/uploads",
+		"/v2", "http://host/v2/a/manifests/v1", "/v2/uploads/blobs/uploads/blobs/uploads/", "/v2/_oci/ext/discover", "/v2/a/blobs/uploads/x?digest=&digest=",
 	} {
-		f.Add("GET", target)
-		f.Add("PUT", target)
-		f.Add("POST", target)
+		for _, method := range []string{"GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "TRACE"} {
+			f.Add(method, target)
+		}
 	}
 	f.Fuzz(func(t *testing.T, method, target string) {
 		u, err := url.Parse(target)
@@ -245,6 +247,9 @@ func FuzzParseRoute(f *testing.F) {
 		if err != nil {
 			t.Fatalf("target %q: %v", again, err)
 		}
+		if want := canonical(u.Path); v.Path != want {
+			t.Fatalf("%s %q came back as %q, want the path %q", method, target, again, want)
+		}
 		same, err := parse(methodOf[r.kind], v)
 		if err != nil {
 			t.Fatalf("%s %q came back as %q: %v", method, target, again, err)
@@ -253,6 +258,14 @@ func FuzzParseRoute(f *testing.F) {
 			t.Fatalf("%s %q came back as %q:\n%+v, want\n%+v", method, target, again, same, r)
 		}
 	})
+}
+
+// canonical is a path as the spec has it, of which clients leave out a last slash.
+func canonical(path string) string {
+	if path == "/v2" || strings.HasSuffix(path, "/blobs/uploads") {
+		return path + "/"
+	}
+	return path
 }
 
 func BenchmarkParse(b *testing.B) {

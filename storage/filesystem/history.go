@@ -32,19 +32,27 @@ func (r *repo) appendHistory(b *batch) error {
 	if len(b.events) == 0 {
 		return nil
 	}
-	var lines bytes.Buffer
-	enc := json.NewEncoder(&lines)
-	sync := false
-	now := timeNow()
-	for _, e := range b.events {
-		sync = sync || e.Was != ""
-		if err := enc.Encode(historyEntry{Time: now, By: e.by, Tag: e.Tag.String(), Was: e.Was, Now: e.Now}); err != nil {
-			return err
-		}
+	lines, loses, err := encodeHistory(b.events, timeNow())
+	if err != nil {
+		return err
 	}
-	if _, err := r.store.appendLines(historyPath(r.name), lines.Bytes(), sync); err != nil {
+	if _, err := r.store.appendLines(historyPath(r.name), lines, loses); err != nil {
 		return fmt.Errorf("write history: %w", err)
 	}
 	b.events = nil // not again when the batch is tried again
 	return nil
+}
+
+// encodeHistory returns a line for each event, and whether one takes a name off
+// a manifest.
+func encodeHistory(events []event, now time.Time) (lines []byte, loses bool, err error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	for _, e := range events {
+		loses = loses || e.Was != ""
+		if err := enc.Encode(historyEntry{Time: now, By: e.by, Tag: e.Tag.String(), Was: e.Was, Now: e.Now}); err != nil {
+			return nil, false, err
+		}
+	}
+	return b.Bytes(), loses, nil
 }
