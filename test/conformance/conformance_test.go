@@ -49,7 +49,7 @@ var hosts = map[string]func(t *testing.T, sparse storage.Sparse) (host string){
 	},
 	"caddy": func(t *testing.T, sparse storage.Sparse) string {
 		return registry.Config(t, fmt.Sprintf(`{
-			admin off
+			admin ADMIN
 			persist_config off
 		}
 		http://HOST {

@@ -7,7 +7,8 @@ package registry
 
 import (
 	"context"
-	"errors"
+	"crypto/tls"
+	"crypto/x509"
 	"net"
 	"net/http"
 	"os"
@@ -29,6 +30,7 @@ type Server struct {
 	Host  string          // host:port, as it stands in an image's name
 	Root  string          // the folder with the content, if Start or Serve made it
 	Admin remote.Registry // Caddy's admin endpoint, if Config made it
+	CA    string          // the file with the certificate of Caddy's own authority, if Secure made it
 
 	t *testing.T
 }
@@ -49,7 +51,9 @@ func Serve(t *testing.T, root string, args ...string) *Server {
 func Run(t *testing.T, caddy *tool.Tool, root string, args ...string) *Server {
 	t.Helper()
 	args = append([]string{"oci-registry", "serve", "--root", root}, args...)
-	s := start(t, caddy, "/health/readyz", func(host string) []string { return append(args, "--listen", host) })
+	s := start(t, caddy, func(s *Server) ([]string, func(context.Context) error) {
+		return append(args, "--listen", s.Host), func(ctx context.Context) error { return s.Get(ctx, "/health/readyz") }
+	})
 	s.Root = root
 	return s
 }
@@ -57,24 +61,59 @@ func Run(t *testing.T, caddy *tool.Tool, root string, args ...string) *Server {
 // Other starts another registry, with the arguments that make it listen on host.
 func Other(t *testing.T, program *tool.Tool, args func(host string) []string) *Server {
 	t.Helper()
-	return start(t, program, "/v2/", args)
+	return start(t, program, func(s *Server) ([]string, func(context.Context) error) {
+		return args(s.Host), func(ctx context.Context) error { return s.Get(ctx, "/v2/") }
+	})
 }
 
 // Config starts Caddy with a Caddyfile, in which HOST and ADMIN stand for the
-// addresses of its site, which answers /v2/, and of the admin endpoint. PORT is
-// that of HOST.
+// addresses of its site and of the admin endpoint.
 func Config(t *testing.T, caddyfile string) *Server {
 	t.Helper()
-	caddy, admin := Program(t), FreeAddress(t)
-	s := start(t, caddy, "/v2/", func(host string) []string {
+	return Configure(t, Program(t), caddyfile)
+}
+
+// Configure is Config by a program whose environment is the caller's to set.
+func Configure(t *testing.T, caddy *tool.Tool, caddyfile string) *Server {
+	t.Helper()
+	return start(t, caddy, func(s *Server) ([]string, func(context.Context) error) {
+		admin := FreeAddress(t)
+		s.Admin = remote.Registry{URL: "http://" + admin}
 		path := filepath.Join(caddy.Dir, "Caddyfile")
-		if err := os.WriteFile(path, []byte(expand(caddyfile, host, admin)), 0o600); err != nil {
+		if err := os.WriteFile(path, []byte(expand(caddyfile, s.Host, admin)), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		return []string{"run", "--config", path, "--adapter", "caddyfile"}
+		// Caddy tells its configuration once it runs, and not before.
+		return []string{"run", "--config", path, "--adapter", "caddyfile"}, func(ctx context.Context) error { return s.Admin.Get(ctx, "/config/") }
 	})
-	s.Admin = remote.Registry{URL: "http://" + admin}
+}
+
+// Secure is Config for a site at https://HOST that has 'tls internal'. The
+// server's client trusts the authority that Caddy makes for that, and no other.
+func Secure(t *testing.T, caddyfile string) *Server {
+	t.Helper()
+	caddy := Program(t)
+	s := Configure(t, caddy, caddyfile)
+	s.URL, s.CA = "https://"+s.Host, filepath.Join(caddy.Dir, ".local/share/caddy/pki/authorities/local/root.crt")
+	transport := Trusting(t, s.CA)
+	t.Cleanup(transport.CloseIdleConnections)
+	s.Client = &http.Client{Transport: transport}
 	return s
+}
+
+// Trusting returns a transport, for HTTP/1 and HTTP/2, that trusts the authority
+// whose certificate is in the file ca, and no other.
+func Trusting(t *testing.T, ca string) *http.Transport {
+	t.Helper()
+	pem, err := os.ReadFile(ca)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		t.Fatalf("%s has no certificate", ca)
+	}
+	return &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, ForceAttemptHTTP2: true}
 }
 
 func expand(caddyfile, host, admin string) string {
@@ -91,17 +130,20 @@ func (s *Server) Reload(caddyfile string) error {
 	return resp.Body.Close()
 }
 
-// start runs a program on a free port, until it answers the path ready. Another
-// process may take the port between the look for it and its use: then start
-// looks for another one.
-func start(t *testing.T, caddy *tool.Tool, ready string, args func(host string) []string) *Server {
+// start runs a program on a free port, until it's ready. plan says, for a server
+// that has an address, with which arguments it's started and how it's found to
+// be ready. Another process may take the port between the look for it and its
+// use: then start looks for another one.
+func start(t *testing.T, caddy *tool.Tool, plan func(*Server) (args []string, ready func(context.Context) error)) *Server {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), caddy.Limit)
 	defer cancel()
 	for range 5 {
 		host := FreeAddress(t)
-		s := &Server{Server: caddy.Start(args(host)...), Host: host, t: t, Registry: remote.Registry{URL: "http://" + host}}
-		err := s.await(ctx, ready)
+		s := &Server{Host: host, t: t, Registry: remote.Registry{URL: "http://" + host}}
+		args, ready := plan(s)
+		s.Server = caddy.Start(args...)
+		err := s.Until(ctx, ready)
 		if err == nil {
 			return s
 		}
@@ -130,28 +172,8 @@ func (s *Server) Await(path string) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
 	defer cancel()
-	if err := s.await(ctx, path); err != nil {
+	if err := s.Until(ctx, func(ctx context.Context) error { return s.Get(ctx, path) }); err != nil {
 		s.t.Fatal(err)
-	}
-}
-
-// await asks again whatever goes wrong: a program that starts may open its port
-// more than once.
-func (s *Server) await(ctx context.Context, path string) error {
-	again := time.NewTicker(10 * time.Millisecond)
-	defer again.Stop()
-	for {
-		err := s.Get(ctx, path)
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-s.Exited():
-			return s.Ended()
-		case <-ctx.Done():
-			return errors.Join(err, context.Cause(ctx))
-		case <-again.C:
-		}
 	}
 }
 

@@ -4,6 +4,8 @@ package tool
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"os/exec"
 	"path/filepath"
@@ -49,6 +51,27 @@ func (c *Tool) Start(args ...string) *Server {
 		}
 	})
 	return s
+}
+
+// Until waits until ready succeeds. It fails if the program ends before, or when
+// ctx does. It asks again whatever goes wrong: a program that starts may open its
+// port more than once.
+func (s *Server) Until(ctx context.Context, ready func(context.Context) error) error {
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	for {
+		err := ready(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-s.exited:
+			return s.Ended()
+		case <-ctx.Done():
+			return errors.Join(err, context.Cause(ctx))
+		case <-again.C:
+		}
+	}
 }
 
 // Exited is closed once the program has ended.
