@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -191,10 +192,21 @@ func (w *web) send(ctx context.Context, method, path, body string, header ...str
 // seen has the X-Seen of the requests that came to a seenHandler.
 var seen sync.Map
 
+// seenConn is the last connection that was made to a server with a seenHandler.
+var seenConn atomic.Pointer[net.Conn]
+
 type seenHandler struct{}
 
 func (seenHandler) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "http.handlers.seen", New: func() caddy.Module { return new(seenHandler) }}
+}
+
+func (seenHandler) Provision(ctx caddy.Context) error {
+	ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server).RegisterConnContext(func(ctx context.Context, c net.Conn) context.Context {
+		seenConn.Store(&c)
+		return ctx
+	})
+	return nil
 }
 
 func (seenHandler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {

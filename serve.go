@@ -167,7 +167,9 @@ func (s *server) config() *caddy.Config {
 			}})
 		}
 		web.AutoHTTPS = &caddyhttp.AutoHTTPSConfig{Disabled: true}
-		web.Protocols = []string{"h1"} // the others want TLS
+		// Without h2 in the list Caddy wraps every connection, and sendfile is lost.
+		// With h3 it would say that this wants TLS.
+		web.Protocols = []string{"h1", "h2"}
 	}
 	return &caddy.Config{
 		Admin:   &caddy.AdminConfig{Disabled: true, Config: &caddy.ConfigSettings{Persist: new(false)}},

@@ -1,14 +1,19 @@
 package ociregistry
 
 import (
+	"encoding/json"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-oci/oci-registry/authz"
 )
@@ -52,6 +57,32 @@ func TestServeReadOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.want(t, http.StatusMethodNotAllowed, http.MethodPost, "/v2/a/blobs/uploads/", "")
+}
+
+// Each connection comes as the kernel's own, or nothing is sent by sendfile:
+// Caddy wraps those of a server that has a protocol for plain connections and
+// not the other.
+func TestServeSendsFiles(t *testing.T) {
+	w := newWeb(t)
+	s := server{listen: w.addr, root: t.TempDir()}
+	if err := s.setDefaults(); err != nil {
+		t.Fatal(err)
+	}
+	config := s.config()
+	var app caddyhttp.App
+	if err := json.Unmarshal(config.AppsRaw["http"], &app); err != nil {
+		t.Fatal(err)
+	}
+	web := app.Servers["registry"]
+	web.Routes = slices.Insert(web.Routes, 0, caddyhttp.Route{HandlersRaw: []json.RawMessage{[]byte(`{"handler":"seen"}`)}})
+	config.AppsRaw["http"] = caddyconfig.JSON(app, nil)
+	if err := caddy.Run(config); err != nil {
+		t.Fatal(err)
+	}
+	w.want(t, http.StatusOK, http.MethodGet, "/v2/", "")
+	if conn := *seenConn.Load(); reflect.TypeOf(conn) != reflect.TypeFor[*net.TCPConn]() {
+		t.Fatalf("a connection is a %T", conn)
+	}
 }
 
 // Who may push without signing in hangs on the address, and what is printed says it.
