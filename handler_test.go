@@ -145,6 +145,24 @@ func TestFilesystem(t *testing.T) {
 	}
 }
 
+// Who is refused goes on sending until it sees the answer. It sees it each time:
+// Caddy alone would reset the connection.
+func TestRefusalReachesASendingClient(t *testing.T) {
+	w := newWeb(t)
+	w.run(t, "", inMemory)
+	for range 50 {
+		a, err := w.do(t.Context(), http.MethodPatch, "/v2/a/blobs/uploads/AAAAAAAAAAAAAAAAAAAAAAAAAA", endless{}, "Content-Type", "application/octet-stream")
+		if err != nil || a.StatusCode != http.StatusNotFound || !strings.Contains(a.body, "BLOB_UPLOAD_UNKNOWN") {
+			t.Fatalf("%v: %s", err, a.body)
+		}
+	}
+}
+
+// endless is a body without an end.
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
+
 // One line of the access log says what the request was about.
 func TestAccessLog(t *testing.T) {
 	w := newWeb(t)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"time"
 
 	"github.com/caddy-oci/oci-registry/oci"
 )
@@ -78,10 +79,28 @@ const drainable = 256 << 10
 
 // leaveBody makes sure that an answer reaches a client that is still sending.
 // On HTTP/1 net/http would read on before it answers, and wait for a client that
-// waits for it, unless the connection is to be closed anyway.
-func (r *request) leaveBody(header http.Header) {
+// waits for it, unless the connection is to be closed anyway. It reports whether
+// it is, and then hearOut follows the answer.
+func (r *request) leaveBody(header http.Header) bool {
 	unread := r.ContentLength < 0 || r.ContentLength-r.body.n > drainable
-	if r.ProtoMajor == 1 && unread && r.body.err != io.EOF { //nolint:errorlint // as Read returned it
-		header.Set("Connection", "close")
+	if r.ProtoMajor != 1 || !unread || r.body.err == io.EOF { //nolint:errorlint // as Read returned it
+		return false
 	}
+	header.Set("Connection", "close")
+	return true
+}
+
+// patience is how long a client may go on sending that was refused.
+const patience = time.Second
+
+// hearOut sends the answer, and drops what the client sends until it has seen it.
+// To close the connection before that would reset it, and the client may lose the
+// answer. net/http waits by itself, but not for a body that another handler has
+// wrapped, as Caddy does with each.
+func (r *request) hearOut(w http.ResponseWriter) {
+	c := http.NewResponseController(w)
+	if c.Flush() != nil || c.SetReadDeadline(time.Now().Add(patience)) != nil {
+		return
+	}
+	_, _ = io.Copy(io.Discard, r.Body) // it ends with an error, and nobody minds
 }

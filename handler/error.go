@@ -32,9 +32,12 @@ func (h *Handler) writeError(w http.ResponseWriter, r *request, err error) {
 	e := h.clientError(w, r, err)
 	header := w.Header()
 	header.Set("Cache-Control", "no-store")
-	r.leaveBody(header)
+	if r.leaveBody(header) {
+		defer r.hearOut(w)
+	}
 	if e == nil {
 		h.log(r, slog.LevelError, "request failed", err)
+		header.Set("Content-Length", "0")
 		r.respond(w, serverStatus(header, err))
 		return
 	}

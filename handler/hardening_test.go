@@ -240,6 +240,23 @@ func TestRefusalReachesASendingClient(t *testing.T) {
 	}
 }
 
+// A client that is refused and goes on for ever isn't heard out for ever.
+func TestSendingForEver(t *testing.T) {
+	t.Parallel()
+	c := newClient(t, handler.Options{MaxBlobSize: 2})
+	server := httptest.NewServer(c.h)
+	t.Cleanup(server.Close)
+	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	for more := "POST " + uploads + "?digest=" + layerDigest.String() + " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"; err == nil; {
+		_, err = io.WriteString(conn, more)
+		more = "3\r\nabc\r\n"
+	}
+}
+
 // A query of a hundred thousand parameters is parsed.
 func TestGreatQuery(t *testing.T) {
 	t.Parallel()
