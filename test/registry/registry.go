@@ -98,6 +98,14 @@ func Secure(t *testing.T, caddyfile string) *Server {
 	transport := Trusting(t, s.CA)
 	t.Cleanup(transport.CloseIdleConnections)
 	s.Client = &http.Client{Transport: transport}
+	// Its certificate comes a moment after Caddy runs. Whatever it answers, it has one.
+	s.wait(func(ctx context.Context) error {
+		err := s.Get(ctx, "/v2/")
+		if remote.Status(err) != 0 {
+			return nil
+		}
+		return err
+	})
 	return s
 }
 
@@ -170,9 +178,14 @@ func FreeAddress(t *testing.T) string {
 // program ends before, or if that takes more than a minute.
 func (s *Server) Await(path string) {
 	s.t.Helper()
+	s.wait(func(ctx context.Context) error { return s.Get(ctx, path) })
+}
+
+func (s *Server) wait(ready func(context.Context) error) {
+	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
 	defer cancel()
-	if err := s.Until(ctx, func(ctx context.Context) error { return s.Get(ctx, path) }); err != nil {
+	if err := s.Until(ctx, ready); err != nil {
 		s.t.Fatal(err)
 	}
 }
