@@ -14,12 +14,16 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
+	"github.com/caddy-oci/oci-registry/test/registry"
 	"github.com/caddy-oci/oci-registry/test/remote"
+	"github.com/caddy-oci/oci-registry/test/tool"
 )
 
 // answer is a response, whatever its status, whose body was read.
@@ -60,6 +64,61 @@ func (a answer) check(status int, header ...string) error {
 		}
 	}
 	return nil
+}
+
+// example is the Caddyfile of one of the examples, with some global options, and
+// with what can't be so in a test replaced, in pairs of old and new.
+func example(t *testing.T, name, options string, replace ...string) string {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(tool.Root(t), "examples", name, "Caddyfile"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	caddyfile := string(raw)
+	for i := 0; i < len(replace); i += 2 {
+		if !strings.Contains(caddyfile, replace[i]) {
+			t.Fatalf("examples/%s has no %q", name, replace[i])
+		}
+		caddyfile = strings.ReplaceAll(caddyfile, replace[i], replace[i+1])
+	}
+	if rest, ok := strings.CutPrefix(caddyfile, "{\n"); ok {
+		return "{\n" + options + "\n" + rest
+	}
+	return "{\n" + options + "\n}\n" + caddyfile
+}
+
+// alice is who may sign in where the examples say so.
+var alice = url.UserPassword("alice", "correct horse")
+
+// withAlice returns the program with what alice's password hashes to in its
+// environment.
+func withAlice(t *testing.T) *tool.Tool {
+	t.Helper()
+	caddy := registry.Program(t)
+	password, _ := alice.Password()
+	hash := caddy.Run("hash-password", "--bcrypt-cost", "4", "--plaintext", password)
+	caddy.Env = append(caddy.Env, "ALICE_HASH="+strings.TrimSpace(hash))
+	return caddy
+}
+
+// signIn makes a client sign in with each request, as clients do that were
+// asked to.
+func signIn(r *remote.Registry, user *url.Userinfo) {
+	next := cmp.Or(r.Client, http.DefaultClient).Transport
+	r.Client = &http.Client{Transport: signedIn{cmp.Or(next, http.DefaultTransport), user}}
+}
+
+type signedIn struct {
+	next http.RoundTripper
+	user *url.Userinfo
+}
+
+// RoundTrip implements http.RoundTripper.
+func (s signedIn) RoundTrip(req *http.Request) (*http.Response, error) {
+	req = req.Clone(req.Context())
+	password, _ := s.user.Password()
+	req.SetBasicAuth(s.user.Username(), password)
+	return s.next.RoundTrip(req)
 }
 
 // port is the port of an address.

@@ -67,7 +67,7 @@ func Other(t *testing.T, program *tool.Tool, args func(host string) []string) *S
 }
 
 // Config starts Caddy with a Caddyfile, in which HOST and ADMIN stand for the
-// addresses of its site and of the admin endpoint.
+// addresses of its site and of the admin endpoint, and PORT for the site's port.
 func Config(t *testing.T, caddyfile string) *Server {
 	t.Helper()
 	return Configure(t, Program(t), caddyfile)
@@ -125,7 +125,8 @@ func Trusting(t *testing.T, ca string) *http.Transport {
 }
 
 func expand(caddyfile, host, admin string) string {
-	return strings.NewReplacer("HOST", host, "ADMIN", admin, "PORT", host[strings.LastIndexByte(host, ':')+1:]).Replace(caddyfile)
+	_, port, _ := strings.Cut(host, ":")
+	return strings.NewReplacer("HOST", host, "ADMIN", admin, "PORT", port).Replace(caddyfile)
 }
 
 // Reload makes a server that Config has started run another Caddyfile.
