@@ -85,9 +85,14 @@ func Random(seed uint64, layers, size int) *Content {
 
 // RandomLayer makes a layer of one file of so many bytes that don't compress.
 func RandomLayer(seed uint64, size int) []byte {
+	return Layer(File{fmt.Sprintf("data/%d", seed), Bytes(seed, size)})
+}
+
+// Bytes makes so many bytes that don't compress.
+func Bytes(seed uint64, size int) []byte {
 	content := make([]byte, size)
 	fill(content, seed)
-	return Layer(File{fmt.Sprintf("data/%d", seed), content})
+	return content
 }
 
 // Large makes an image like a real one: four layers, 6 MiB, 400 files, some of
@@ -128,14 +133,22 @@ type File struct {
 func Layer(files ...File) []byte {
 	var b bytes.Buffer
 	z := gzip.NewWriter(&b)
-	w := tar.NewWriter(z)
+	_, err := z.Write(Tar(files...))
+	must(err)
+	must(z.Close())
+	return b.Bytes()
+}
+
+// Tar makes a tar file.
+func Tar(files ...File) []byte {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
 	for _, f := range files {
 		must(w.WriteHeader(&tar.Header{Name: f.Name, Mode: 0o644, Size: int64(len(f.Content)), ModTime: time.Unix(1767225600, 0)}))
 		_, err := w.Write(f.Content)
 		must(err)
 	}
 	must(w.Close())
-	must(z.Close())
 	return b.Bytes()
 }
 

@@ -7,8 +7,6 @@ package registry
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"net"
 	"net/http"
 	"os"
@@ -27,12 +25,14 @@ type Server struct {
 	remote.Registry
 	*tool.Server
 
-	Host  string          // host:port, as it stands in an image's name
-	Root  string          // the folder with the content, if Start or Serve made it
-	Admin remote.Registry // Caddy's admin endpoint, if Config made it
-	CA    string          // the file with the certificate of Caddy's own authority, if Secure made it
+	Address string          // where it listens
+	Host    string          // host:port, as it stands in an image's name
+	Root    string          // the folder with the content, if Start or Serve made it
+	Admin   remote.Registry // Caddy's admin endpoint, if Config made it
+	CA      string          // the file with the certificate of Caddy's own authority, if Secure made it
 
-	t *testing.T
+	t     *testing.T
+	asked int // how often Requests has asked
 }
 
 // Start starts 'oci-registry serve' on a folder of the test's own.
@@ -79,49 +79,19 @@ func Configure(t *testing.T, caddy *tool.Tool, caddyfile string) *Server {
 	return start(t, caddy, func(s *Server) ([]string, func(context.Context) error) {
 		admin := FreeAddress(t)
 		s.Admin = remote.Registry{URL: "http://" + admin}
-		path := filepath.Join(caddy.Dir, "Caddyfile")
-		if err := os.WriteFile(path, []byte(expand(caddyfile, s.Host, admin)), 0o600); err != nil {
-			t.Fatal(err)
-		}
 		// Caddy tells its configuration once it runs, and not before.
-		return []string{"run", "--config", path, "--adapter", "caddyfile"}, func(ctx context.Context) error { return s.Admin.Get(ctx, "/config/") }
+		return runCaddyfile(t, caddy.Dir, expand(caddyfile, s.Host, admin)), func(ctx context.Context) error { return s.Admin.Get(ctx, "/config/") }
 	})
 }
 
-// Secure is Config for a site at https://HOST that has 'tls internal'. The
-// server's client trusts the authority that Caddy makes for that, and no other.
-func Secure(t *testing.T, caddyfile string) *Server {
+// runCaddyfile is how Caddy is told to run a Caddyfile.
+func runCaddyfile(t *testing.T, dir, content string) []string {
 	t.Helper()
-	caddy := Program(t)
-	s := Configure(t, caddy, caddyfile)
-	s.URL, s.CA = "https://"+s.Host, filepath.Join(caddy.Dir, ".local/share/caddy/pki/authorities/local/root.crt")
-	transport := Trusting(t, s.CA)
-	t.Cleanup(transport.CloseIdleConnections)
-	s.Client = &http.Client{Transport: transport}
-	// Its certificate comes a moment after Caddy runs. Whatever it answers, it has one.
-	s.wait(func(ctx context.Context) error {
-		err := s.Get(ctx, "/v2/")
-		if remote.Status(err) != 0 {
-			return nil
-		}
-		return err
-	})
-	return s
-}
-
-// Trusting returns a transport, for HTTP/1 and HTTP/2, that trusts the authority
-// whose certificate is in the file ca, and no other.
-func Trusting(t *testing.T, ca string) *http.Transport {
-	t.Helper()
-	pem, err := os.ReadFile(ca)
-	if err != nil {
+	path := filepath.Join(dir, "Caddyfile")
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(pem) {
-		t.Fatalf("%s has no certificate", ca)
-	}
-	return &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, ForceAttemptHTTP2: true}
+	return []string{"run", "--config", path, "--adapter", "caddyfile"}
 }
 
 func expand(caddyfile, host, admin string) string {
@@ -149,7 +119,7 @@ func start(t *testing.T, caddy *tool.Tool, plan func(*Server) (args []string, re
 	defer cancel()
 	for range 5 {
 		host := FreeAddress(t)
-		s := &Server{Host: host, t: t, Registry: remote.Registry{URL: "http://" + host}}
+		s := &Server{Address: host, Host: host, t: t, Registry: remote.Registry{URL: "http://" + host}}
 		args, ready := plan(s)
 		s.Server = caddy.Start(args...)
 		err := s.Until(ctx, ready)
