@@ -5,9 +5,13 @@
 package clients
 
 import (
+	"archive/tar"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,6 +21,8 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/caddy-oci/oci-registry/test/image"
+	"github.com/caddy-oci/oci-registry/test/registry"
+	"github.com/caddy-oci/oci-registry/test/tool"
 )
 
 // large is an image like a real one.
@@ -28,6 +34,22 @@ var (
 	arm64 = image.New("arm64", image.RandomLayer(2<<8, 8000), image.RandomLayer(1<<8, 9000))
 	multi = image.Index(amd64, arm64)
 )
+
+// everybody is what a site has that lets everybody do everything.
+const everybody = "oci_registry {\n storage memory\n anonymous all\n }"
+
+// logged is a registry for everybody that says what it was asked.
+const logged = `{
+	admin ADMIN
+}
+http://HOST {
+	log
+	oci_registry {
+		storage memory
+		anonymous all
+	}
+}
+`
 
 // equal fails the test unless a client listed what it should, in any order.
 func equal(t *testing.T, got []string, want ...string) {
@@ -93,5 +115,82 @@ func hash(t *testing.T, content string, want digest.Digest) {
 	sum := sha256.Sum256([]byte(content))
 	if got := fmt.Sprintf("sha256:%s", hex.EncodeToString(sum[:])); got != want.String() {
 		t.Fatalf("%d bytes with digest %s, want %s", len(content), got, want)
+	}
+}
+
+func decode(t *testing.T, s string, into any) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(s), into); err != nil {
+		t.Fatalf("%v: %q", err, s)
+	}
+}
+
+// copyFile returns the path it has copied a file to, into folders that need not be
+// there.
+func copyFile(t *testing.T, from, to string) string {
+	t.Helper()
+	b, err := os.ReadFile(from)
+	err = errors.Join(err, os.MkdirAll(filepath.Dir(to), 0o700), os.WriteFile(to, b, 0o600))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return to
+}
+
+// verified returns the digest that a tag names, after reading all of it.
+func verified(t *testing.T, srv *registry.Server, repository, tag string) digest.Digest {
+	t.Helper()
+	desc, err := srv.Repository(repository).Verify(t.Context(), tag)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return desc.Digest
+}
+
+// operations says how often a registry was asked to do something.
+func operations(srv *registry.Server, operation string) int {
+	n := 0
+	for _, r := range srv.Requests() {
+		if r.Operation == operation {
+			n++
+		}
+	}
+	return n
+}
+
+// denied fails the test unless a client says that it may not.
+func denied(t *testing.T, c *tool.Tool, want string, args ...string) {
+	t.Helper()
+	if _, err := c.Try(args...); err == nil || !strings.Contains(err.Error(), want) {
+		t.Fatalf("%q: %v, want %q", args, err, want)
+	}
+}
+
+// wantWords fails the test unless a client has said something so many times.
+func wantWords(t *testing.T, said, want string, times int) {
+	t.Helper()
+	if got := strings.Count(said, want); got != times {
+		t.Fatalf("%d times %q, want %d times:\n%s", got, want, times, said)
+	}
+}
+
+// wantFiles fails the test unless a tar file has these files among others.
+func wantFiles(t *testing.T, archive string, want ...string) {
+	t.Helper()
+	there := make(map[string]bool)
+	for r := tar.NewReader(strings.NewReader(archive)); ; {
+		header, err := r.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		there[header.Name] = true
+	}
+	for _, name := range want {
+		if !there[name] {
+			t.Fatalf("there is no %s among %d files", name, len(there))
+		}
 	}
 }

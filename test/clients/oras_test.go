@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/caddy-oci/oci-registry/test/image"
 	"github.com/caddy-oci/oci-registry/test/registry"
 	"github.com/caddy-oci/oci-registry/test/tool"
@@ -28,8 +30,10 @@ func TestOras(t *testing.T) {
 	pushed := digestOf(t, oras.Run(append([]string{"push", "--artifact-type", thing, srv.Ref("oras/art", "v1") + ",latest", "one.txt:text/plain", "two.txt"}, digestOnly...)...))
 	signed := digestOf(t, oras.Run(append([]string{"attach", "--artifact-type", signature, srv.Ref("oras/art", "v1"), "one.txt:text/plain"}, digestOnly...)...))
 	listed := digestOf(t, oras.Run(append([]string{"attach", "--artifact-type", bom, srv.Ref("oras/art", "v1"), "two.txt:text/plain"}, digestOnly...)...))
+	// A referrer of a referrer: somebody has signed the bill of materials.
+	attested := digestOf(t, oras.Run(append([]string{"attach", "--artifact-type", signature, srv.Ref("oras/art", listed.String()), "one.txt:text/plain"}, digestOnly...)...))
 	equal(t, oras.Lines("repo", "tags", "--plain-http", srv.Host+"/oras/art"), "latest", "v1")
-	for _, ref := range []string{"v1", "latest", signed.String(), listed.String()} {
+	for _, ref := range []string{"v1", "latest", signed.String(), listed.String(), attested.String()} {
 		if _, err := srv.Repository("oras/art").Verify(t.Context(), ref); err != nil {
 			t.Fatal(err)
 		}
@@ -47,6 +51,12 @@ func TestOras(t *testing.T) {
 
 	oras.Run("cp", "--recursive", "--from-plain-http", "--to-plain-http", srv.Ref("oras/art", "v1"), srv.Ref("oras/copied", "v1"))
 	equal(t, oras.Lines(append(discover, srv.Ref("oras/copied", "v1"))...), signed.String(), listed.String())
+	equal(t, oras.Lines(append(discover, srv.Ref("oras/copied", listed.String()))...), attested.String())
+	for _, d := range []digest.Digest{pushed, signed, listed, attested} {
+		if _, err := srv.Repository("oras/copied").Verify(t.Context(), d.String()); err != nil {
+			t.Fatal(err)
+		}
+	}
 	oras.Run("cp", "--from-oci-layout", "--to-plain-http", string(multi.WriteLayout(t, "v1"))+":v1", srv.Ref("oras/multi", "v1"))
 	srv.Check("oras/multi", "v1", multi)
 	oras.Run("cp", "--from-plain-http", "--to-oci-layout", srv.Ref("oras/multi", "v1"), "layout:v1")

@@ -43,9 +43,16 @@ func TestRegctl(t *testing.T) {
 	}
 	// Nobody needs the fallback tag of registries that have no list of referrers.
 	equal(t, regctl.Lines("tag", "ls", srv.Host+"/regctl/large"), "v1")
+	byTag := "sha256-" + large.Digest.Encoded() + ".sig"
+	regctl.Run("artifact", "put", "--artifact-type", signature, srv.Ref("regctl/large", byTag))
 	regctl.Run("image", "copy", "--referrers", "--digest-tags", srv.Ref("regctl/large", "v1"), srv.Ref("regctl/copied", "v1"))
 	equal(t, regctl.Lines(append(list, srv.Ref("regctl/copied", "v1"))...), referrers...)
 	srv.Check("regctl/copied", "v1", large)
+	equal(t, regctl.Lines("tag", "ls", srv.Host+"/regctl/copied"), "v1", byTag)
+	if got, want := verified(t, srv, "regctl/copied", byTag), verified(t, srv, "regctl/large", byTag); got != want {
+		t.Fatalf("the signature was copied as %s, want %s", got, want)
+	}
+	regctl.Run("tag", "delete", srv.Ref("regctl/copied", byTag))
 
 	regctl.Run("image", "mod", "--digest-algo", "sha512", "--create", srv.Ref("regctl/sha512", "v1"), srv.Ref("regctl/multi", "v1"))
 	desc, err := srv.Repository("regctl/sha512").Verify(t.Context(), "v1")

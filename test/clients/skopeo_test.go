@@ -3,7 +3,6 @@
 package clients
 
 import (
-	"encoding/json"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -66,11 +65,4 @@ func TestSkopeo(t *testing.T) {
 	decode(t, skopeo.Run("list-tags", "--tls-verify=false", "docker://"+srv.Host+"/skopeo/copied"), &listed)
 	equal(t, listed.Tags, "v3")
 	srv.Check("skopeo/multi", "v1", multi)
-}
-
-func decode(t *testing.T, s string, into any) {
-	t.Helper()
-	if err := json.Unmarshal([]byte(s), into); err != nil {
-		t.Fatalf("%v: %q", err, s)
-	}
 }
