@@ -57,7 +57,7 @@ run:
 fmt: bin/golangci-lint
 	bin/golangci-lint fmt
 
-# Debian's clients (skopeo, podman, buildah); installs only what is missing.
+# Debian's clients (docker, podman, buildah, skopeo); installs only what is missing.
 setup:
 	test/setup
 
