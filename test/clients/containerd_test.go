@@ -40,8 +40,9 @@ func testContainerd(t *testing.T, flags ...string) {
 		images("push", srv.Ref("containerd/"+tag, "v1"), "local/"+tag+":v1")
 		srv.Check("containerd/"+tag, "v1", img)
 	}
-	if got := operations(srv, "start-upload"); got != len(large.Blobs)+len(multi.Blobs) {
-		t.Fatalf("%d uploads of %d blobs", got, len(large.Blobs)+len(multi.Blobs))
+	uploads := len(large.Blobs) + len(multi.Blobs)
+	if got := operations(srv, "finish-upload"); got != uploads {
+		t.Fatalf("%d uploads of %d blobs", got, uploads)
 	}
 	empty(t, c)
 
@@ -61,6 +62,9 @@ func testContainerd(t *testing.T, flags ...string) {
 	}
 	if got := operations(srv, "mount-blob"); got != len(large.Blobs) {
 		t.Fatalf("%d blobs were mounted, want %d", got, len(large.Blobs))
+	}
+	if got := operations(srv, "finish-upload"); got != uploads {
+		t.Fatalf("%d uploads, of which %d were for nothing", got, got-uploads)
 	}
 }
 
