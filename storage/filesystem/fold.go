@@ -65,10 +65,13 @@ func (r *repo) trySettle() error {
 		r.closeLog() // nothing of ours is left to write; what's there stays as evidence
 		return nil   //nolint:nilerr // what's broken was said when it was read
 	}
-	if r.log != nil {
-		if err := r.fold(st); err != nil {
-			return fmt.Errorf("fold the log: %w", err)
-		}
+	if r.log != nil && !r.log.spent {
+		err = r.fold(st)
+	} else if r.log != nil {
+		err = r.removeLog()
+	}
+	if err != nil {
+		return fmt.Errorf("fold the log: %w", err)
 	}
 	if err := r.store.disk.Replace(lastPath(r.name), ownDir(r.name), st.index.Bytes()); err != nil {
 		return fmt.Errorf("keep the last good index.json: %w", err)
@@ -85,7 +88,7 @@ func (r *repo) fold(st *state) error {
 	}
 	staged := path.Join(r.stageDir(), rec.Staged)
 	before := r.log.size
-	if err := r.log.append(rec, r.store.disk.Sync); err != nil {
+	if err := r.log.append(r.store.disk.Sync, rec); err != nil {
 		return errors.Join(err, r.store.fs.Remove(staged))
 	}
 	if err := r.store.fs.Rename(staged, indexPath(r.name)); err != nil {
@@ -101,7 +104,7 @@ func (r *repo) fold(st *state) error {
 	if err != nil {
 		return err
 	}
-	next := &state{index: st.index, stamp: stamp{index: stampOf(fi)}, size: len(data)}
+	next := &state{index: st.index, stamp: stamp{index: stampOf(fi)}, size: len(data), sum: rec.Fold}
 	next.touch()
 	r.state.Store(next)
 	return r.removeLog()
@@ -126,13 +129,13 @@ func (r *repo) stageFold(idx *layout.Index) (rec record, data []byte, err error)
 
 // removeLog removes a log that index.json has all of.
 func (r *repo) removeLog() error {
-	names := make([]string, 0, 1+len(r.log.staged))
-	names = append(names, logPath(r.name))
+	names := make([]string, 0, 2+len(r.log.staged))
+	names = append(names, logPath(r.name), originalPath(r.name))
 	for _, name := range r.log.staged {
 		names = append(names, path.Join(r.stageDir(), name))
 	}
 	r.closeLog()
-	for _, name := range names { // the log first: a staged file says what its records mean
+	for _, name := range names { // the log first: the others say what its records mean
 		if err := r.store.fs.Remove(name); err != nil && !missing(err) {
 			return err
 		}

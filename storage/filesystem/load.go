@@ -143,12 +143,12 @@ func (r *repo) read(now stamp) (*state, error) {
 	case err != nil:
 		return nil, err
 	}
-	st.size = len(data)
+	st.size, st.sum = len(data), digest.FromBytes(data)
 	idx, err := layout.Decode(data)
 	if err != nil {
 		return st, damage{err}
 	}
-	if st.index, err = r.replay(idx, digest.FromBytes(data)); err != nil {
+	if st.index, err = r.replay(idx, st.sum); err != nil {
 		return st, err
 	}
 	st.index = r.store.suspect.prune(r, st.index)
@@ -231,7 +231,7 @@ func (r *repo) gone() error {
 		return err // the tree is gone, not the repository
 	}
 	r.closeLog()
-	for _, name := range []string{logPath(r.name), lastPath(r.name)} {
+	for _, name := range []string{logPath(r.name), originalPath(r.name), lastPath(r.name)} {
 		if err := r.store.fs.Remove(name); err != nil && !missing(err) {
 			return err
 		}
@@ -322,7 +322,7 @@ func (r *repo) completeLocked(ctx context.Context, st *state) (*state, error) {
 
 // keep stores st with an index that knows more.
 func (r *repo) keep(st *state, idx *layout.Index) *state {
-	next := &state{index: idx, broken: st.broken, stamp: st.stamp, size: st.size}
+	next := &state{index: idx, broken: st.broken, stamp: st.stamp, size: st.size, sum: st.sum}
 	next.checked.Store(st.checked.Load())
 	r.state.Store(next)
 	return next

@@ -2,6 +2,7 @@ package filesystem_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -228,6 +229,30 @@ func TestLogIsNotReplayedOverLaterChanges(t *testing.T) {
 		r = repository(t, s, "a/b")
 		r.want("latest", images[1])
 		r.want("more", image(t, "more"))
+	})
+}
+
+func TestLogIsReplayedOverChangesByOthers(t *testing.T) {
+	frozen(t, func(t *testing.T) {
+		live := t.TempDir()
+		s := open(t, live, filesystem.Options{LogFrom: 1, Recheck: -1})
+		r, images := logged(t, s)
+		add := func(root, tag string) {
+			index := read(t, root, "a/b/index.json")
+			write(t, strings.Replace(index, `"manifests":[`, `"manifests":[`+entry(images[0], tag)+",", 1), root, "a/b/index.json")
+		}
+		add(live, "others")
+		r.wantTags("latest", "old", "others", "v0", "v1", "v2", "v3")
+		killed := snapshot(t, live)
+		add(killed, "later")
+		for range 2 {
+			s := open(t, killed, filesystem.Options{LogFrom: 1})
+			repository(t, s, "a/b").wantTags("later", "latest", "old", "others", "v0", "v1", "v2", "v3")
+			shut(t, s)
+			if left := files(t, killed, "_repos/a,b"); !slices.Equal(left, []string{"history", "index.json"}) {
+				t.Fatalf("there's %v after a fold", left)
+			}
+		}
 	})
 }
 

@@ -45,7 +45,13 @@ func ownName(encoded string) (oci.Name, error) {
 func indexPath(n oci.Name) string  { return path.Join(n.String(), "index.json") }
 func markerPath(n oci.Name) string { return path.Join(n.String(), "oci-layout") }
 func logPath(n oci.Name) string    { return path.Join(ownDir(n), "log") }
-func lastPath(n oci.Name) string   { return path.Join(ownDir(n), "index.json") }
+
+// originalPath is an empty file that is there as long as the log is. Who copies a
+// root leaves it out, as everything that begins with tmp-, so it tells a log
+// from a copy of one.
+func originalPath(n oci.Name) string { return path.Join(ownDir(n), "tmp-log") }
+
+func lastPath(n oci.Name) string { return path.Join(ownDir(n), "index.json") }
 
 // isFile reports whether name is a regular file.
 func isFile(fi fs.FileInfo, err error) bool { return err == nil && fi.Mode().IsRegular() }

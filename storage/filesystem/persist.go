@@ -210,32 +210,34 @@ func (r *repo) settleNames() error {
 // writeIndex makes the batch's index what the files say: by a new index.json
 // while that is small, by a record in the log when it isn't.
 func (r *repo) writeIndex(st *state, b *batch) (*state, error) {
-	next := &state{index: b.index, stamp: st.stamp, size: st.size}
+	next := &state{index: b.index, stamp: st.stamp, size: st.size, sum: st.sum}
 	if r.replaces(st) {
 		var err error
 		next.stamp.index, err = r.replaceIndex(b)
-		next.size = b.size
+		next.size, next.sum = b.size, ""
 		return next, err
-	}
-	if r.log == nil {
-		if err := r.openLog(0); err != nil {
-			return nil, err
-		}
-		if err := r.store.disk.SyncDir(ownDir(r.name)); err != nil {
-			return nil, err
-		}
 	}
 	changes := fromStorage(b.changes)
 	if len(changes) == 0 {
 		return next, nil
 	}
-	return next, r.log.append(record{Changes: changes}, r.store.disk.Sync)
+	if !r.logBegins() {
+		return next, r.log.append(r.store.disk.Sync, record{Changes: changes})
+	}
+	first, err := r.beginLog(st)
+	if err != nil {
+		return nil, err
+	}
+	return next, r.log.append(r.store.disk.Sync, first, record{Changes: changes})
 }
 
 // replaces reports whether the next change is a new index.json, not a record in the log.
 func (r *repo) replaces(st *state) bool {
-	return r.log == nil && st.size < r.store.opts.Load().LogFrom
+	return r.logBegins() && st.size < r.store.opts.Load().LogFrom
 }
+
+// logBegins reports whether the next record is the first of a log.
+func (r *repo) logBegins() bool { return r.log == nil || r.log.spent }
 
 // stageIndex writes the batch's index.json, which isn't its name yet.
 func (r *repo) stageIndex(b *batch) error {

@@ -5,6 +5,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/caddy-oci/oci-registry/storage/layout"
 )
 
@@ -14,7 +16,8 @@ type state struct {
 	index  *layout.Index // nil if the repository doesn't exist, or can't be read at all
 	broken error         // why index.json can't be read; index is then the last good one, or nil
 	stamp  stamp
-	size   int // of index.json, in bytes
+	size   int           // of index.json, in bytes
+	sum    digest.Digest // its sha256; empty if that isn't known
 
 	checked atomic.Int64 // when the files were last seen to be these, in nanoseconds of the process
 }

@@ -251,7 +251,9 @@ func (s *suspect) writePruned(r *repo, left *layout.Index, events []layout.Event
 	if _, err := r.replaceIndex(b); err != nil {
 		return err
 	}
-	r.closeLog()
+	if r.log != nil {
+		return r.removeLog()
+	}
 	if err := s.store.fs.Remove(logPath(r.name)); !missing(err) {
 		return err
 	}

@@ -26,9 +26,10 @@ type wal struct {
 	file   vfs.File
 	size   int64    // where the last good record ends
 	staged []string // files of folds that didn't come to their end
+	spent  bool     // index.json lacks nothing of it, and nothing may be appended
 }
 
-// record is one line. It has either changes or a fold.
+// record is one line: changes, a fold, or a base, with which a log begins.
 type record struct {
 	Changes []change `json:"changes,omitempty"`
 
@@ -37,8 +38,13 @@ type record struct {
 	// became index.json: once it's gone, any other index.json is a later one that
 	// another tool has written, so what came before isn't to be done again.
 	Fold   digest.Digest `json:"fold,omitempty"`
-	Base   digest.Digest `json:"base,omitempty"`
 	Staged string        `json:"staged,omitempty"`
+
+	// Base alone is a log's first record: the sha256 of the index.json that lacks
+	// what follows. If index.json is another one, another tool has written it, and
+	// what follows is to be done to that. But not if this is a copy of a log, whose
+	// index.json was copied at another moment: see originalPath.
+	Base digest.Digest `json:"base,omitempty"`
 }
 
 // change is a storage.Change of the index; dropped blobs aren't in it.
@@ -164,53 +170,104 @@ func (r *repo) replay(idx *layout.Index, sum digest.Digest) (*layout.Index, erro
 		return nil, err
 	}
 	records, end, bad := parseLog(data)
-	var changes []storage.Change
-	var staged []string
-	for _, rec := range records {
-		folded, err := r.folded(rec, sum)
-		if err != nil {
-			return nil, err
-		}
-		if folded {
-			changes = changes[:0]
-		} else if rec.Staged != "" {
-			staged = append(staged, rec.Staged)
-		}
-		more, err := toStorage(rec.Changes)
-		if err != nil {
-			return idx.Replay(changes), damage{err}
-		}
-		changes = append(changes, more...)
+	p, err := r.pendingOf(records, sum)
+	if err == nil && bad != nil && !p.void {
+		err = damage{bad}
 	}
-	if idx = idx.Replay(changes); bad != nil {
-		return idx, damage{bad}
+	if _, damaged := errors.AsType[damage](err); err != nil && !damaged {
+		return nil, err
 	}
-	if r.store.lock.held() && end > 0 {
+	if idx = idx.Replay(p.changes); err != nil {
+		return idx, err
+	}
+	if r.store.lock.held() {
 		if err := r.openLog(end); err != nil {
 			return nil, err
 		}
-		r.log.staged = staged
+		r.log.staged, r.log.spent = p.staged, len(p.changes) == 0
 		r.changed = timeNow()
 		r.store.background.wake(r)
 	}
 	return idx, nil
 }
 
-// folded reports whether rec is a fold that has happened.
-func (r *repo) folded(rec record, sum digest.Digest) (bool, error) {
+// pending is what an index.json lacks that its log has.
+type pending struct {
+	changes []storage.Change
+	staged  []string
+	void    bool // the log and index.json are of two moments
+}
+
+func (r *repo) pendingOf(records []record, sum digest.Digest) (p pending, err error) {
+	for _, rec := range records {
+		past, err := r.isPast(rec, sum)
+		if err != nil {
+			return p, err
+		}
+		if past && rec.Fold == "" {
+			return pending{void: true}, nil
+		}
+		if past {
+			p.changes = nil
+		} else if rec.Staged != "" {
+			p.staged = append(p.staged, rec.Staged)
+		}
+		more, err := toStorage(rec.Changes)
+		if err != nil {
+			return p, damage{err}
+		}
+		p.changes = append(p.changes, more...)
+	}
+	return p, nil
+}
+
+// isPast reports whether index.json, whose sha256 is sum, is past what rec says
+// of it: a fold that has happened, or the base of a log that was copied.
+func (r *repo) isPast(rec record, sum digest.Digest) (bool, error) {
+	beside := path.Join(r.stageDir(), rec.Staged)
 	switch {
-	case rec.Fold == "" || sum == "":
+	case rec.Base == "" || sum == "":
 		return false, nil
 	case rec.Fold == sum:
 		return true, nil
-	case rec.Base == sum || rec.Staged == "":
+	case rec.Base == sum:
+		return false, nil
+	case rec.Fold == "":
+		beside = originalPath(r.name)
+	case rec.Staged == "":
 		return false, nil
 	}
-	_, err := r.store.fs.Stat(path.Join(r.stageDir(), rec.Staged))
+	_, err := r.store.fs.Stat(beside)
 	if missing(err) {
 		return true, nil
 	}
 	return false, err
+}
+
+// beginLog makes a log for the index.json that st is of, and returns what its
+// first record has to be.
+func (r *repo) beginLog(st *state) (record, error) {
+	if r.log != nil {
+		if err := r.removeLog(); err != nil {
+			return record{}, err
+		}
+	}
+	base := st.sum
+	if base == "" {
+		data, err := r.readFile(indexPath(r.name))
+		if err != nil {
+			return record{}, err
+		}
+		base = digest.FromBytes(data)
+	}
+	original, err := r.store.fs.OpenFile(originalPath(r.name), os.O_WRONLY|os.O_CREATE)
+	if err != nil {
+		return record{}, err
+	}
+	if err := errors.Join(original.Close(), r.openLog(0)); err != nil {
+		return record{}, errors.Join(err, r.store.fs.Remove(originalPath(r.name)))
+	}
+	return record{Base: base}, r.store.disk.SyncDir(ownDir(r.name))
 }
 
 // openLog opens the log for appending behind its last good record.
@@ -236,21 +293,25 @@ func (r *repo) closeLog() {
 	}
 }
 
-// append adds a record and makes it durable. If that fails, the log is as it
+// append adds records and makes them durable. If that fails, the log is as it
 // was before, unless the error is joined by another one.
-func (w *wal) append(rec record, sync func(vfs.File) error) error {
-	line, err := encodeRecord(rec)
-	if err != nil {
-		return err
+func (w *wal) append(sync func(vfs.File) error, records ...record) error {
+	var lines []byte
+	for _, rec := range records {
+		line, err := encodeRecord(rec)
+		if err != nil {
+			return err
+		}
+		lines = append(lines, line...)
 	}
-	_, err = w.file.Write(line)
+	_, err := w.file.Write(lines)
 	if err == nil {
 		err = sync(w.file)
 	}
 	if err != nil {
 		return errors.Join(err, w.cut(w.size))
 	}
-	w.size += int64(len(line))
+	w.size += int64(len(lines))
 	return nil
 }
 
