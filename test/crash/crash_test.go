@@ -8,15 +8,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/opencontainers/go-digest"
-
 	"github.com/caddy-oci/oci-registry/test/image"
+	"github.com/caddy-oci/oci-registry/test/ledger"
 	"github.com/caddy-oci/oci-registry/test/registry"
 	"github.com/caddy-oci/oci-registry/test/remote"
 	"github.com/caddy-oci/oci-registry/test/tool"
@@ -30,13 +28,13 @@ func TestKill(t *testing.T) {
 	t.Parallel()
 	rounds, layerSize := tool.Sized(20, 25), tool.Sized(20<<10, 3<<20)
 	root := t.TempDir()
-	l := ledger{tags: make(map[name]*history)}
+	var l ledger.Ledger
 	var sessions []*session
 	for round := range rounds {
 		begun := time.Now()
 		srv := registry.Serve(t, root)
-		t.Logf("round %d: ready after %s, %d tags pushed so far", round, time.Since(begun).Round(time.Millisecond), len(l.tags))
-		l.check(t, srv)
+		t.Logf("round %d: ready after %s, %d tags pushed so far", round, time.Since(begun).Round(time.Millisecond), l.Len())
+		check(t, srv, &l)
 		for _, s := range sessions {
 			s.finish(t, srv)
 		}
@@ -44,17 +42,25 @@ func TestKill(t *testing.T) {
 		sessions = w.untilKilled(10 + 13*round%40)
 	}
 	srv := registry.Serve(t, root)
-	l.check(t, srv)
+	check(t, srv, &l)
 	for _, s := range sessions {
 		s.finish(t, srv)
 	}
+}
+
+// check compares what the registry has with what was acknowledged. What was under
+// way when the server was killed may have happened or not.
+func check(t *testing.T, srv *registry.Server, l *ledger.Ledger) {
+	t.Helper()
+	now := l.Now()
+	l.Settle(l.Check(t, srv, now, now))
 }
 
 // work is what clients do between the start of the server and its end.
 type work struct {
 	t         *testing.T
 	srv       *registry.Server
-	ledger    *ledger
+	ledger    *ledger.Ledger
 	round     int
 	layerSize int
 
@@ -99,12 +105,12 @@ func (w *work) push(pusher int) {
 		c := image.New("amd64", shared, image.RandomLayer(w.seed.Add(1), w.layerSize))
 		repository := repositories[(pusher+i)%len(repositories)]
 		for _, tag := range []string{fmt.Sprintf("round%d-%d-%d", w.round, pusher, i), fmt.Sprintf("latest-%d", pusher)} {
-			h := w.ledger.begin(name{repository, tag}, c.Digest)
+			acknowledge := w.ledger.Begin(ledger.Tag{Repository: repository, Name: tag}, c.Digest)
 			if err := w.srv.Repository(repository).Push(context.Background(), c, tag); err != nil {
 				w.failed(err)
 				return
 			}
-			w.ledger.acknowledge(h, c.Digest)
+			acknowledge()
 		}
 		select {
 		case w.acked <- struct{}{}:
@@ -120,86 +126,5 @@ func (w *work) failed(err error) {
 		w.t.Errorf("before the server was killed: %v", err)
 	}
 }
-
-// name is a tag of a repository.
-type name struct{ repository, tag string }
-
-// history is what a tag may be after a crash: what was acknowledged last, or
-// something pushed since.
-type history struct {
-	acked digest.Digest // empty if nothing was
-	since []digest.Digest
-}
-
-func (h *history) allows(d digest.Digest) bool { return d == h.acked || slices.Contains(h.since, d) }
-
-// ledger remembers what was pushed, and what of it was acknowledged.
-type ledger struct {
-	mu   sync.Mutex
-	tags map[name]*history
-}
-
-func (l *ledger) begin(n name, d digest.Digest) *history {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	h := l.tags[n]
-	if h == nil {
-		h = new(history)
-		l.tags[n] = h
-	}
-	h.since = append(h.since, d)
-	return h
-}
-
-func (l *ledger) acknowledge(h *history, d digest.Digest) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	*h = history{acked: d}
-}
-
-// check reads all that the registry lists, every layer of it, and compares it
-// with what was acknowledged.
-func (l *ledger) check(t *testing.T, srv *registry.Server) {
-	t.Helper()
-	there := make(map[name]digest.Digest)
-	repositories, err := srv.Repositories(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, r := range repositories {
-		repository := srv.Repository(r)
-		tags, err := repository.Tags(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, tag := range tags {
-			desc, err := repository.Verify(t.Context(), tag)
-			if err != nil {
-				t.Error(err)
-			}
-			there[name{r, tag}] = desc.Digest
-		}
-	}
-	for n, h := range l.tags {
-		switch d, ok := there[n]; {
-		case !ok && h.acked != "":
-			t.Errorf("%v was acknowledged and is gone", n)
-		case ok && !h.allows(d):
-			t.Errorf("%v is %s, acknowledged was %s, pushed since %s", n, d, h.acked, h.since)
-		}
-		h.settle(there[n])
-	}
-	for n := range there {
-		if l.tags[n] == nil {
-			t.Errorf("%v is there, and nobody pushed it", n)
-		}
-	}
-	if t.Failed() {
-		t.FailNow()
-	}
-}
-
-// settle takes what the tag is as its last word: nothing is under way any more.
-func (h *history) settle(d digest.Digest) { *h = history{acked: d} }
 
 var errKilled = errors.New("the server was killed")
