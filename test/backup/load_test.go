@@ -1,0 +1,258 @@
+//go:build real
+
+package backup
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/caddy-oci/oci-registry/test/image"
+	"github.com/caddy-oci/oci-registry/test/ledger"
+	"github.com/caddy-oci/oci-registry/test/registry"
+	"github.com/caddy-oci/oci-registry/test/remote"
+)
+
+// logged is a repository whose index.json is so large that changes go to its log.
+const logged = "team/large"
+
+// repositories have some names that patterns of files fit as well.
+var repositories = []string{logged, "app", "blobs", "index.json", "tmp-1", "team/tmp-log"}
+
+// shared is a layer of every image.
+var (
+	shared     = image.RandomLayer(1, 20_000)
+	sharedBlob = image.New("amd64", shared).Blobs[0]
+)
+
+// load is what clients do all the time: they push, move tags, and delete.
+type load struct {
+	t      *testing.T
+	srv    *registry.Server
+	ledger *ledger.Ledger
+	done   atomic.Int64
+	change chan struct{}   // a value for each change, if somebody waits for it
+	idle   chan struct{}   // a value if a log with a deletion is going to be folded
+	ended  chan struct{}   // closed when nothing is to be begun any more
+	failed <-chan struct{} // closed when a client has failed
+	wg     sync.WaitGroup
+}
+
+// startLoad returns when every repository has something. The end of the test ends it.
+func startLoad(t *testing.T, srv *registry.Server) *load {
+	t.Helper()
+	l := &load{t: t, srv: srv, ledger: new(ledger.Ledger), change: make(chan struct{}), idle: make(chan struct{}), ended: make(chan struct{})}
+	fillLogged(t, srv, l.ledger)
+	clients := make([]*client, 0, len(repositories))
+	for i, name := range repositories {
+		c := &client{load: l, repository: srv.Repository(name), seed: uint64(i+1) << 32, tags: make(map[string]digest.Digest)}
+		if err := c.push(t.Context(), "first", c.image()); err != nil {
+			t.Fatal(err)
+		}
+		clients = append(clients, c)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	l.failed = ctx.Done()
+	t.Cleanup(func() {
+		cancel()
+		l.wg.Wait()
+	})
+	for _, c := range clients {
+		l.wg.Go(func() { c.work(ctx, cancel) })
+	}
+	return l
+}
+
+// stop ends the load, when each client has finished what it's at.
+func (l *load) stop() {
+	close(l.ended)
+	l.wg.Wait()
+}
+
+// await returns after so many values of a channel.
+func (l *load) await(of <-chan struct{}, values int) {
+	l.t.Helper()
+	for range values {
+		select {
+		case <-of:
+		case <-l.failed:
+			l.t.FailNow()
+		}
+	}
+}
+
+// fillLogged pushes one image under so many tags that index.json is large.
+func fillLogged(t *testing.T, srv *registry.Server, l *ledger.Ledger) {
+	t.Helper()
+	c := image.New("amd64", shared)
+	srv.Push(c, logged, "first")
+	l.Begin(ledger.Tag{Repository: logged, Name: "first"}, c.Digest)()
+	for n := 0; size(t, filepath.Join(srv.Root, logged, "index.json")) < 256<<10; {
+		query := make(url.Values)
+		var acknowledge []func()
+		for range 10 {
+			tag := fmt.Sprintf("%s-%d", strings.Repeat("long", 25), n)
+			query.Add("tag", tag)
+			acknowledge = append(acknowledge, l.Begin(ledger.Tag{Repository: logged, Name: tag}, c.Digest))
+			n++
+		}
+		m := c.Manifests[0]
+		resp, err := srv.Do(t.Context(), http.MethodPut, "/v2/"+logged+"/manifests/"+m.Digest.String()+"?"+query.Encode(), bytes.NewReader(m.Bytes), "Content-Type", m.MediaType)
+		if err == nil {
+			err = resp.Body.Close()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, done := range acknowledge {
+			done()
+		}
+	}
+}
+
+func size(t *testing.T, name string) int64 {
+	t.Helper()
+	fi, err := os.Stat(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fi.Size()
+}
+
+// client changes one repository, whose tags are its own.
+type client struct {
+	*load
+
+	repository *remote.Repository
+	seed       uint64
+	images     []*image.Content // its last ones
+	gone       *image.Content   // the one that was deleted last
+	tags       map[string]digest.Digest
+}
+
+// work goes on until the load ends. A failure is everybody's end.
+func (c *client) work(ctx context.Context, cancel context.CancelFunc) {
+	for n := 0; ; n++ {
+		select {
+		case <-c.ended:
+			return
+		default:
+		}
+		if err := c.turn(ctx, n); err != nil {
+			if ctx.Err() == nil {
+				c.t.Errorf("turn %d in %s: %v", n, c.repository.Name, err)
+			}
+			cancel()
+			return
+		}
+		c.done.Add(1)
+		select {
+		case c.change <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// turn pushes an image, and moves or deletes something.
+func (c *client) turn(ctx context.Context, n int) error {
+	tag := fmt.Sprint("v", n%8)
+	if err := c.push(ctx, tag, c.image()); err != nil {
+		return err
+	}
+	switch n % 5 {
+	case 0:
+		return c.delete(ctx, tag)
+	case 1:
+		c.gone, c.images = c.images[0], c.images[1:]
+		if err := c.delete(ctx, c.gone.Digest.String()); err != nil {
+			return err
+		}
+		return c.pause(ctx, c.idle)
+	case 2: // and here it is again
+		if err := c.push(ctx, "latest", c.gone); err != nil {
+			return err
+		}
+		return c.pause(ctx, nil)
+	default:
+		return c.push(ctx, "again", c.images[n%len(c.images)])
+	}
+}
+
+// pause lets the log be folded, if that's where the repository's changes go. It
+// tells idle if that's still to come.
+func (c *client) pause(ctx context.Context, idle chan<- struct{}) error {
+	if c.repository.Name != logged {
+		return nil
+	}
+	log := filepath.Join(c.srv.Root, "_repos", strings.ReplaceAll(logged, "/", ","), "log")
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if _, err := os.Stat(log); err != nil {
+			return nil
+		}
+		select {
+		case idle <- struct{}{}:
+		case <-tick.C:
+		case <-c.ended:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// image is one that nobody has pushed.
+func (c *client) image() *image.Content {
+	c.seed++
+	img := image.New("amd64", shared, image.RandomLayer(c.seed, 10_000))
+	c.images = append(c.images, img)
+	if len(c.images) > 10 {
+		c.images = c.images[1:]
+	}
+	return img
+}
+
+func (c *client) push(ctx context.Context, tag string, img *image.Content) error {
+	acknowledge := c.begin(tag, img.Digest)
+	if err := c.repository.Push(ctx, img, tag); err != nil {
+		return err
+	}
+	acknowledge()
+	return nil
+}
+
+// delete deletes a tag or a manifest, if it's there.
+func (c *client) delete(ctx context.Context, ref string) error {
+	var acknowledge []func()
+	for tag, d := range c.tags {
+		if tag == ref || d.String() == ref {
+			acknowledge = append(acknowledge, c.begin(tag, ""))
+		}
+	}
+	if err := c.repository.DeleteManifest(ctx, ref); err != nil && remote.Status(err) != http.StatusNotFound {
+		return err
+	}
+	for _, done := range acknowledge {
+		done()
+	}
+	return nil
+}
+
+func (c *client) begin(tag string, d digest.Digest) (acknowledge func()) {
+	if c.tags[tag] = d; d == "" {
+		delete(c.tags, tag)
+	}
+	return c.ledger.Begin(ledger.Tag{Repository: c.repository.Name, Name: tag}, d)
+}
