@@ -15,9 +15,9 @@ var (
 	// and deleting go on. 507.
 	ErrFull = errors.New("storage: no space left")
 
-	// ErrStandby: another process may write here, this one only reads until that
-	// one is gone. 503.
-	ErrStandby = errors.New("storage: another process holds the lock")
+	// ErrStandby: this process only reads. Another one writes here, until it's gone;
+	// or what's here isn't what was opened. 503.
+	ErrStandby = errors.New("storage: this process may not write here")
 
 	// ErrBroken: the repository's names can't be read. Its last good state is
 	// served if there's one, and nothing is changed until an operator restores it. 503.

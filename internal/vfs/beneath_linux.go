@@ -20,9 +20,13 @@ type beneath struct {
 	fd     int
 
 	path string // what the directory is called in the names of files
+	is   inode  // the directory that was opened; zero for a Sub
 }
 
-var _ FS = (*beneath)(nil)
+var (
+	_ FS     = (*beneath)(nil)
+	_ onDisk = (*beneath)(nil)
+)
 
 // openBeneath fails where the kernel, or whoever confines this process, has no openat2.
 func openBeneath(path string) (FS, error) {
@@ -31,9 +35,11 @@ func openBeneath(path string) (FS, error) {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
 	b := &beneath{fd: fd, path: path}
+	var st unix.Stat_t
 	probe, err := b.open("open", ".", unix.O_PATH|unix.O_DIRECTORY)
 	if err == nil {
-		err = unix.Close(probe)
+		err = errors.Join(unix.Fstat(probe, &st), unix.Close(probe))
+		b.is = inode{st.Dev, st.Ino}
 	}
 	if err != nil {
 		return nil, errors.Join(err, b.Close())
@@ -42,6 +48,17 @@ func openBeneath(path string) (FS, error) {
 }
 
 func (b *beneath) name() string { return b.path }
+
+func (b *beneath) inPlace() error {
+	if b.is == (inode{}) {
+		return nil
+	}
+	var now unix.Stat_t
+	if err := unix.Stat(b.path, &now); err != nil || b.is != (inode{now.Dev, now.Ino}) {
+		return moved(b.path, err)
+	}
+	return nil
+}
 
 // errLeaves is the error for a name that leads out of the tree. It isn't the
 // kernel's EXDEV, which means another file system to those who link and rename.

@@ -2,6 +2,7 @@ package vfs
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -15,13 +16,43 @@ func Dir(path string) (FS, error) {
 	return openRooted(path) // which knows better what is wrong with path
 }
 
+// onDisk is an FS that is a directory on the real file system.
+type onDisk interface {
+	// name is the path that the directory was opened by.
+	name() string
+
+	// inPlace is InPlace.
+	inPlace() error
+}
+
 // Path returns the path of a name in fsys on the real file system, if it has one.
 func Path(fsys FS, name string) (string, bool) {
-	d, ok := fsys.(interface{ name() string })
+	d, ok := fsys.(onDisk)
 	if !ok {
 		return "", false
 	}
 	return filepath.Join(d.name(), filepath.FromSlash(name)), true
+}
+
+// ErrMoved is the error of InPlace.
+var ErrMoved = errors.New("vfs: the directory isn't where it was opened")
+
+// InPlace fails with ErrMoved if the path that fsys was opened by leads to
+// another directory by now, or to none. It's nil for what has no path, and for a Sub.
+func InPlace(fsys FS) error {
+	if d, ok := fsys.(onDisk); ok {
+		return d.inPlace()
+	}
+	return nil
+}
+
+// moved says what is wrong with the path of a directory: err, or that another
+// one is there. Never fs.ErrNotExist, which would be of a name in it.
+func moved(path string, err error) error {
+	if err != nil {
+		return fmt.Errorf("%w: %s", ErrMoved, err.Error())
+	}
+	return fmt.Errorf("%w: %s is another one", ErrMoved, path)
 }
 
 // SameFile reports whether two stats, of any FS, are of one file.
@@ -29,19 +60,40 @@ func SameFile(a, b fs.FileInfo) bool { return os.SameFile(a, b) || sameInode(a, 
 
 // rooted is an FS over os.Root, which works everywhere, and opens and closes
 // every directory on the way to a name.
-type rooted struct{ root *os.Root }
+type rooted struct {
+	root *os.Root
+	is   fs.FileInfo // the directory that was opened; nil for a Sub
+}
 
-var _ FS = rooted{}
+var (
+	_ FS     = rooted{}
+	_ onDisk = rooted{}
+)
 
 func openRooted(path string) (FS, error) {
 	r, err := os.OpenRoot(path)
 	if err != nil {
 		return nil, err
 	}
-	return rooted{r}, nil
+	is, err := r.Stat(".")
+	if err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return rooted{r, is}, nil
 }
 
 func (d rooted) name() string { return d.root.Name() }
+
+func (d rooted) inPlace() error {
+	if d.is == nil {
+		return nil
+	}
+	now, err := os.Stat(d.root.Name())
+	if err != nil || !os.SameFile(now, d.is) {
+		return moved(d.root.Name(), err)
+	}
+	return nil
+}
 
 func (d rooted) Open(name string) (File, error) { return d.OpenFile(name, os.O_RDONLY) }
 
@@ -101,7 +153,7 @@ func (d rooted) Sub(name string) (FS, error) {
 	if err != nil {
 		return nil, err
 	}
-	return rooted{r}, nil
+	return rooted{root: r}, nil
 }
 
 func (d rooted) SyncDir(name string) error {

@@ -107,6 +107,26 @@ func TestClosedDirRefuses(t *testing.T) {
 	}
 }
 
+func TestInPlace(t *testing.T) {
+	t.Parallel()
+	eachWay(t, testInPlace)
+}
+
+func testInPlace(t *testing.T, openDir func(path string) FS) {
+	path := filepath.Join(t.TempDir(), "tree")
+	do(t, os.Mkdir(path, 0o700))
+	d := openDir(path)
+	do(t, InPlace(d), os.Rename(path, path+".moved"))
+	if err := InPlace(d); !errors.Is(err, ErrMoved) || errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("moved: error %v, want ErrMoved", err)
+	}
+	do(t, os.Mkdir(path, 0o700))
+	if err := InPlace(d); !errors.Is(err, ErrMoved) {
+		t.Fatalf("replaced: error %v, want ErrMoved", err)
+	}
+	do(t, os.Remove(path), os.Symlink(path+".moved", path), InPlace(d))
+}
+
 func TestDirOpensBareFiles(t *testing.T) {
 	t.Parallel()
 	d := dirOf(t)

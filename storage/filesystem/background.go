@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/caddy-oci/oci-registry/internal/vfs"
 	"github.com/caddy-oci/oci-registry/storage"
 )
 
@@ -139,7 +140,7 @@ func (b *background) tend(s *Store) {
 	if err == nil {
 		err = s.space.keep()
 	}
-	if errors.Is(err, storage.ErrStandby) {
+	if errors.Is(err, storage.ErrStandby) && !errors.Is(err, vfs.ErrMoved) {
 		err = nil
 	}
 	was := b.trouble

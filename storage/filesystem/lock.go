@@ -37,6 +37,9 @@ func (l *writerLock) take() error {
 	if l.file != nil {
 		return nil
 	}
+	if err := l.inPlace(); err != nil {
+		return err
+	}
 	f, err := l.store.fs.TryLock(lockName, true)
 	if errors.Is(err, vfs.ErrLocked) {
 		return storage.ErrStandby
@@ -78,21 +81,44 @@ func (l *writerLock) check() error {
 	if l.file == nil {
 		return l.take()
 	}
+	err := l.sameOwner()
+	if err == nil {
+		err = l.inPlace()
+	}
+	if err == nil {
+		return nil
+	}
+	// Somebody removed or replaced the file, or the tree. To write on would be to
+	// write beside another owner, or where nobody looks any more.
+	err = errors.Join(err, l.file.Close())
+	l.file = nil
+	l.store.background.poke()
+	return err
+}
+
+// sameOwner reads the file again if it may be another one.
+func (l *writerLock) sameOwner() error {
 	now := l.stamp()
 	if now == l.seen && now != (fileStamp{}) {
 		return nil
 	}
 	owner, err := l.read()
-	if err == nil && owner == l.owner {
-		l.seen = now
-		return nil
+	if err == nil && owner != l.owner {
+		err = fs.ErrInvalid
 	}
-	// Somebody removed or replaced the file, or the tree. To write on would be to
-	// write beside another owner.
-	err = errors.Join(err, l.file.Close())
-	l.file = nil
-	l.store.background.poke()
-	return fmt.Errorf("%w: %s isn't the file it was: %w", storage.ErrStandby, lockName, errors.Join(err, fs.ErrInvalid))
+	if err != nil {
+		return fmt.Errorf("%w: %s isn't the file it was: %w", storage.ErrStandby, lockName, err)
+	}
+	l.seen = now
+	return nil
+}
+
+// inPlace fails if the tree was moved, or something was mounted over it.
+func (l *writerLock) inPlace() error {
+	if err := vfs.InPlace(l.store.fs); err != nil {
+		return fmt.Errorf("%w: %w", storage.ErrStandby, err)
+	}
+	return nil
 }
 
 // stamp is zero where a stat can't tell a file from another one put in its place.

@@ -116,6 +116,51 @@ func TestReplacedLockStopsTheWriter(t *testing.T) {
 	}
 }
 
+// Whoever moves a root away, or mounts something over it, means another folder
+// by the path from then on. What was pushed to the old one would be lost to them.
+func TestMovedRootStopsTheWriter(t *testing.T) {
+	ways := map[string]func(t *testing.T, root string){
+		"moved": func(*testing.T, string) {},
+		"replaced by an empty one": func(t *testing.T, root string) {
+			check(t, os.Mkdir(root, 0o700))
+		},
+		"replaced by a link": func(t *testing.T, root string) {
+			check(t, os.Symlink(t.TempDir(), root))
+		},
+		"replaced by another root": func(t *testing.T, root string) {
+			other := open(t, root, filesystem.Options{})
+			repository(t, other, "other").push(image(t, "other"), "v1")
+			shut(t, other)
+		},
+	}
+	for way, replace := range ways {
+		t.Run(way, func(t *testing.T) {
+			frozen(t, func(t *testing.T) {
+				root := filepath.Join(t.TempDir(), "root")
+				s := open(t, root, watchful)
+				r := repository(t, s, "a")
+				r.push(image(t, "v1"), "v1")
+				check(t, os.Rename(root, root+".moved"))
+				replace(t, root)
+				for range 2 {
+					wantStandby(t, s)
+					time.Sleep(5 * time.Second)
+					synctest.Wait()
+				}
+				r.wantTags("v1") // what there is can be pulled on
+				if exists(t, root, "a") {
+					t.Fatal("something was written to a folder that isn't the store's")
+				}
+
+				check(t, os.RemoveAll(root), os.Rename(root+".moved", root))
+				check(t, s.Ready(t.Context()))
+				r.push(image(t, "v2"), "v2")
+				r.wantTags("v1", "v2")
+			})
+		})
+	}
+}
+
 func TestReplacedLockOfAnotherIsRespected(t *testing.T) {
 	frozen(t, func(t *testing.T) {
 		root := t.TempDir()

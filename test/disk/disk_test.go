@@ -98,6 +98,45 @@ func TestMountBelowTheRoot(t *testing.T) {
 	srv.Stop()
 }
 
+// TestFolderThatIsGone takes the folder from under a registry, and gives it back.
+func TestFolderThatIsGone(t *testing.T) {
+	t.Parallel()
+	ways := map[string]struct{ take, giveBack func(root string) error }{
+		"moved": {
+			func(root string) error { return os.Rename(root, root+".moved") },
+			func(root string) error { return os.Rename(root+".moved", root) },
+		},
+		"mounted over": {
+			func(root string) error { return syscall.Mount("tmpfs", root, "tmpfs", 0, "size=1m") },
+			func(root string) error { return syscall.Unmount(root, 0) },
+		},
+	}
+	for way, do := range ways {
+		t.Run(way, func(t *testing.T) {
+			t.Parallel()
+			srv := registry.Serve(t, filepath.Join(t.TempDir(), "root"))
+			c, other := image.Random(1, 2, 10_000), image.Random(2, 2, 10_000)
+			srv.Push(c, "app", "v1")
+			if err := do.take(srv.Root); err != nil {
+				t.Fatal(err)
+			}
+			if err := srv.Get(t.Context(), "/health/readyz"); remote.Status(err) != http.StatusServiceUnavailable || !strings.Contains(err.Error(), "standby") {
+				t.Errorf("readiness without the folder: %v, want 503 and standby", err)
+			}
+			if err := srv.Repository("app").Push(t.Context(), other, "v2"); remote.Status(err) != http.StatusServiceUnavailable {
+				t.Errorf("push without the folder: %v, want 503", err)
+			}
+			srv.Check("app", "v1", c)
+			if err := do.giveBack(srv.Root); err != nil {
+				t.Fatal(err)
+			}
+			srv.Await("/health/readyz")
+			srv.Push(other, "app", "v1")
+			srv.Check("app", "v1", other)
+		})
+	}
+}
+
 func tag(i int) string { return fmt.Sprintf("v%d", i) }
 
 func wantStored(t *testing.T, srv *registry.Server, stored []*image.Content) {
