@@ -56,19 +56,19 @@ func TestBackup(t *testing.T) {
 			srv := registry.Serve(t, root)
 			l := startLoad(t, srv)
 			for round := range tool.Sized(4, 40) {
-				l.await(l.idle, 1)
+				l.Receive(l.idle)
 				from := l.ledger.Now()
 				copyRoot(t, commands(t, with, "/srv/registry", root, "/backup/registry", to), root, round%2 == 1)
 				until := l.ledger.Now()
-				l.await(l.change, 20)
+				l.Await(20)
 				restored := filepath.Join(t.TempDir(), "restored")
 				run(t, commands(t, "restore-"+with, "/srv/registry", restored, "/backup/registry", to))
 				checkRestored(t, restored, l.ledger, from, until)
 			}
-			l.stop()
+			turns := l.Stop()
 			now := l.ledger.Now()
 			l.ledger.Check(t, srv, now, now)
-			t.Logf("%d changes of %d tags", l.done.Load(), l.ledger.Len())
+			t.Logf("%d turns of clients, %d tags", turns, l.ledger.Len())
 		})
 	}
 }

@@ -11,13 +11,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/caddy-oci/oci-registry/test/crowd"
 	"github.com/caddy-oci/oci-registry/test/image"
 	"github.com/caddy-oci/oci-registry/test/ledger"
 	"github.com/caddy-oci/oci-registry/test/registry"
@@ -38,58 +37,28 @@ var (
 
 // load is what clients do all the time: they push, move tags, and delete.
 type load struct {
-	t      *testing.T
+	*crowd.Crowd
+
 	srv    *registry.Server
 	ledger *ledger.Ledger
-	done   atomic.Int64
-	change chan struct{}   // a value for each change, if somebody waits for it
-	idle   chan struct{}   // a value if a log with a deletion is going to be folded
-	ended  chan struct{}   // closed when nothing is to be begun any more
-	failed <-chan struct{} // closed when a client has failed
-	wg     sync.WaitGroup
+	idle   chan struct{} // a value if a log with a deletion is going to be folded
 }
 
-// startLoad returns when every repository has something. The end of the test ends it.
+// startLoad returns when every repository has something.
 func startLoad(t *testing.T, srv *registry.Server) *load {
 	t.Helper()
-	l := &load{t: t, srv: srv, ledger: new(ledger.Ledger), change: make(chan struct{}), idle: make(chan struct{}), ended: make(chan struct{})}
+	l := &load{srv: srv, ledger: new(ledger.Ledger), idle: make(chan struct{})}
 	fillLogged(t, srv, l.ledger)
-	clients := make([]*client, 0, len(repositories))
+	turns := make([]func(context.Context) error, 0, len(repositories))
 	for i, name := range repositories {
 		c := &client{load: l, repository: srv.Repository(name), seed: uint64(i+1) << 32, tags: make(map[string]digest.Digest)}
 		if err := c.push(t.Context(), "first", c.image()); err != nil {
 			t.Fatal(err)
 		}
-		clients = append(clients, c)
+		turns = append(turns, c.turn)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	l.failed = ctx.Done()
-	t.Cleanup(func() {
-		cancel()
-		l.wg.Wait()
-	})
-	for _, c := range clients {
-		l.wg.Go(func() { c.work(ctx, cancel) })
-	}
+	l.Crowd = crowd.Start(t, turns...)
 	return l
-}
-
-// stop ends the load, when each client has finished what it's at.
-func (l *load) stop() {
-	close(l.ended)
-	l.wg.Wait()
-}
-
-// await returns after so many values of a channel.
-func (l *load) await(of <-chan struct{}, values int) {
-	l.t.Helper()
-	for range values {
-		select {
-		case <-of:
-		case <-l.failed:
-			l.t.FailNow()
-		}
-	}
 }
 
 // fillLogged pushes one image under so many tags that index.json is large.
@@ -135,37 +104,17 @@ type client struct {
 	*load
 
 	repository *remote.Repository
+	turns      int
 	seed       uint64
 	images     []*image.Content // its last ones
 	gone       *image.Content   // the one that was deleted last
 	tags       map[string]digest.Digest
 }
 
-// work goes on until the load ends. A failure is everybody's end.
-func (c *client) work(ctx context.Context, cancel context.CancelFunc) {
-	for n := 0; ; n++ {
-		select {
-		case <-c.ended:
-			return
-		default:
-		}
-		if err := c.turn(ctx, n); err != nil {
-			if ctx.Err() == nil {
-				c.t.Errorf("turn %d in %s: %v", n, c.repository.Name, err)
-			}
-			cancel()
-			return
-		}
-		c.done.Add(1)
-		select {
-		case c.change <- struct{}{}:
-		default:
-		}
-	}
-}
-
 // turn pushes an image, and moves or deletes something.
-func (c *client) turn(ctx context.Context, n int) error {
+func (c *client) turn(ctx context.Context) error {
+	n := c.turns
+	c.turns++
 	tag := fmt.Sprint("v", n%8)
 	if err := c.push(ctx, tag, c.image()); err != nil {
 		return err
@@ -205,8 +154,6 @@ func (c *client) pause(ctx context.Context, idle chan<- struct{}) error {
 		select {
 		case idle <- struct{}{}:
 		case <-tick.C:
-		case <-c.ended:
-			return nil
 		case <-ctx.Done():
 			return ctx.Err()
 		}

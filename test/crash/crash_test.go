@@ -6,7 +6,6 @@ package crash
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -17,6 +16,7 @@ import (
 	"github.com/caddy-oci/oci-registry/test/ledger"
 	"github.com/caddy-oci/oci-registry/test/registry"
 	"github.com/caddy-oci/oci-registry/test/remote"
+	"github.com/caddy-oci/oci-registry/test/slow"
 	"github.com/caddy-oci/oci-registry/test/tool"
 )
 
@@ -29,14 +29,14 @@ func TestKill(t *testing.T) {
 	rounds, layerSize := tool.Sized(20, 25), tool.Sized(20<<10, 3<<20)
 	root := t.TempDir()
 	var l ledger.Ledger
-	var sessions []*session
+	var sessions []*slow.Upload
 	for round := range rounds {
 		begun := time.Now()
 		srv := registry.Serve(t, root)
 		t.Logf("round %d: ready after %s, %d tags pushed so far", round, time.Since(begun).Round(time.Millisecond), l.Len())
 		check(t, srv, &l)
 		for _, s := range sessions {
-			s.finish(t, srv)
+			s.Resume(t, &srv.Registry)
 		}
 		w := work{t: t, srv: srv, ledger: &l, round: round, layerSize: layerSize, acked: make(chan struct{}), killed: make(chan struct{})}
 		sessions = w.untilKilled(10 + 13*round%40)
@@ -44,7 +44,7 @@ func TestKill(t *testing.T) {
 	srv := registry.Serve(t, root)
 	check(t, srv, &l)
 	for _, s := range sessions {
-		s.finish(t, srv)
+		s.Resume(t, &srv.Registry)
 	}
 }
 
@@ -71,12 +71,14 @@ type work struct {
 }
 
 // untilKilled pushes until so many pushes were acknowledged, and kills the
-// server in the midst of the next ones. It returns the upload sessions that were open.
-func (w *work) untilKilled(pushes int) []*session {
+// server in the midst of the next ones. It returns the upload sessions that were
+// open: one without a request, and one with a request that was under way.
+func (w *work) untilKilled(pushes int) []*slow.Upload {
 	w.seed.Store(uint64(w.round+1) << 32)
+	idle, streaming := w.session("idle"), w.session("streaming")
+	streaming.Patch()
+	streaming.Write(w.t, w.layerSize)
 	var wg sync.WaitGroup
-	sessions := []*session{newSession(w, "idle"), newSession(w, "streaming")}
-	wg.Go(func() { sessions[1].stream(w) })
 	for p := range pushers {
 		wg.Go(func() { w.push(p) })
 	}
@@ -91,10 +93,17 @@ func (w *work) untilKilled(pushes int) []*session {
 	close(w.killed)
 	w.srv.Kill()
 	wg.Wait()
+	w.failed(streaming.Abandon())
 	if w.t.Failed() {
 		w.t.FailNow()
 	}
-	return sessions
+	return []*slow.Upload{idle, streaming}
+}
+
+// session begins an upload.
+func (w *work) session(repository string) *slow.Upload {
+	w.t.Helper()
+	return slow.NewUpload(w.t, w.srv.Repository(repository), image.RandomLayer(w.seed.Add(1), 4*w.layerSize))
 }
 
 // push pushes one image after the other, each to a tag of its own and to one
@@ -120,11 +129,9 @@ func (w *work) push(pusher int) {
 	}
 }
 
-// failed is told of an error, which is none if the server was killed.
+// failed is told of an error, which is none of the server's if it was killed.
 func (w *work) failed(err error) {
-	if !w.isEnded.Load() || remote.Status(err) != 0 {
+	if !w.isEnded.Load() || err == nil || remote.Status(err) != 0 {
 		w.t.Errorf("before the server was killed: %v", err)
 	}
 }
-
-var errKilled = errors.New("the server was killed")

@@ -95,6 +95,13 @@ func Bytes(seed uint64, size int) []byte {
 	return content
 }
 
+// RandomBlob makes a blob of so many bytes that don't compress, which isn't a layer.
+func RandomBlob(seed uint64, size int) Part {
+	content := make([]byte, size)
+	fill(content, seed)
+	return Part{descriptor("application/octet-stream", content), content}
+}
+
 // Large makes an image like a real one: four layers, 6 MiB, 400 files, some of
 // them text that compresses.
 func Large() *Content {

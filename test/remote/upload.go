@@ -81,6 +81,15 @@ func (u *Upload) Offset(ctx context.Context) (int, error) {
 
 // Commit ends the session with the rest of the content.
 func (u *Upload) Commit(ctx context.Context, d digest.Digest, rest []byte) error {
+	return u.commit(ctx, d, bytes.NewReader(rest))
+}
+
+// CommitFrom is Commit with what r has, as it comes.
+func (u *Upload) CommitFrom(ctx context.Context, d digest.Digest, r io.Reader) error {
+	return u.commit(ctx, d, io.NopCloser(r))
+}
+
+func (u *Upload) commit(ctx context.Context, d digest.Digest, rest io.Reader) error {
 	at, err := url.Parse(u.Location)
 	if err != nil {
 		return err
@@ -88,6 +97,6 @@ func (u *Upload) Commit(ctx context.Context, d digest.Digest, rest []byte) error
 	query := at.Query()
 	query.Set("digest", d.String())
 	at.RawQuery = query.Encode()
-	_, err = u.exchange(ctx, http.MethodPut, at.String(), bytes.NewReader(rest), "Content-Type", "application/octet-stream")
+	_, err = u.exchange(ctx, http.MethodPut, at.String(), rest, "Content-Type", "application/octet-stream")
 	return err
 }

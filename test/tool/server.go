@@ -103,6 +103,27 @@ func (s *Server) Kill() {
 	<-s.exited
 }
 
+// Tell sends the program a signal.
+func (s *Server) Tell(sig syscall.Signal) {
+	s.tool.t.Helper()
+	if err := syscall.Kill(s.Pid, sig); err != nil {
+		s.tool.t.Fatal(err)
+	}
+}
+
+// EndsWell waits for the program's end, and fails the test if it ends with an error.
+func (s *Server) EndsWell() {
+	s.tool.t.Helper()
+	select {
+	case <-s.exited:
+	case <-time.After(s.tool.Limit):
+		s.tool.t.Fatalf("%s goes on and on", filepath.Base(s.tool.path))
+	}
+	if s.err != nil {
+		s.tool.t.Fatal(s.Ended())
+	}
+}
+
 // Ended says how the program ended.
 func (s *Server) Ended() error {
 	<-s.exited
