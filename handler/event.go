@@ -2,6 +2,7 @@ package handler
 
 import (
 	"cmp"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -45,6 +46,23 @@ type Event struct {
 
 	// Received and Sent are how many bytes of content came or went.
 	Received, Sent int64
+
+	// Duration is how long it took: to receive what the client sent and to send
+	// it the content, too.
+	Duration time.Duration
+}
+
+// invalid is the Operation of a request that was for no endpoint.
+const invalid = "invalid"
+
+// Operations lists what the Operation of an Event can be.
+func Operations() []string {
+	all := make([]string, numKinds)
+	for k, e := range endpoints {
+		all[k] = e.operation
+	}
+	all[0] = invalid
+	return all
 }
 
 // observe tells Observe. It runs while ServeHTTP panics, too.
@@ -53,7 +71,7 @@ func (h *Handler) observe(r *request) {
 		return
 	}
 	e := &r.event
-	e.Operation = "invalid"
+	e.Operation = invalid
 	if r.kind != 0 {
 		e.Operation = endpoints[r.kind].operation
 	}
@@ -61,5 +79,6 @@ func (h *Handler) observe(r *request) {
 	e.Upload, e.Digest = cmp.Or(e.Upload, r.upload), cmp.Or(e.Digest, r.digest)
 	e.Who = r.question.Who
 	e.Received = r.body.n
+	e.Duration = time.Since(r.began)
 	h.opts.Observe(r.Request, *e)
 }

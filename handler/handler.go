@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"time"
 
 	"github.com/caddy-oci/oci-registry/authz"
 	"github.com/caddy-oci/oci-registry/oci"
@@ -112,6 +113,7 @@ type request struct {
 	body     body
 	values   values // of the response's header
 	event    Event
+	began    time.Time
 	started  bool // the response's header is out
 }
 
@@ -146,7 +148,7 @@ var endpoints = [numKinds]endpoint{
 // ServeHTTP serves one request. It panics with http.ErrAbortHandler if the
 // response can't be completed, so that no client takes it for whole.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	req := &request{Request: r, body: newBody(r)}
+	req := &request{Request: r, body: newBody(r), began: time.Now()}
 	header := w.Header()
 	header["Docker-Distribution-Api-Version"] = apiVersion
 	header["X-Content-Type-Options"] = noSniffing
