@@ -16,7 +16,10 @@ import (
 	"github.com/caddy-oci/oci-registry/storage/layout"
 )
 
-var _ storage.Store = (*Store)(nil)
+var (
+	_ storage.Store         = (*Store)(nil)
+	_ storage.UploadCounter = (*Store)(nil)
+)
 
 // Store is a storage.Store in memory. Only New makes one.
 type Store struct {
@@ -86,6 +89,16 @@ func (s *Store) Ready(context.Context) error {
 		return storage.ErrClosed
 	}
 	return nil
+}
+
+// OpenUploads implements storage.UploadCounter.
+func (s *Store) OpenUploads(context.Context) (int, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed {
+		return 0, storage.ErrClosed
+	}
+	return len(s.sessions), nil
 }
 
 // Close implements storage.Store. The content is gone with the store.
