@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -106,15 +107,16 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 func isAPI(path string) bool { return path == "/v2" || strings.HasPrefix(path, "/v2/") }
 
 func (h *Handler) serveAPI(w http.ResponseWriter, r *http.Request) {
+	began := time.Now()
 	if !h.registry.lease.Enter() {
-		unavailable(w)
+		h.refuse(w, r, errReplaced, began)
 		return
 	}
 	defer h.exit()
 	p, err := h.protocolFor(r.Context())
 	if err != nil {
 		h.log.LogAttrs(r.Context(), slog.LevelError, "registry unavailable", slog.Any("error", err))
-		unavailable(w)
+		h.refuse(w, r, err, began)
 		return
 	}
 	p.ServeHTTP(w, r)
@@ -128,11 +130,24 @@ func (h *Handler) exit() {
 	}
 }
 
-// unavailable sends the client away for a moment: the registry isn't in the
+// unavailable is the operation of requests that refuse has answered: nobody has
+// looked at what they wanted.
+const unavailable = "unavailable"
+
+// refuse sends the client away for a moment: the registry isn't in the
 // configuration any more, or its store can't be opened now.
-func unavailable(w http.ResponseWriter) {
+func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error, began time.Time) {
 	w.Header().Set("Retry-After", "1")
 	w.WriteHeader(http.StatusServiceUnavailable)
+	h.observe(r, handler.Event{
+		Operation: unavailable, Status: http.StatusServiceUnavailable, Err: err, Duration: time.Since(began),
+	})
+}
+
+// observe is told of each request once it has been served.
+func (h *Handler) observe(r *http.Request, e handler.Event) {
+	h.registry.meters.observe(r, e)
+	logEvent(r, e)
 }
 
 // protocol is the core handler for one store.
@@ -157,7 +172,7 @@ func (h *Handler) protocolFor(ctx context.Context) (*protocol, error) {
 		Authorizer:      h.registry.authorizer,
 		Identity:        identity,
 		Client:          clientAddr,
-		Observe:         observe,
+		Observe:         h.observe,
 		Log:             h.log,
 		MaxManifestSize: h.registry.MaxManifestSize,
 		MaxBlobSize:     h.registry.MaxBlobSize,

@@ -22,8 +22,8 @@ import (
 const modulePath = "github.com/caddy-oci/oci-registry"
 
 // layers is the architecture: each package of ours, and which of the others it
-// may import. "." is the root, "caddy" stands for Caddy and zap, "*" for
-// everything. A row that ends in /... holds for all packages below it.
+// may import. "." is the root, "caddy" stands for Caddy and what it hands out (see
+// caddys), "*" for everything. A row that ends in /... holds for all packages below it.
 //
 // A package without a row fails, and so does a row without a package.
 var layers = map[string]string{
@@ -56,6 +56,9 @@ var never = map[string][]string{
 	"authz":   {"net/http"}, // who asks over what is for the handler to know
 	"storage": {"os"},       // a store need not be files
 }
+
+// caddys is where Caddy comes from, its loggers, metrics and traces.
+var caddys = []string{"github.com/caddyserver/", "go.uber.org/zap/", "github.com/prometheus/", "go.opentelemetry.io/"}
 
 // statusOnly are the packages to which HTTP is a list of numbers.
 var statusOnly = []string{"oci", "storage"}
@@ -228,8 +231,10 @@ func rowOf(pkg string) (string, bool) {
 
 func (s source) mayImport(row, imp string) bool {
 	allowed := strings.Fields(row)
-	if strings.HasPrefix(imp, "github.com/caddyserver/") || imp == "go.uber.org/zap" || strings.HasPrefix(imp, "go.uber.org/zap/") {
-		return slices.Contains(allowed, "caddy")
+	for _, p := range caddys {
+		if strings.HasPrefix(imp+"/", p) {
+			return slices.Contains(allowed, "caddy")
+		}
 	}
 	dep, ours := strings.CutPrefix(imp, modulePath+"/")
 	if imp == modulePath {

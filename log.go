@@ -40,9 +40,9 @@ func (l requestLog) WithGroup(name string) slog.Handler {
 	return requestLog{l.Handler.WithGroup(name)}
 }
 
-// observe puts what a request was about into its access log, as the object
+// logEvent puts what a request was about into its access log, as the object
 // "oci", and into the placeholders {http.oci_registry.*}.
-func observe(r *http.Request, e handler.Event) {
+func logEvent(r *http.Request, e handler.Event) {
 	said := &eventFields{e}
 	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
 		repl.Map(said.placeholder)

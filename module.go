@@ -90,7 +90,7 @@ func (a *App) Stop() error {
 func (a *App) Cleanup() error {
 	errs := make([]error, len(a.serving))
 	for i, r := range a.serving {
-		errs[i] = r.lease.Release()
+		errs[i] = r.release()
 	}
 	return errors.Join(errs...)
 }
@@ -121,7 +121,7 @@ func (a *App) add(ctx caddy.Context, name string, r *Registry) error {
 	r.acquire()
 	i, _ := slices.BinarySearchFunc(a.serving, name, func(r *Registry, name string) int { return strings.Compare(r.name, name) })
 	a.serving = slices.Insert(a.serving, i, r)
-	return nil
+	return r.register(ctx.GetMetricsRegistry())
 }
 
 // nested finds out whether one of two registries keeps its content in a folder

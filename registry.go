@@ -58,6 +58,9 @@ type Registry struct {
 	backend     Backend
 	lease       *state.Lease
 	authorizer  authz.Authorizer
+
+	meters        *meters
+	releaseMeters func()
 }
 
 // provision checks the configuration and loads the guests. It does no I/O
@@ -132,8 +135,18 @@ func checkHealth(p string) error {
 // identity tells apart the places where content can be.
 func (r *Registry) identity() string { return r.module + " " + r.backend.Identity() }
 
-// acquire takes this configuration's share in the store, which it releases.
-func (r *Registry) acquire() { r.lease = state.Acquire(r.identity(), r.backend) }
+// acquire takes this configuration's share in the store and in what is counted of
+// the registry. The caller releases it.
+func (r *Registry) acquire() {
+	r.lease = state.Acquire(r.identity(), r.backend)
+	r.meters, r.releaseMeters = acquireMeters(r.name)
+}
+
+// release gives back what acquire took. Further calls do nothing.
+func (r *Registry) release() error {
+	r.releaseMeters()
+	return r.lease.Release()
+}
 
 // start opens the store and makes this configuration the one that tunes it.
 func (r *Registry) start() error {

@@ -20,9 +20,9 @@ import (
 	"github.com/caddy-oci/oci-registry/storage"
 )
 
-// inMemory is how large a session may be, in bytes, that isn't on disk: the blobs
+// maxInMemory is how large a session may be, in bytes, that isn't on disk: the blobs
 // of most pushes are configs and small layers, whose sessions are over at once.
-const inMemory = 64 << 10
+const maxInMemory = 64 << 10
 
 // session is an upload session. It begins in memory. On disk, its folder holds
 // data, and state once the session has outlived the request that began it.
@@ -150,7 +150,7 @@ func (s *session) closeFile() error {
 // put adds a chunk to the content.
 func (s *session) put(chunk []byte) error {
 	if !s.onDisk.Load() {
-		if len(s.mem)+len(chunk) <= inMemory {
+		if len(s.mem)+len(chunk) <= maxInMemory {
 			s.mem = append(s.mem, chunk...)
 			return nil
 		}

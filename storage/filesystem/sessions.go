@@ -53,6 +53,19 @@ func (s *sessionSet) know(n *session) {
 	s.open[n.id] = n
 }
 
+// inMemory is how many sessions there are that aren't on disk.
+func (s *sessionSet) inMemory() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	count := 0
+	for _, n := range s.open {
+		if !n.onDisk.Load() && !n.over() {
+			count++
+		}
+	}
+	return count
+}
+
 // resume adds a handle to a session, reading its state if it isn't known.
 func (s *sessionSet) resume(repo oci.Name, id string) (*session, error) {
 	if len(id) != idLength || strings.ContainsAny(id, `/\.`) {

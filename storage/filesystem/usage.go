@@ -13,28 +13,26 @@ var (
 )
 
 // OpenUploads implements storage.UploadCounter. It lists one folder, in which
-// each session has its own.
+// each session that is on disk has its own.
 func (s *Store) OpenUploads(context.Context) (int, error) {
-	leave, err := s.enter()
-	if err != nil {
+	if err := s.enter(); err != nil {
 		return 0, err
 	}
-	defer leave()
+	defer s.leave()
 	n, err := vfs.Count(s.fs, uploadsDir)
 	if missing(err) {
-		return 0, nil
+		n, err = 0, nil
 	}
-	return n, err
+	return n + s.sessions.inMemory(), err
 }
 
 // Space implements storage.Measurer, with what the root's file system says of
 // itself.
 func (s *Store) Space(context.Context) (storage.Space, error) {
-	leave, err := s.enter()
-	if err != nil {
+	if err := s.enter(); err != nil {
 		return storage.Space{}, err
 	}
-	defer leave()
+	defer s.leave()
 	free, used, err := vfs.Space(s.fs)
 	return storage.Space{Free: free, Used: used}, err
 }

@@ -1,0 +1,138 @@
+package ociregistry
+
+import (
+	"net/http"
+	"sync"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/caddy-oci/oci-registry/handler"
+)
+
+// meters count what happens at the registries of one name. No label has a value
+// that comes from a client.
+type meters struct {
+	requests       *prometheus.CounterVec
+	durations      *prometheus.HistogramVec
+	failures       *prometheus.CounterVec
+	received, sent prometheus.Counter
+	pushes, pulls  prometheus.Counter
+
+	// operations finds those of an operation without looking for them by label.
+	// Those that nobody has asked for aren't shown.
+	operations map[string]func() *operationMeters
+}
+
+// operationMeters are those of one operation.
+type operationMeters struct {
+	byStatus [len(statusClasses)]prometheus.Counter
+	duration prometheus.Observer
+}
+
+// statusClasses are the values of the label status.
+var statusClasses = [...]string{"2xx", "3xx", "4xx", "5xx", "aborted"}
+
+// failureReasons are the values of the label reason: the words of readiness.
+var failureReasons = [...]string{"full", "standby", "broken", "stopping", "unavailable"}
+
+// durationBuckets are in seconds. To look up a name takes less than the first, to
+// make something durable one of the next; clients begin to give up at 30. What is
+// above is blobs, which take what the client's line takes.
+var durationBuckets = []float64{.001, .005, .025, .1, .5, 2.5, 10, 30, 120, 600}
+
+// meterPool has the meters of all registries that a configuration has, by name.
+// It outlives configurations, so a reload doesn't set a counter back.
+var meterPool = caddy.NewUsagePool()
+
+// acquireMeters returns the meters of the registries called name. Once everybody
+// has released them they are forgotten.
+func acquireMeters(name string) (m *meters, release func()) {
+	shared, _ := meterPool.LoadOrStore(name, newMeters())
+	m, _ = shared.(*meters)
+	return m, sync.OnceFunc(func() { _, _ = meterPool.Delete(name) }) // meters have nothing to be closed
+}
+
+func metricName(name string) string { return prometheus.BuildFQName("caddy", "oci_registry", name) }
+
+func newMeters() *meters {
+	counter := func(name, help string) prometheus.CounterOpts {
+		return prometheus.CounterOpts{Name: metricName(name), Help: help}
+	}
+	m := &meters{
+		requests: prometheus.NewCounterVec(counter("requests_total",
+			"Requests served, by operation and by class of status; aborted: the answer didn't get to its end."), []string{"operation", "status"}),
+		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    metricName("request_duration_seconds"),
+			Help:    "How long requests took, in seconds, the client's sending and receiving included.",
+			Buckets: durationBuckets,
+		}, []string{"operation"}),
+		failures: prometheus.NewCounterVec(counter("failures_total",
+			"Requests that failed without a fault of their client, by reason."), []string{"reason"}),
+		received: prometheus.NewCounter(counter("received_bytes_total",
+			"Bytes of blobs and manifests received, counted when their request ends.")),
+		sent: prometheus.NewCounter(counter("sent_bytes_total",
+			"Bytes of blobs, manifests and lists sent, counted when their request ends.")),
+		pushes: prometheus.NewCounter(counter("pushes_total",
+			"Manifests pushed: PUT requests that succeeded.")),
+		pulls: prometheus.NewCounter(counter("pulls_total",
+			"Manifests pulled: GET requests, not HEAD, that succeeded or found the client's copy current.")),
+		operations: make(map[string]func() *operationMeters),
+	}
+	for _, reason := range failureReasons {
+		m.failures.WithLabelValues(reason) // shows that there was none so far
+	}
+	for _, op := range append(handler.Operations(), unavailable) {
+		m.operations[op] = sync.OnceValue(func() *operationMeters { return m.operation(op) })
+	}
+	return m
+}
+
+func (m *meters) all() []prometheus.Collector {
+	return []prometheus.Collector{m.requests, m.durations, m.failures, m.received, m.sent, m.pushes, m.pulls}
+}
+
+func (m *meters) operation(name string) *operationMeters {
+	o := &operationMeters{duration: m.durations.WithLabelValues(name)}
+	for i, class := range statusClasses {
+		o.byStatus[i] = m.requests.WithLabelValues(name, class)
+	}
+	return o
+}
+
+// observe counts a request that has been served. It allocates nothing.
+func (m *meters) observe(r *http.Request, e handler.Event) {
+	class := classOf(e)
+	op := m.operations[e.Operation]()
+	op.byStatus[class].Inc()
+	op.duration.Observe(e.Duration.Seconds())
+	m.received.Add(float64(e.Received))
+	m.sent.Add(float64(e.Sent))
+	switch {
+	case failed(r, e):
+		m.failures.WithLabelValues(readiness(e.Err)).Inc()
+	case e.Status >= 400 || class == aborted:
+	case e.Operation == "put-manifest":
+		m.pushes.Inc()
+	case e.Operation == "get-manifest" && r.Method == http.MethodGet:
+		m.pulls.Inc()
+	}
+}
+
+// aborted is the index of the class of requests whose client got no answer, or
+// not all of it.
+const aborted = len(statusClasses) - 1
+
+// classOf is the index of an event's class.
+func classOf(e handler.Event) int {
+	if e.Status == 0 || e.Status < 400 && e.Err != nil {
+		return aborted
+	}
+	return e.Status/100 - 2
+}
+
+// failed reports whether a request failed without a fault of its client, who may
+// have gone away but did nothing else.
+func failed(r *http.Request, e handler.Event) bool {
+	return e.Status >= 500 || classOf(e) == aborted && r.Context().Err() == nil
+}
