@@ -35,6 +35,7 @@ var layers = map[string]string{
 	"storage/memory":      "oci storage storage/layout internal/vfs internal/durable",
 	"storage/filesystem":  "oci storage storage/layout internal/vfs internal/durable",
 	"storage/readonly":    "oci storage",
+	"storage/observed":    "oci storage",
 	"storage/storagetest": "oci storage internal/vfs",
 	"authz":               "oci",
 	"handler":             "oci storage authz",
