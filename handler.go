@@ -18,6 +18,7 @@ import (
 	"github.com/caddy-oci/oci-registry/authz"
 	"github.com/caddy-oci/oci-registry/handler"
 	"github.com/caddy-oci/oci-registry/storage"
+	"github.com/caddy-oci/oci-registry/storage/observed"
 )
 
 // Handler is the HTTP handler that serves a registry: one that the app
@@ -108,6 +109,12 @@ func isAPI(path string) bool { return path == "/v2" || strings.HasPrefix(path, "
 
 func (h *Handler) serveAPI(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
+	traced := isTraced(r.Context())
+	if traced {
+		ctx, span := startSpan(r.Context(), "oci_registry") // until it's known what the request is
+		defer span.End()
+		r = r.WithContext(ctx)
+	}
 	if !h.registry.lease.Enter() {
 		h.refuse(w, r, errReplaced, began)
 		return
@@ -119,7 +126,11 @@ func (h *Handler) serveAPI(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, r, err, began)
 		return
 	}
-	p.ServeHTTP(w, r)
+	if traced {
+		p.traced.ServeHTTP(w, r)
+	} else {
+		p.plain.ServeHTTP(w, r)
+	}
 }
 
 // exit ends a request's share in the store, which closes it if this was the
@@ -139,9 +150,12 @@ const unavailable = "unavailable"
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error, began time.Time) {
 	w.Header().Set("Retry-After", "1")
 	w.WriteHeader(http.StatusServiceUnavailable)
-	h.observe(r, handler.Event{
-		Operation: unavailable, Status: http.StatusServiceUnavailable, Err: err, Duration: time.Since(began),
-	})
+	e := handler.Event{Operation: unavailable, Status: http.StatusServiceUnavailable, Err: err, Duration: time.Since(began)}
+	if isTraced(r.Context()) {
+		h.observeTraced(r, e)
+	} else {
+		h.observe(r, e)
+	}
 }
 
 // observe is told of each request once it has been served.
@@ -150,10 +164,11 @@ func (h *Handler) observe(r *http.Request, e handler.Event) {
 	logEvent(r, e)
 }
 
-// protocol is the core handler for one store.
+// protocol is the core handler for one store. There's another one for requests
+// that are traced, so that the others pay nothing for it.
 type protocol struct {
-	store storage.Store
-	*handler.Handler
+	store         storage.Store
+	plain, traced *handler.Handler
 }
 
 // protocolFor returns the core handler of the store that's open now. The first
@@ -167,7 +182,7 @@ func (h *Handler) protocolFor(ctx context.Context) (*protocol, error) {
 	if p := h.protocol.Load(); p != nil && p.store == store {
 		return p, nil
 	}
-	p := &protocol{store, handler.New(handler.Options{
+	opts := handler.Options{
 		Store:           h.registry.guard(store),
 		Authorizer:      h.registry.authorizer,
 		Identity:        identity,
@@ -177,7 +192,10 @@ func (h *Handler) protocolFor(ctx context.Context) (*protocol, error) {
 		MaxManifestSize: h.registry.MaxManifestSize,
 		MaxBlobSize:     h.registry.MaxBlobSize,
 		Sparse:          h.registry.SparseManifests,
-	})}
+	}
+	p := &protocol{store: store, plain: handler.New(opts)}
+	opts.Store, opts.Observe = observed.New(opts.Store, traceStore), h.observeTraced
+	p.traced = handler.New(opts)
 	h.protocol.Store(p)
 	return p, nil
 }

@@ -40,10 +40,27 @@ func (l requestLog) WithGroup(name string) slog.Handler {
 	return requestLog{l.Handler.WithGroup(name)}
 }
 
+// field is something that a request was about.
+type field struct{ name, value string }
+
+// fieldsOf is what a request was about, by the names that logs and traces have
+// for it. What doesn't apply is empty.
+func fieldsOf(e handler.Event) [7]field {
+	return [...]field{
+		{"operation", e.Operation},
+		{"repository", e.Repository.String()},
+		{"reference", e.Reference.String()},
+		{"digest", e.Digest.String()},
+		{"upload", e.Upload},
+		{"user", e.Who.ID},
+		{"error", string(e.Code)},
+	}
+}
+
 // logEvent puts what a request was about into its access log, as the object
 // "oci", and into the placeholders {http.oci_registry.*}.
 func logEvent(r *http.Request, e handler.Event) {
-	said := &eventFields{e}
+	said := &eventLog{e}
 	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
 		repl.Map(said.placeholder)
 	}
@@ -52,44 +69,32 @@ func logEvent(r *http.Request, e handler.Event) {
 	}
 }
 
-// eventFields is an Event as log lines and placeholders have it. Most requests
-// are neither logged nor asked for, so nothing is made of it before.
-type eventFields struct{ handler.Event }
-
-// each calls fn for what is known of the event.
-func (e *eventFields) each(fn func(name, value string)) {
-	for _, f := range [...]struct{ name, value string }{
-		{"operation", e.Operation},
-		{"repository", e.Repository.String()},
-		{"reference", e.Reference.String()},
-		{"digest", e.Digest.String()},
-		{"upload", e.Upload},
-		{"user", e.Who.ID},
-		{"error", string(e.Code)},
-	} {
-		if f.value != "" {
-			fn(f.name, f.value)
-		}
-	}
-}
+// eventLog is an Event as log lines and placeholders have it. Most requests are
+// neither logged nor asked for, so nothing is made of it before.
+type eventLog struct{ handler.Event }
 
 // MarshalLogObject implements zapcore.ObjectMarshaler.
-func (e *eventFields) MarshalLogObject(enc zapcore.ObjectEncoder) error {
-	e.each(enc.AddString)
+func (e *eventLog) MarshalLogObject(enc zapcore.ObjectEncoder) error {
+	for _, f := range fieldsOf(e.Event) {
+		if f.value != "" {
+			enc.AddString(f.name, f.value)
+		}
+	}
 	return nil
 }
 
 // placeholder is a caddy.ReplacerFunc.
-func (e *eventFields) placeholder(key string) (value any, ok bool) {
+func (e *eventLog) placeholder(key string) (any, bool) {
 	name, ours := strings.CutPrefix(key, "http.oci_registry.")
-	if ours {
-		e.each(func(n, v string) {
-			if n == name {
-				value, ok = v, true
-			}
-		})
+	if !ours {
+		return nil, false
 	}
-	return value, ok
+	for _, f := range fieldsOf(e.Event) {
+		if f.name == name && f.value != "" {
+			return f.value, true
+		}
+	}
+	return nil, false
 }
 
-var _ zapcore.ObjectMarshaler = (*eventFields)(nil)
+var _ zapcore.ObjectMarshaler = (*eventLog)(nil)
