@@ -9,15 +9,14 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/caddy-oci/oci-registry/test/image"
 	"github.com/caddy-oci/oci-registry/test/registry"
 	"github.com/caddy-oci/oci-registry/test/remote"
+	"github.com/caddy-oci/oci-registry/test/tool"
 )
 
 const (
@@ -82,7 +81,7 @@ func TestFull(t *testing.T) {
 func TestMountBelowTheRoot(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
-	mountAt(t, filepath.Join(root, "big"))
+	tool.Mount(t, filepath.Join(root, "big"), diskSize)
 	srv := registry.Serve(t, root)
 	c, other := image.Random(1, 3, layerSize), image.Random(2, 2, layerSize)
 	srv.Push(c, "small", "v1")
@@ -179,26 +178,6 @@ func unfinished(t *testing.T, root string) []string {
 func mount(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	mountAt(t, dir)
+	tool.Mount(t, dir, diskSize)
 	return dir
-}
-
-// mountAt mounts a small file system at dir, which it makes if need be.
-func mountAt(t *testing.T, dir string) {
-	t.Helper()
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d,mode=0700", diskSize))
-	if errors.Is(err, fs.ErrPermission) {
-		t.Fatalf("this test needs a small disk and may not mount one (uid %d, %v): run it as root, in a container with the capability SYS_ADMIN", os.Getuid(), err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(dir, 0); err != nil {
-			t.Errorf("unmount %s: %v", dir, err)
-		}
-	})
 }
