@@ -5,9 +5,6 @@ package reload
 import (
 	"bytes"
 	"io"
-	"net/http"
-	"net/http/httptrace"
-	"sync/atomic"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -15,47 +12,6 @@ import (
 	"github.com/caddy-oci/oci-registry/test/registry"
 	"github.com/caddy-oci/oci-registry/test/remote"
 )
-
-// patient sends requests again that nobody has begun to serve.
-//
-// When Caddy reloads, it opens its port anew, and connections that wait at the
-// old one, or are idle, are dropped: about two for each reload under load, at a
-// site that only responds as well as at a registry. Every client has to send
-// those requests again. It would hide what this test looks for to do that
-// with others, so bodies wait until the registry asks for them: a request that
-// fails afterwards has failed.
-type patient struct {
-	next   http.RoundTripper
-	resent atomic.Int64
-}
-
-// RoundTrip implements http.RoundTripper.
-func (p *patient) RoundTrip(req *http.Request) (*http.Response, error) {
-	const attempts = 5
-	for i := 1; ; i++ {
-		var served atomic.Bool
-		ctx := httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
-			Got100Continue:       func() { served.Store(true) },
-			GotFirstResponseByte: func() { served.Store(true) },
-		})
-		try := req.Clone(ctx)
-		if req.GetBody != nil {
-			body, err := req.GetBody()
-			if err != nil {
-				return nil, err
-			}
-			try.Body = body
-		}
-		if try.Body != nil {
-			try.Header.Set("Expect", "100-continue")
-		}
-		resp, err := p.next.RoundTrip(try)
-		if err == nil || served.Load() || i == attempts {
-			return resp, err
-		}
-		p.resent.Add(1)
-	}
-}
 
 // slowUpload is an upload in one request that takes as long as the test.
 type slowUpload struct {

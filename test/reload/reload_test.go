@@ -19,6 +19,7 @@ import (
 
 	"github.com/caddy-oci/oci-registry/test/image"
 	"github.com/caddy-oci/oci-registry/test/registry"
+	"github.com/caddy-oci/oci-registry/test/remote"
 	"github.com/caddy-oci/oci-registry/test/tool"
 	"github.com/caddy-oci/oci-registry/test/tree"
 )
@@ -53,7 +54,7 @@ func TestReload(t *testing.T) {
 	const every = 300 * time.Millisecond
 	root := t.TempDir()
 	srv := registry.Config(t, config(root, 0))
-	client := &patient{next: &http.Transport{ExpectContinueTimeout: time.Minute}}
+	client := remote.NewPatient()
 	srv.Client = &http.Client{Transport: client}
 	var wg sync.WaitGroup
 	defer wg.Wait() // after cancel
@@ -81,7 +82,7 @@ func TestReload(t *testing.T) {
 	}
 	slow.finish(t)
 	wg.Wait()
-	t.Logf("%d reloads, %d images pushed and pulled, %d requests sent again", reloads, w.done.Load(), client.resent.Load())
+	t.Logf("%d reloads, %d images pushed and pulled, %d requests sent again", reloads, w.done.Load(), client.Resent.Load())
 	if w.done.Load() == 0 {
 		t.Fatal("nothing was pushed, so that this test shows nothing")
 	}
