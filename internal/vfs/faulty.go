@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"errors"
 	"io/fs"
 	"path"
 )
@@ -36,10 +37,21 @@ type Faulty struct {
 
 var _ FS = (*Faulty)(nil)
 
+// Short is an error of a write of which a part is done.
+type Short struct {
+	Err  error
+	Done func(n int) int // of n bytes
+}
+
+func (s Short) Error() string { return s.Err.Error() }
+
+// Unwrap returns Err.
+func (s Short) Unwrap() error { return s.Err }
+
 // NewFaulty calls fail before each step in under, and instead of it if fail
 // returns an error; the step's error then wraps that one. Of a write that fails
-// half is done. fail is called by many goroutines at once. Closing files, and
-// the tree, never fails by it.
+// half is done, unless the error is a Short. fail is called by many goroutines at
+// once. Closing files, and the tree, never fails by it.
 func NewFaulty(under FS, fail func(Step) error) *Faulty {
 	return &Faulty{FS: under, prefix: ".", fail: fail}
 }
@@ -188,7 +200,11 @@ func (f *faultyFile) ReadAt(p []byte, at int64) (int, error) {
 
 func (f *faultyFile) Write(p []byte) (int, error) {
 	if err := f.tree.step("write", f.name, ""); err != nil {
-		n, _ := f.File.Write(p[:len(p)/2]) // a short write, as a full disk makes it
+		done := len(p) / 2 // a short write, as a full disk makes it
+		if short, ok := errors.AsType[Short](err); ok {
+			done = short.Done(len(p))
+		}
+		n, _ := f.File.Write(p[:done])
 		return n, err
 	}
 	return f.File.Write(p)

@@ -35,24 +35,31 @@ func TestFaultyFailsWhatItIsTold(t *testing.T) {
 
 func TestFaultyWritesShort(t *testing.T) {
 	t.Parallel()
-	f := NewFaulty(dirOf(t), func(s Step) error {
-		if s.Op == "write" {
-			return syscall.EIO
+	for want, err := range map[int]error{
+		4: syscall.EIO,
+		0: Short{syscall.EIO, func(int) int { return 0 }},
+		7: Short{syscall.EIO, func(n int) int { return n - 1 }},
+		8: Short{syscall.EIO, func(n int) int { return n }},
+	} {
+		f := NewFaulty(dirOf(t), func(s Step) error {
+			if s.Op == "write" {
+				return err
+			}
+			return nil
+		})
+		file, err := f.OpenFile("a", os.O_RDWR|os.O_CREATE)
+		if err != nil {
+			t.Fatal(err)
 		}
-		return nil
-	})
-	file, err := f.OpenFile("a", os.O_RDWR|os.O_CREATE)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n, err := file.Write([]byte("12345678")); n != 4 || !errors.Is(err, syscall.EIO) {
-		t.Fatalf("wrote %d, %v; want 4, and EIO", n, err)
-	}
-	if fi, err := file.Stat(); err != nil || fi.Size() != 4 {
-		t.Fatalf("%d bytes, %v; want 4", fi.Size(), err)
-	}
-	if err := file.Close(); err != nil {
-		t.Fatal(err)
+		if n, err := file.Write([]byte("12345678")); n != want || !errors.Is(err, syscall.EIO) {
+			t.Fatalf("wrote %d, %v; want %d, and EIO", n, err, want)
+		}
+		if fi, err := file.Stat(); err != nil || fi.Size() != int64(want) {
+			t.Fatalf("%d bytes, %v; want %d", fi.Size(), err, want)
+		}
+		if err := file.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

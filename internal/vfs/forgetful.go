@@ -1,19 +1,20 @@
 package vfs
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
 	"sync"
 )
 
 // Forgetful is an FS that knows what of it would survive a power cut, and is as
 // hard on its user as POSIX allows: a name is there afterwards if its directory
 // was synced since, and a file holds what it held when it was last synced,
-// nothing if it never was. It syncs nothing itself.
+// nothing if it never was. Of what came later any part may be there as well, in
+// any order. It syncs nothing itself.
 type Forgetful struct {
 	FS
 
@@ -26,14 +27,16 @@ var _ FS = (*Forgetful)(nil)
 type memory struct {
 	mu    sync.Mutex
 	nodes []*node
+	fail  func(name string) error // see FailSync
 }
 
 // node is a file or directory. It's kept open, so that the file system gives
-// its identity to no other one.
+// its identity to no other one, and so that it can be read after its removal.
 type node struct {
 	info  fs.FileInfo
 	pin   File
 	data  []byte           // of a file, as it was last synced
+	lost  map[int]bool     // its blocks that no sync writes any more, unless they're written again
 	names map[string]*node // of a directory, as it was last synced
 }
 
@@ -114,7 +117,7 @@ func (f *Forgetful) file(name string) func(File, error) (File, error) {
 		if err != nil {
 			return nil, errors.Join(err, under.Close())
 		}
-		return &forgetfulFile{under, f.memory, n}, nil
+		return &forgetfulFile{under, f.memory, n, name}, nil
 	}
 }
 
@@ -142,9 +145,34 @@ func (f *Forgetful) SyncDir(name string) error {
 	if err != nil {
 		return err
 	}
-	entries, err := f.ReadDir(name)
+	names, err := f.entries(dir, name)
 	if err != nil {
 		return err
+	}
+	f.memory.mu.Lock()
+	defer f.memory.mu.Unlock()
+	dir.names = names
+	return nil
+}
+
+// FailSync makes a file's Sync ask fail, and fail if that returns an error. Then
+// what it should have made durable is lost, as on Linux: the pages count as
+// clean, and the next Sync succeeds without writing them. It isn't to be called
+// while the tree is used.
+func (f *Forgetful) FailSync(fail func(name string) error) { f.memory.fail = fail }
+
+// entries are what a directory has now, nothing if it isn't there any more.
+func (f *Forgetful) entries(dir *node, name string) (map[string]*node, error) {
+	now, err := f.Stat(name)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !SameFile(now, dir.info) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	entries, err := f.ReadDir(name)
+	if err != nil {
+		return nil, err
 	}
 	names := make(map[string]*node)
 	for _, e := range entries {
@@ -153,47 +181,11 @@ func (f *Forgetful) SyncDir(name string) error {
 			continue // removed meanwhile
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 		names[e.Name()] = n
 	}
-	f.memory.mu.Lock()
-	defer f.memory.mu.Unlock()
-	dir.names = names
-	return nil
-}
-
-// PowerCut makes, in the empty directory to, what would be there after one.
-// Nothing may be going on in the tree.
-func (f *Forgetful) PowerCut(to string) error {
-	root, err := f.node(".")
-	if err != nil {
-		return err
-	}
-	return root.restore(to, make(map[*node]string))
-}
-
-// restore makes the entries of a directory. made has the files that are there already.
-func (n *node) restore(to string, made map[*node]string) error {
-	for name, child := range n.names {
-		at := filepath.Join(to, name)
-		var err error
-		switch first, linked := made[child]; {
-		case child.info.IsDir():
-			if err = os.Mkdir(at, 0o700); err == nil {
-				err = child.restore(at, made)
-			}
-		case linked:
-			err = os.Link(first, at)
-		default:
-			made[child] = at
-			err = os.WriteFile(at, child.data, 0o600)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return names, nil
 }
 
 // Forget releases what the tree keeps open. It comes after PowerCut and Close.
@@ -208,21 +200,63 @@ func (f *Forgetful) Forget() error {
 	return errors.Join(errs...)
 }
 
+// content is all that a file holds now.
+func (n *node) content() ([]byte, error) { return io.ReadAll(io.NewSectionReader(n.pin, 0, 1<<62)) }
+
 // forgetfulFile is a file of a Forgetful.
 type forgetfulFile struct {
 	File
 
 	memory *memory
 	node   *node
+	name   string
+}
+
+// Write gives a block that a failed Sync has lost another chance.
+func (f *forgetfulFile) Write(p []byte) (int, error) {
+	n, err := f.File.Write(p)
+	end, serr := f.Seek(0, io.SeekCurrent)
+	if err = errors.Join(err, serr); n == 0 || err != nil {
+		return n, err
+	}
+	f.memory.mu.Lock()
+	defer f.memory.mu.Unlock()
+	for b := (int(end) - n) / block; b <= (int(end)-1)/block; b++ {
+		delete(f.node.lost, b)
+	}
+	return n, nil
 }
 
 func (f *forgetfulFile) Sync() error {
-	data, err := io.ReadAll(io.NewSectionReader(f.File, 0, 1<<62))
+	now, err := f.node.content()
 	if err != nil {
 		return err
 	}
 	f.memory.mu.Lock()
 	defer f.memory.mu.Unlock()
-	f.node.data = data
-	return nil
+	if f.memory.fail != nil {
+		err = f.memory.fail(f.name)
+	}
+	f.node.sync(now, err != nil)
+	return err
+}
+
+// sync makes durable what can be, or loses it.
+func (n *node) sync(now []byte, fails bool) {
+	if n.lost == nil {
+		n.lost = make(map[int]bool)
+	}
+	next := make([]byte, len(now))
+	copy(next, n.data)
+	for at := 0; at < len(now); at += block {
+		switch changed := !bytes.Equal(slice(n.data, at), slice(now, at)); {
+		case changed && fails:
+			n.lost[at/block] = true
+		case !n.lost[at/block]:
+			copy(next[at:], slice(now, at))
+		}
+	}
+	if !fails {
+		n.data = next
+	}
 }

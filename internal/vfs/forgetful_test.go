@@ -15,6 +15,12 @@ func survivors(t *testing.T, f *Forgetful) map[string]string {
 	if err := f.PowerCut(to); err != nil {
 		t.Fatal(err)
 	}
+	return read(t, to)
+}
+
+// read is what the files of a directory hold.
+func read(t *testing.T, to string) map[string]string {
+	t.Helper()
 	found := make(map[string]string)
 	err := filepath.WalkDir(to, func(at string, e os.DirEntry, err error) error {
 		if err != nil || e.IsDir() {

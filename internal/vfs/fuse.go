@@ -14,11 +14,15 @@ var ErrBlown = errors.New("vfs: the fuse has blown")
 // step and everything after it fail, in this tree and in those under it. A step
 // is whatever changes the tree: a file made, written, truncated, synced; a name
 // made, moved or removed; a directory synced. The write at which it blows is
-// torn: half of it is done.
+// torn.
 //
 // What was done before stays, synced or not.
 type Fuse struct {
 	FS
+
+	// Torn says how much is done of a write of n bytes at which it blows. Default:
+	// half of it.
+	Torn func(n int) int
 
 	left *atomic.Int64 // shared with the trees under it
 }
@@ -30,6 +34,13 @@ func NewFuse(under FS, steps int64) *Fuse {
 	f := &Fuse{FS: under, left: new(atomic.Int64)}
 	f.left.Store(steps)
 	return f
+}
+
+func (f *Fuse) torn(n int) int {
+	if f.Torn == nil {
+		return n / 2
+	}
+	return f.Torn(n)
 }
 
 // Blown reports whether a step was refused.
@@ -115,7 +126,7 @@ func (f *Fuse) Sub(name string) (FS, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Fuse{FS: sub, left: f.left}, nil
+	return &Fuse{FS: sub, Torn: f.Torn, left: f.left}, nil
 }
 
 // Mkdir implements FS.
@@ -192,7 +203,7 @@ func (f *fusedFile) Write(p []byte) (int, error) {
 	if err := f.fuse.step("write", "file"); err != nil {
 		n := 0
 		if alive {
-			n, _ = f.File.Write(p[:len(p)/2]) // the step that it blows at
+			n, _ = f.File.Write(p[:f.fuse.torn(len(p))]) // the step that it blows at
 		}
 		return n, err
 	}

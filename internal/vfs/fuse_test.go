@@ -93,6 +93,28 @@ func TestFuseReachesSubtrees(t *testing.T) {
 	}
 }
 
+func TestFuseTearsAsItIsTold(t *testing.T) {
+	t.Parallel()
+	f := NewFuse(dirOf(t), 2)
+	f.Torn = func(n int) int { return n - 1 }
+	if err := f.Mkdir("d"); err != nil {
+		t.Fatal(err)
+	}
+	sub, err := f.Sub("d")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = sub.Close() }()
+	file, err := sub.OpenFile("a", os.O_RDWR|os.O_CREATE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = file.Close() }()
+	if n, err := file.Write([]byte("12345678")); n != 7 || !errors.Is(err, ErrBlown) {
+		t.Fatalf("wrote %d, %v; want 7", n, err)
+	}
+}
+
 func dirOf(t *testing.T) FS {
 	t.Helper()
 	d, err := Dir(t.TempDir())
