@@ -58,11 +58,12 @@ func (r *repo) adopt(d digest.Digest, s *session) error {
 	if _, err := r.current(); err != nil {
 		return err
 	}
-	if fi, err := r.stat(d); err == nil && fi.Size() == s.size {
+	doubtful := r.store.doubts.has(d)
+	if fi, err := r.stat(d); err == nil && fi.Size() == s.size && !doubtful {
 		return nil
 	}
 	name := blobPath(r.name, d)
-	if r.store.fromPool(d, s.size, name) {
+	if !doubtful && r.store.fromPool(d, s.size, name) {
 		r.noteBlob(d, false) // who put it there has synced it, but maybe not this process
 		r.arrived()
 		return nil
@@ -99,10 +100,13 @@ func (r *repo) takeIn(s *session, name string) error {
 
 // settle makes the session's content durable, and returns the file that has it.
 func (s *session) settle() (name string, err error) {
-	if s.onDisk.Load() {
-		return s.path("data"), s.store.disk.Sync(s.file)
+	if !s.onDisk.Load() {
+		return s.store.disk.Stage(uploadsDir, s.mem)
 	}
-	return s.store.disk.Stage(uploadsDir, s.mem)
+	if err := s.store.disk.Sync(s.file); err != nil {
+		return "", errors.Join(err, s.end()) // the next Sync would say that all is well: see doubts
+	}
+	return s.path("data"), nil
 }
 
 // unsettle removes a file that is the session's for the sake of settle only.

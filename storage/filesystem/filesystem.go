@@ -74,6 +74,7 @@ type Store struct {
 	sessions sessionSet
 	catalog  catalog
 	suspect  suspect
+	doubts   doubts
 
 	running sync.WaitGroup // what's in progress; added to under gate, while the store is open
 

@@ -139,7 +139,7 @@ func (r *repo) writeBytes(b *batch) error {
 }
 
 func (r *repo) writeManifest(b *batch, m oci.Manifest) error {
-	if fi, err := r.stat(m.Digest); err == nil && fi.Size() == int64(len(m.Raw)) {
+	if fi, err := r.stat(m.Digest); err == nil && fi.Size() == int64(len(m.Raw)) && !r.store.doubts.has(m.Digest) {
 		if r.isSynced(m.Digest) {
 			return nil
 		}
@@ -174,7 +174,7 @@ func (r *repo) syncBlob(d digest.Digest) error {
 		return nil // sparse, or a child that only its parent's index knows
 	}
 	if err == nil {
-		err = errors.Join(r.store.disk.Sync(f), f.Close())
+		err = errors.Join(r.syncFile(d, f), f.Close())
 	}
 	if err != nil {
 		return fmt.Errorf("sync %s: %w", d, err)
