@@ -3,62 +3,46 @@
 package reload
 
 import (
-	"bytes"
-	"io"
+	"context"
+	"fmt"
+	"net/http"
 	"testing"
 
-	"github.com/opencontainers/go-digest"
-
+	"github.com/caddy-oci/oci-registry/test/crowd"
+	"github.com/caddy-oci/oci-registry/test/image"
 	"github.com/caddy-oci/oci-registry/test/registry"
 	"github.com/caddy-oci/oci-registry/test/remote"
 )
 
-// slowUpload is an upload in one request that takes as long as the test.
-type slowUpload struct {
-	upload  *remote.Upload
-	pipe    *io.PipeWriter
-	ended   chan error
-	content bytes.Buffer
-	srv     *registry.Server
+// makePatient gives a server's clients patience. The result counts what they have
+// sent again.
+func makePatient(srv *registry.Server) *remote.Patient {
+	p := remote.NewPatient()
+	srv.Client = &http.Client{Transport: p}
+	return p
 }
 
-func newSlowUpload(t *testing.T, srv *registry.Server) *slowUpload {
+// startClients makes four clients push images and pull what they have pushed. A
+// turn is one image.
+func startClients(t *testing.T, srv *registry.Server) *crowd.Crowd {
 	t.Helper()
-	u, err := srv.Repository("slow").StartUpload(t.Context())
-	if err != nil {
-		t.Fatal(err)
+	var turns []func(context.Context) error
+	for client := range 4 {
+		repository := srv.Repository(fmt.Sprintf("client%d", client))
+		n := 0
+		turns = append(turns, func(ctx context.Context) error {
+			n++
+			c := image.Random(uint64(client)<<32|uint64(n), 2, 64<<10)
+			tag := fmt.Sprintf("v%d", n%10)
+			if err := repository.Push(ctx, c, tag); err != nil {
+				return fmt.Errorf("push %d: %w", n, err)
+			}
+			desc, err := repository.Verify(ctx, tag)
+			if err != nil || desc.Digest != c.Digest {
+				return fmt.Errorf("pull %d: %s, want %s (%w)", n, desc.Digest, c.Digest, err)
+			}
+			return nil
+		})
 	}
-	r, w := io.Pipe()
-	s := &slowUpload{upload: u, pipe: w, ended: make(chan error, 1), srv: srv}
-	go func() {
-		err := u.Stream(t.Context(), r)
-		_ = r.CloseWithError(io.ErrClosedPipe) // nobody reads any more
-		s.ended <- err
-	}()
-	s.write(t)
-	return s
-}
-
-// write sends another chunk.
-func (s *slowUpload) write(t *testing.T) {
-	t.Helper()
-	chunk := bytes.Repeat([]byte{byte(s.content.Len() >> 10)}, 10<<10)
-	s.content.Write(chunk)
-	if _, err := s.pipe.Write(chunk); err != nil {
-		t.Fatalf("after %d bytes: %v, %v", s.content.Len(), err, <-s.ended)
-	}
-}
-
-// finish ends the upload and commits it.
-func (s *slowUpload) finish(t *testing.T) {
-	t.Helper()
-	if err := s.pipe.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-s.ended; err != nil {
-		t.Fatal(err)
-	}
-	if err := s.upload.Commit(t.Context(), digest.FromBytes(s.content.Bytes()), nil); err != nil {
-		t.Fatal(err)
-	}
+	return crowd.Start(t, turns...)
 }

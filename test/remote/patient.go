@@ -56,3 +56,6 @@ func (p *Patient) RoundTrip(req *http.Request) (*http.Response, error) {
 		p.Resent.Add(1)
 	}
 }
+
+// CloseIdleConnections closes the connections that no request is using.
+func (p *Patient) CloseIdleConnections() { p.next.CloseIdleConnections() }

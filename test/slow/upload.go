@@ -65,7 +65,7 @@ func (u *Upload) begin(request func(context.Context, io.Reader) error) {
 }
 
 // Write sends so many more bytes in the request. It returns when the client has
-// taken them, and so the server has asked for them.
+// taken them; if that sends Expect: 100-continue, the server has asked for them.
 func (u *Upload) Write(t *testing.T, n int) {
 	t.Helper()
 	if _, err := u.pipe.Write(u.content[u.sent : u.sent+n]); err != nil {
