@@ -73,12 +73,17 @@ func TestAnonymousMayDoNothing(t *testing.T) {
 	w.want(t, http.StatusForbidden, http.MethodGet, "/v2/a/tags/list", "")
 }
 
+// alice is how a user signs in, and aliceHash is of her password.
+const (
+	alice     = "Basic YWxpY2U6c2VjcmV0" // alice:secret
+	aliceHash = "$2a$04$RmShXd8s2Lp8w5jz7ApfI.FFc3/Bqyh7HP.suzhD.PMKZYbOCvB6K"
+)
+
 func TestUserOfAnEarlierHandlerMayPush(t *testing.T) {
 	w := newWeb(t)
-	hash := "$2a$04$RmShXd8s2Lp8w5jz7ApfI.FFc3/Bqyh7HP.suzhD.PMKZYbOCvB6K" // "secret"
-	w.run(t, "", "\tbasic_auth {\n\t\talice "+hash+"\n\t}\n\toci_registry {\n\t\tstorage memory\n\t\tanonymous none\n\t}\n")
+	w.run(t, "", "\tbasic_auth {\n\t\talice "+aliceHash+"\n\t}\n\toci_registry {\n\t\tstorage memory\n\t\tanonymous none\n\t}\n")
 	w.want(t, http.StatusUnauthorized, http.MethodPost, "/v2/a/blobs/uploads/", "")
-	w.want(t, http.StatusAccepted, http.MethodPost, "/v2/a/blobs/uploads/", "", "Authorization", "Basic YWxpY2U6c2VjcmV0")
+	w.want(t, http.StatusAccepted, http.MethodPost, "/v2/a/blobs/uploads/", "", "Authorization", alice)
 }
 
 func TestReadOnly(t *testing.T) {
