@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/caddy-oci/oci-registry/oci"
@@ -66,12 +67,18 @@ func (b *body) failure(err error) error {
 		return err
 	case errors.As(b.err, &oe), errors.As(b.err, &tooBig):
 		return b.err
+	case b.timedOut():
+		return errors.Join(oci.WithStatus(http.StatusRequestTimeout, oci.SizeInvalid, "no more came in time, after %d bytes", b.n), b.err)
 	case errors.Is(b.err, io.ErrUnexpectedEOF):
 		return oci.Errorf(oci.SizeInvalid, "the body ended after %d bytes", b.n)
 	}
 	// The cause may name our addresses: it's for the log.
 	return errors.Join(oci.Errorf(oci.SizeInvalid, "the body broke off after %d bytes", b.n), b.err)
 }
+
+// timedOut reports whether the server has lost its patience with the client, which
+// may be there and be told.
+func (b *body) timedOut() bool { return errors.Is(b.err, os.ErrDeadlineExceeded) }
 
 // drainable is how much of a body net/http reads by itself after the response, to
 // use the connection again.

@@ -24,7 +24,7 @@ const maxErrors = 100
 // know: 5xx has a status and no text.
 func (h *Handler) writeError(w http.ResponseWriter, r *request, err error) {
 	r.event.Err = err
-	gone := r.Context().Err() != nil
+	gone := r.Context().Err() != nil && !r.body.timedOut() // which on HTTP/1 ends the context too
 	if gone || r.started {
 		h.log(r, slog.LevelDebug, "response broken off", err)
 		panic(http.ErrAbortHandler) // to return would be an answer, and a good one
