@@ -111,7 +111,7 @@ func (r *Registry) status(req *http.Request) status {
 		Storage:   place{r.module, r.backend.Identity()},
 		ReadOnly:  r.ReadOnly,
 		Anonymous: r.Anonymous,
-		External:  r.ExternalURL,
+		External:  r.externalURL,
 	}
 	err := r.withStore(req.Context(), func(store storage.Store) error { return store.Ready(req.Context()) })
 	if err != nil {

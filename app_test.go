@@ -26,6 +26,7 @@ func validate(t *testing.T, config []byte) error {
 // What no Caddyfile can say wrong, JSON can, and some of it shows only when all
 // registries are known. Nothing of it gets as far as being served.
 func TestValidateRefuses(t *testing.T) {
+	t.Setenv("OCI_TEST_WORD", "word")
 	w := newWeb(t)
 	root := t.TempDir()
 	link := filepath.Join(t.TempDir(), "link")
@@ -66,7 +67,25 @@ func TestValidateRefuses(t *testing.T) {
 			"", "oci_registry main", `registry "main" isn't declared (declared: none)`,
 		}, {
 			"placeholder of a root",
-			"", "oci_registry {\nroot {env.NO_SUCH_VARIABLE_HERE}/x\n}", "root:",
+			"", "oci_registry {\nroot {env.NO_SUCH_VARIABLE_HERE}/x\n}", `root "{env.NO_SUCH_VARIABLE_HERE}/x": `,
+		}, {
+			"file of a root",
+			"", "oci_registry {\nroot {file./no/such/file}\n}", `root "{file./no/such/file}": `,
+		}, {
+			"file of a URL",
+			"", "oci_registry {\nexternal_url {file./no/such/file}\n}", `external_url "{file./no/such/file}": `,
+		}, {
+			"placeholder of health",
+			"", "oci_registry {\nhealth /{env.NO_SUCH_VARIABLE_HERE}\n}", `health "/{env.NO_SUCH_VARIABLE_HERE}": `,
+		}, {
+			"placeholder of a request",
+			"", "oci_registry {\nroot /srv/{host}\n}", `root "/srv/{http.request.host}": `,
+		}, {
+			"URL in a placeholder",
+			"", "oci_registry {\nexternal_url {env.OCI_TEST_WORD}\n}", `external_url "word": want https://host`,
+		}, {
+			"health in a placeholder",
+			"", "oci_registry {\nhealth {env.OCI_TEST_WORD}\n}", `health "word": want a path like /health`,
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -110,6 +129,39 @@ func TestValidateRefusesJSON(t *testing.T) {
 func TestNullRegistry(t *testing.T) {
 	if err := validate(t, []byte(`{"admin":{"disabled":true},"apps":{"oci_registry":{"registries":{"main":null}}}}`)); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Options that are free text take placeholders, and what those stand for is
+// nowhere but where it's used.
+func TestPlaceholders(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "registry")
+	file := filepath.Join(t.TempDir(), "root")
+	if err := os.WriteFile(file, []byte(root+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("OCI_TEST_HOST", "registry.example.com")
+	t.Setenv("OCI_TEST_HEALTH", "healthy")
+	w := newWeb(t)
+	site := "oci_registry {\nroot {file." + file + "}\nexternal_url https://{env.OCI_TEST_HOST}\nhealth /{env.OCI_TEST_HEALTH}\nanonymous all\n}"
+	admin := w.runWithAdmin(t, "", site)
+	if err := w.push(t.Context(), "a", "v1", "layer"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(root, "a", "index.json")); err != nil {
+		t.Error(err)
+	}
+	w.want(t, http.StatusOK, http.MethodGet, "/healthy/readyz", "")
+	var one status
+	decode(t, admin.want(t, http.StatusOK, http.MethodGet, "/oci_registry/registries/inline", ""), &one)
+	if want := (status{Name: "inline", Storage: place{"filesystem", root}, Anonymous: "all", External: "https://registry.example.com", Ready: true}); one != want {
+		t.Errorf("got %+v, want %+v", one, want)
+	}
+	config := admin.want(t, http.StatusOK, http.MethodGet, "/config/", "").body
+	for _, value := range []string{root, "registry.example.com", "healthy"} {
+		if strings.Contains(config, value) {
+			t.Errorf("/config/ has %s", value)
+		}
 	}
 }
 

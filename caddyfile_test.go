@@ -98,7 +98,7 @@ func TestAdaptRefuses(t *testing.T) {
 		{"root and storage", "root /srv\nstorage memory", "contradict the option storage"},
 		{"sync in memory", "storage memory\nsync off", "contradict the option storage"},
 		{"storage", "storage floppy", "no module oci_registry.storage.floppy is in this build of Caddy: want one of counted, filesystem, memory"},
-		{"storage what", "storage", "want storage counted|filesystem|memory { … }"},
+		{"storage what", "storage", "want storage counted|filesystem|memory|slow { … }"},
 		{"option of memory", "storage memory {\nroot /srv\n}", `unknown option "root": there are no options here`},
 		{"option of filesystem", "storage filesystem {\nrot /srv\n}", `unknown option "rot": want one of root, sync`},
 		{"root twice in storage", "storage filesystem {\nroot /a\nroot /b\n}", "option root is given twice"},

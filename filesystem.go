@@ -3,7 +3,6 @@ package ociregistry
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"path/filepath"
@@ -41,9 +40,9 @@ func (FilesystemStorage) CaddyModule() caddy.ModuleInfo {
 // Provision finds out which folder Root is. It makes none.
 func (f *FilesystemStorage) Provision(ctx caddy.Context) error {
 	f.log = ctx.Slogger()
-	root, err := caddy.NewReplacer().ReplaceOrErr(f.Root, true, true)
+	root, err := resolve("root", f.Root)
 	if err != nil {
-		return fmt.Errorf("root: %w", err)
+		return err
 	}
 	if root == "" {
 		root = defaultRoot()

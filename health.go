@@ -14,8 +14,8 @@ import (
 
 // isHealth reports whether path is one of the health endpoints.
 func (r *Registry) isHealth(path string) bool {
-	rest, ok := strings.CutPrefix(path, r.Health)
-	return ok && r.Health != "" && (rest == "" || rest[0] == '/')
+	rest, ok := strings.CutPrefix(path, r.health)
+	return ok && r.health != "" && (rest == "" || rest[0] == '/')
 }
 
 // serveHealth answers "ok" with 200, or a word that says what's wrong with 503,
@@ -31,7 +31,7 @@ func (h *Handler) serveHealth(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var err error
-	switch strings.TrimPrefix(r.URL.Path, h.registry.Health) {
+	switch strings.TrimPrefix(r.URL.Path, h.registry.health) {
 	case "/livez":
 	case "/startupz":
 		err = h.registry.withStore(r.Context(), func(storage.Store) error { return nil })

@@ -79,10 +79,11 @@ func onOff(to **bool) option {
 	}
 }
 
-// text parses one argument that check, if there's one, finds right.
+// text parses one argument that check, if there's one, finds right. What has
+// placeholders isn't known yet, and is checked once it is.
 func text(to *string, check func(string) error) option {
 	return func(d *caddyfile.Dispenser) (err error) {
-		if *to, err = argument(d, "VALUE"); err != nil || check == nil {
+		if *to, err = argument(d, "VALUE"); err != nil || check == nil || strings.Contains(*to, "{") {
 			return err
 		}
 		if err := check(*to); err != nil {

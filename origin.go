@@ -16,8 +16,8 @@ var hostRE = regexp.MustCompile(`^([a-zA-Z0-9]([a-zA-Z0-9._-]*[a-zA-Z0-9])?|\[[0
 // reaches the registry: as external_url says, else as a trusted proxy says,
 // else as the request itself says.
 func (r *Registry) origin(req *http.Request) (scheme, host string) {
-	if r.ExternalURL != "" {
-		scheme, host, _ = strings.Cut(r.ExternalURL, "://")
+	if r.externalURL != "" {
+		scheme, host, _ = strings.Cut(r.externalURL, "://")
 		return scheme, strings.TrimRight(host, "/")
 	}
 	scheme, host = "http", req.Host

@@ -47,7 +47,7 @@ func TestOrigin(t *testing.T) {
 			maps.Copy(r.Header, tc.header)
 			r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), nil, new(caddyhttp.Server))
 			caddyhttp.SetVar(r.Context(), caddyhttp.TrustedProxyVarKey, tc.trusted)
-			scheme, host := (&Registry{ExternalURL: tc.external}).origin(r)
+			scheme, host := (&Registry{externalURL: tc.external}).origin(r)
 			if got := scheme + "://" + host; got != tc.want {
 				t.Errorf("got %s, want %s", got, tc.want)
 			}

@@ -44,15 +44,17 @@ type Registry struct {
 	MaxBlobSize int64 `json:"max_blob_size,omitempty"`
 
 	// ExternalURL is how clients reach the registry: https://host[:port].
-	// Default: what X-Forwarded-Proto and X-Forwarded-Host of a trusted proxy
+	// Placeholders like {env.NAME} are replaced. Default: what X-Forwarded-Proto and X-Forwarded-Host of a trusted proxy
 	// say, else what the request says.
 	ExternalURL string `json:"external_url,omitempty"`
 
 	// Health is the path below which livez, readyz and startupz answer 200 or
-	// 503. Default: empty, they aren't served.
+	// 503. Placeholders are replaced. Default: empty, they aren't served.
 	Health string `json:"health,omitempty"`
 
 	name        string
+	externalURL string // ExternalURL, without placeholders
+	health      string // Health, likewise
 	description []byte // what a handler said, as JSON; nil if the app declares it
 	module      string // the storage module's name
 	backend     Backend
@@ -67,10 +69,16 @@ type Registry struct {
 // beyond looking at the path of a root.
 func (r *Registry) provision(ctx caddy.Context, name string) error {
 	r.name = name
+	var err error
+	if r.externalURL, err = resolve("external_url", r.ExternalURL); err != nil {
+		return err
+	}
+	if r.health, err = resolve("health", r.Health); err != nil {
+		return err
+	}
 	if err := r.validate(); err != nil {
 		return err
 	}
-	var err error
 	if r.Anonymous, err = authz.ParseAnonymous(string(r.Anonymous)); err != nil {
 		return err
 	}
@@ -103,7 +111,18 @@ func (r *Registry) validate() error {
 	if r.MaxBlobSize < 0 {
 		return fmt.Errorf("max_blob_size %d: want a number of bytes; 0 is no limit", r.MaxBlobSize)
 	}
-	return errors.Join(checkExternalURL(r.ExternalURL), checkHealth(r.Health))
+	return errors.Join(checkExternalURL(r.externalURL), checkHealth(r.health))
+}
+
+// resolve replaces the placeholders in an option's value. One that stands for
+// nothing is an error: a file that is missing, say. What it returns goes into no
+// exported field, and so into nothing that shows a configuration.
+func resolve(option, value string) (string, error) {
+	s, err := caddy.NewReplacer().ReplaceOrErr(value, true, true)
+	if err != nil {
+		return "", fmt.Errorf("%s %q: %w", option, value, err)
+	}
+	return s, nil
 }
 
 func checkExternalURL(s string) error {
