@@ -68,37 +68,43 @@ func (a answer) check(status int, header ...string) error {
 
 // example is the Caddyfile of one of the examples, with some global options, and
 // with what can't be so in a test replaced, in pairs of old and new.
-func example(t *testing.T, name, options string, replace ...string) string {
+func example(t *testing.T, name, options string, pairs ...string) string {
 	t.Helper()
 	raw, err := os.ReadFile(filepath.Join(tool.Root(t), "examples", name, "Caddyfile"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	caddyfile := string(raw)
-	for i := 0; i < len(replace); i += 2 {
-		if !strings.Contains(caddyfile, replace[i]) {
-			t.Fatalf("examples/%s has no %q", name, replace[i])
-		}
-		caddyfile = strings.ReplaceAll(caddyfile, replace[i], replace[i+1])
-	}
+	caddyfile := replace(t, string(raw), pairs...)
 	if rest, ok := strings.CutPrefix(caddyfile, "{\n"); ok {
 		return "{\n" + options + "\n" + rest
 	}
 	return "{\n" + options + "\n}\n" + caddyfile
 }
 
+// replace replaces each old by its new, in pairs, and fails the test if there's none.
+func replace(t *testing.T, s string, pairs ...string) string {
+	t.Helper()
+	for i := 0; i < len(pairs); i += 2 {
+		if !strings.Contains(s, pairs[i]) {
+			t.Fatalf("there's no %q in\n%s", pairs[i], s)
+		}
+		s = strings.ReplaceAll(s, pairs[i], pairs[i+1])
+	}
+	return s
+}
+
 // alice is who may sign in where the examples say so.
 var alice = url.UserPassword("alice", "correct horse")
 
-// withAlice returns the program with what alice's password hashes to in its
+// withAlice returns the program, which has the hash of alice's password in its
 // environment.
-func withAlice(t *testing.T) *tool.Tool {
+func withAlice(t *testing.T) (caddy *tool.Tool, hash string) {
 	t.Helper()
-	caddy := registry.Program(t)
+	caddy = registry.Program(t)
 	password, _ := alice.Password()
-	hash := caddy.Run("hash-password", "--bcrypt-cost", "4", "--plaintext", password)
-	caddy.Env = append(caddy.Env, "ALICE_HASH="+strings.TrimSpace(hash))
-	return caddy
+	hash = caddy.Lines("hash-password", "--bcrypt-cost", "4", "--plaintext", password)[0]
+	caddy.Env = append(caddy.Env, "ALICE_HASH="+hash)
+	return caddy, hash
 }
 
 // signIn makes a client sign in with each request, as clients do that were

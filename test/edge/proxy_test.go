@@ -31,7 +31,8 @@ type proxied struct {
 
 func newProxied(t *testing.T) proxied {
 	t.Helper()
-	back := registry.Configure(t, withAlice(t), example(t, "proxy", "admin ADMIN\npersist_config off",
+	caddy, _ := withAlice(t)
+	back := registry.Configure(t, caddy, example(t, "proxy", "admin ADMIN\npersist_config off",
 		"10.0.0.1", "127.0.0.1",
 		"http://:8080 {", "http://:PORT {\nbind 127.0.0.1\nlog",
 		"/srv/registry", t.TempDir()))

@@ -26,7 +26,8 @@ func website(t *testing.T) *registry.Server {
 	t.Helper()
 	www := t.TempDir()
 	write(t, www, "index.html", []byte(page))
-	return registry.Configure(t, withAlice(t), example(t, "website", "admin ADMIN\npersist_config off",
+	caddy, _ := withAlice(t)
+	return registry.Configure(t, caddy, example(t, "website", "admin ADMIN\npersist_config off",
 		"example.com {", "http://HOST {\nbind 127.0.0.1", "/srv/registry", t.TempDir(), "/srv/www", www))
 }
 
@@ -190,7 +191,8 @@ func refused(t *testing.T, client *tool.Tool, args ...string) {
 // one is needed: all of these pull without one nevertheless.
 func TestPasswordsForPushes(t *testing.T) {
 	t.Parallel()
-	srv := registry.Configure(t, withAlice(t), fmt.Sprintf(`{
+	caddy, _ := withAlice(t)
+	srv := registry.Configure(t, caddy, fmt.Sprintf(`{
 		admin ADMIN
 		persist_config off
 	}
