@@ -126,7 +126,7 @@ type UploadOptions struct {
 
 // An Upload is a handle on a blob upload session. The session outlives the
 // handle and the process, and belongs to one repository. Several handles on
-// one session may be used at once. A process that is killed may take along the
+// one session may be used at once. A process that is killed may take along
 // small sessions that somebody was on within the second before.
 type Upload interface {
 	// ID is unguessable, and safe in a URL path.

@@ -233,6 +233,33 @@ func TestSessionIsNotReadAgain(t *testing.T) {
 	})
 }
 
+// TestSessionIsWrittenDownBeforeItGoesOn: a request may take long, and what an
+// earlier one was told that's there must not wait for it.
+func TestSessionIsWrittenDownBeforeItGoesOn(t *testing.T) {
+	frozen(t, func(t *testing.T) {
+		root, crashed := t.TempDir(), t.TempDir()
+		r := repository(t, open(t, root, filesystem.Options{}), "a")
+		u := must(r.NewUpload(t.Context(), storage.UploadOptions{}))(t)
+		must(u.Append(t.Context(), 0, strings.NewReader("first")))(t)
+		body, ended := make(chan string), make(chan error)
+		go func() {
+			_, err := u.Append(t.Context(), 5, &chanReader{from: body})
+			ended <- err
+		}()
+		body <- "second"
+		check(t, os.CopyFS(crashed, os.DirFS(root)))
+		close(body)
+		if err := <-ended; err == nil {
+			t.Fatal("a body that broke off is no error")
+		}
+		after := resume(t, repository(t, open(t, crashed, filesystem.Options{}), "a"), u.ID())
+		if after.Size() != 5 {
+			t.Fatalf("after a crash it has %d bytes, want 5", after.Size())
+		}
+		check(t, u.Close())
+	})
+}
+
 func TestManyIdleSessions(t *testing.T) {
 	t.Parallel()
 	const most = 256

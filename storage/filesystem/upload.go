@@ -136,6 +136,11 @@ func (u *upload) claim(offset int64) (me int, err error) {
 	if offset != s.size {
 		return 0, oci.RangeErrorf("offset %d, the session holds %d bytes", offset, s.size)
 	}
+	if s.size > 0 && !s.onDisk.Load() { // what is acknowledged mustn't wait for what may take long
+		if err := s.persist(); err != nil {
+			return 0, err
+		}
+	}
 	if err := s.openFile(); err != nil {
 		return 0, s.fail(err)
 	}

@@ -100,10 +100,14 @@ func (w *work) untilKilled(pushes int) []*slow.Upload {
 	return []*slow.Upload{idle, streaming}
 }
 
+// onDisk is more than the server keeps of a session in memory, in bytes. A
+// smaller one isn't sure to outlive a kill that comes at once.
+const onDisk = 100 << 10
+
 // session begins an upload.
 func (w *work) session(repository string) *slow.Upload {
 	w.t.Helper()
-	return slow.NewUpload(w.t, w.srv.Repository(repository), image.RandomLayer(w.seed.Add(1), 4*w.layerSize))
+	return slow.NewUpload(w.t, w.srv.Repository(repository), image.RandomLayer(w.seed.Add(1), 4*max(w.layerSize, onDisk)))
 }
 
 // push pushes one image after the other, each to a tag of its own and to one
