@@ -10,7 +10,7 @@ PURE     := $(patsubst %/,./%/...,$(wildcard oci/ storage/ authz/ handler/ sync/
 TOOLS    := $(patsubst test/tools/%/go.mod,bin/%,$(wildcard test/tools/*/go.mod))
 CLIENTS  := $(filter-out bin/golangci-lint bin/benchstat,$(TOOLS))
 
-.PHONY: check format vet lint quick test soak conformance fuzz bench run fmt setup tools clients
+.PHONY: check format vet lint quick test soak conformance fuzz bench microbench run fmt setup tools clients
 
 check: format vet lint quick
 
@@ -47,9 +47,17 @@ fuzz:
 	| awk '/^Fuzz/ { name[n++] = $$1 } $$1 == "ok" { while (n) print $$2, name[--n] }' \
 	| while read -r pkg name; do (set -x; go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$pkg" </dev/null) || exit 1; done
 
-bench:
-	@[[ -d test/bench ]] || { echo "make bench: there is no test/bench yet, so nothing was measured" >&2; exit 1; }
-	go test -tags real -run '^$$' -bench . -benchmem -timeout 60m ./test/bench/...
+# Beside Debian's docker-registry and whatever runs already:
+# make bench PEERS='olareg=http://127.0.0.1:5001 zot=http://127.0.0.1:5002'
+bench: setup
+	OCI_BENCH=full go test -tags real -run TestBench -count=1 -timeout 60m -v ./test/bench
+
+# Whether a change of the hot path is faster, or noise: once with the change put
+# aside, `make microbench BEFORE=1`, and once with it.
+microbench: bin/benchstat
+	go test -run '^$$' -bench 'Parse|Head|Get|Descriptor' -count 10 ./handler | tee bin/$(if $(BEFORE),before,after).txt
+	go test -run '^$$' -bench 'Store/tags=1000' -count 10 ./storage/filesystem | tee -a bin/$(if $(BEFORE),before,after).txt
+	$(if $(BEFORE),,bin/benchstat bin/before.txt bin/after.txt)
 
 run:
 	go run ./xcaddy oci-registry serve

@@ -38,12 +38,19 @@ func appendDescriptor(list []byte, desc oci.Descriptor) ([]byte, error) {
 	return append(list, '}'), nil
 }
 
+// plain are the bytes that stand for themselves.
+var plain = func() (is [256]bool) {
+	for c := byte(' '); c <= '~'; c++ {
+		is[c] = c != '"' && c != '\\' && c != '<' && c != '>' && c != '&'
+	}
+	return is
+}()
+
 // appendString adds a JSON string. What needs escaping, by json.Marshal's
 // standard, is left to it.
 func appendString(list []byte, s string) []byte {
 	for i := range len(s) {
-		switch c := s[i]; {
-		case c < ' ', c > '~', c == '"', c == '\\', c == '<', c == '>', c == '&':
+		if !plain[s[i]] {
 			quoted, _ := json.Marshal(s) // a string can't fail
 			return append(list, quoted...)
 		}

@@ -137,7 +137,7 @@ func (a *applier) tag(name string, t oci.Tag, d digest.Digest) {
 		a.count(old.digest, -1)
 	}
 	a.count(d, +1)
-	a.tags.Insert([]byte(name), &tagged{digest: d, raw: encodeDescriptor(next.desc, name)})
+	a.tags.Insert([]byte(name), &tagged{tag: t, digest: d, raw: encodeDescriptor(next.desc, name)})
 	a.events = append(a.events, e)
 }
 
@@ -192,16 +192,15 @@ func (a *applier) untagAll(d digest.Digest, n int) {
 	if n == 0 {
 		return
 	}
-	var names []string
+	var names [][]byte
 	for name, t := range from(a.tags.Root(), nil) {
 		if t.digest == d {
 			names = append(names, name)
 		}
 	}
 	for _, name := range names {
-		a.tags.Delete([]byte(name))
-		if t, err := oci.ParseTag(name); err == nil {
-			a.events = append(a.events, Event{Tag: t, Was: d})
+		if t, _ := a.tags.Delete(name); t.tag != (oci.Tag{}) {
+			a.events = append(a.events, Event{Tag: t.tag, Was: d})
 		}
 	}
 }

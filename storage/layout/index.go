@@ -4,6 +4,7 @@
 package layout
 
 import (
+	"bytes"
 	"encoding/json"
 	"iter"
 
@@ -47,6 +48,7 @@ type manifest struct {
 
 // tagged is a name and what it names.
 type tagged struct {
+	tag    oci.Tag // zero if the name isn't a tag by our grammar
 	digest digest.Digest
 	raw    json.RawMessage // its descriptor in index.json
 }
@@ -100,12 +102,11 @@ func (i *Index) find(d digest.Digest) *manifest {
 // Tags implements storage.Index.
 func (i *Index) Tags(after oci.Tag) iter.Seq2[oci.Tag, oci.Descriptor] {
 	return func(yield func(oci.Tag, oci.Descriptor) bool) {
-		for key, name := range from(i.tags.Root(), []byte(after.String())) {
-			t, err := oci.ParseTag(key)
-			if err != nil || t == after {
+		for _, name := range from(i.tags.Root(), []byte(after.String())) {
+			if name.tag == after || name.tag == (oci.Tag{}) {
 				continue
 			}
-			if m := i.find(name.digest); m != nil && !yield(t, m.desc) {
+			if m := i.find(name.digest); m != nil && !yield(name.tag, m.desc) {
 				return
 			}
 		}
@@ -119,8 +120,8 @@ func (i *Index) Manifests() iter.Seq[oci.Descriptor] {
 		defer stop()
 		key, m, more := next()
 		// before yields the hidden ones up to a key.
-		before := func(limit string) bool {
-			for ; more && key < limit; key, m, more = next() {
+		before := func(limit []byte) bool {
+			for ; more && bytes.Compare(key, limit) < 0; key, m, more = next() {
 				if m != nil && !yield(m.desc) {
 					return false
 				}
@@ -137,7 +138,7 @@ func (i *Index) Manifests() iter.Seq[oci.Descriptor] {
 }
 
 // pastAll is greater than any digest.
-const pastAll = "\xff"
+var pastAll = []byte("\xff")
 
 // Referrers implements storage.Index.
 func (i *Index) Referrers(subject, after digest.Digest) iter.Seq[oci.Descriptor] {
@@ -154,7 +155,7 @@ func (i *Index) Referrers(subject, after digest.Digest) iter.Seq[oci.Descriptor]
 func (i *Index) Parents(d digest.Digest) iter.Seq[digest.Digest] {
 	return func(yield func(digest.Digest) bool) {
 		for parent := range pairs(i.parents.Root(), d, "") {
-			if !yield(parent) {
+			if !yield(digest.Digest(parent)) {
 				return
 			}
 		}
@@ -176,13 +177,14 @@ func (i *Index) Listed(d digest.Digest) bool {
 // Len is how many manifests index.json lists.
 func (i *Index) Len() int { return i.manifests.Len() }
 
-// from yields a tree in order of its keys, beginning with the first that isn't less than lower.
-func from[T any](t *iradix.Node[T], lower []byte) iter.Seq2[string, T] {
-	return func(yield func(string, T) bool) {
+// from yields a tree in order of its keys, beginning with the first that isn't
+// less than lower. The keys are the tree's own.
+func from[T any](t *iradix.Node[T], lower []byte) iter.Seq2[[]byte, T] {
+	return func(yield func([]byte, T) bool) {
 		it := t.Iterator()
 		it.SeekLowerBound(lower)
 		for k, v, ok := it.Next(); ok; k, v, ok = it.Next() {
-			if !yield(string(k), v) {
+			if !yield(k, v) {
 				return
 			}
 		}
@@ -190,14 +192,12 @@ func from[T any](t *iradix.Node[T], lower []byte) iter.Seq2[string, T] {
 }
 
 // pairs yields what a tree has under pair(a, …), beginning after pair(a, after).
-func pairs[T any](t *iradix.Node[T], a, after digest.Digest) iter.Seq2[digest.Digest, T] {
-	return func(yield func(digest.Digest, T) bool) {
+func pairs[T any](t *iradix.Node[T], a, after digest.Digest) iter.Seq2[[]byte, T] {
+	return func(yield func([]byte, T) bool) {
 		prefix := pair(a, "")
 		for k, v := range from(t, pair(a, after)) {
-			if len(k) < len(prefix) || k[:len(prefix)] != string(prefix) {
-				return
-			}
-			if b := digest.Digest(k[len(prefix):]); b != after && !yield(b, v) {
+			b, ok := bytes.CutPrefix(k, prefix)
+			if !ok || string(b) != string(after) && !yield(b, v) {
 				return
 			}
 		}

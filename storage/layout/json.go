@@ -68,7 +68,8 @@ func (a *applier) decode(raw json.RawMessage) error {
 	a.manifests.Insert([]byte(desc.Digest), m)
 	a.unread.Insert([]byte(desc.Digest), m.desc)
 	if name != "" {
-		a.name(name, tagged{digest: desc.Digest, raw: raw})
+		t, _ := oci.ParseTag(name) // zero for what other tools write beside tags
+		a.name(name, tagged{tag: t, digest: desc.Digest, raw: raw})
 	}
 	return nil
 }

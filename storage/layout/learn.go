@@ -55,7 +55,7 @@ func (i *Index) LearnFrom(old *Index) *Index {
 				known.Descriptor = d
 			}
 			a.learn(known)
-			a.unread.Delete([]byte(key))
+			a.unread.Delete(key)
 			grown = true // its children may be unread now
 		}
 	}

@@ -74,7 +74,7 @@ func (r *report) conclude(t *testing.T, sz size) {
 	for _, a := range aims(sz) {
 		ours, other, ok := a.figure(r)
 		if !ok {
-			fmt.Fprintf(w, "%s\t\t\t\tnot measured: give it in PEERS\n", a.text)
+			_, _ = fmt.Fprintf(w, "%s\t\t\t\tnot measured: give it in PEERS\n", a.text)
 			continue
 		}
 		met, sign := ours/other >= a.want, "≥"
@@ -85,7 +85,7 @@ func (r *report) conclude(t *testing.T, sz size) {
 		if !met {
 			verdict = "MISSED"
 		}
-		fmt.Fprintf(w, "%s\t%.4g\t: %.4g\t= %.3g\twant %s %g\t%s\n", a.text, ours, other, ours/other, sign, a.want, verdict)
+		_, _ = fmt.Fprintf(w, "%s\t%.4g\t: %.4g\t= %.3g\twant %s %g\t%s\n", a.text, ours, other, ours/other, sign, a.want, verdict)
 	}
 	_ = w.Flush() // into memory
 	var facts []string

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -20,11 +21,23 @@ type workload struct {
 	clients int    // that do it at once
 	on      func(*system) bool
 
-	// prepare puts in place what op needs. It isn't measured. Default: nothing.
+	// prepare puts in place what op needs. It isn't measured. It fails with
+	// errNotOffered if the system can't do this. Default: nothing.
 	prepare func(*client) error
 
 	// op does it once and returns how many bytes of content were moved.
 	op func(*client) (bytes int, err error)
+}
+
+var errNotOffered = errors.New("not offered")
+
+// offers fails with errNotOffered if a path isn't found.
+func (c *client) offers(path string) error {
+	rep, err := c.do(http.MethodGet, path, "", nil, nil)
+	if err == nil && rep.status == http.StatusNotFound {
+		err = errNotOffered
+	}
+	return err
 }
 
 // client is one of a workload's clients.
@@ -35,6 +48,12 @@ type client struct {
 	n      int // which of the workload's clients
 	rounds int // how many operations it has done
 	state  any // what prepare has left for op
+}
+
+// stateOf is the client's state, zero if it has none of that type.
+func stateOf[T any](c *client) T {
+	state, _ := c.state.(T)
+	return state
 }
 
 // serial numbers what must differ.
@@ -90,7 +109,11 @@ func measure(t *testing.T, r *report, w workload, sz size, systems []*system) {
 			continue
 		}
 		team, err := w.team(s)
-		if err != nil {
+		switch {
+		case errors.Is(err, errNotOffered):
+			t.Logf("%s: %s doesn't offer it", w.name, s.name)
+			continue
+		case err != nil:
 			t.Errorf("%s on %s: prepare: %v", w.name, s.name, err)
 			continue
 		}
@@ -148,9 +171,9 @@ func (w *workload) round(team []*client, length time.Duration) (sample, error) {
 	for i, c := range team {
 		wg.Go(func() {
 			for first := true; first || time.Since(began) < length; first = false {
-				n, err := w.op(c)
-				if err != nil {
-					errs[i] = err
+				n, failed := w.op(c)
+				if failed != nil {
+					errs[i] = failed
 					return
 				}
 				c.rounds++

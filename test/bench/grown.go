@@ -58,7 +58,7 @@ func atTags(tags int, repos map[*system]*grown) []workload {
 		return g.grow(c.sys, tags)
 	}
 	middle := func(c *client) string {
-		g := c.state.(*grown)
+		g := stateOf[*grown](c)
 		return "/v2/" + g.repo + "/manifests/" + tagName(g.tags/2)
 	}
 	name := func(what string) string { return fmt.Sprintf("%s at %d tags", what, tags) }
@@ -66,12 +66,12 @@ func atTags(tags int, repos map[*system]*grown) []workload {
 		one(name("HEAD manifest"), prepare, http.MethodHead, acceptMany, middle),
 		one(name("GET manifest"), prepare, http.MethodGet, acceptMany, middle),
 		one(name("list tags"), prepare, http.MethodGet, "", func(c *client) string {
-			return "/v2/" + c.state.(*grown).repo + "/tags/list?n=100"
+			return "/v2/" + stateOf[*grown](c).repo + "/tags/list?n=100"
 		}),
 		{
 			name: name("push tag"), unit: "tags", prepare: prepare,
 			op: func(c *client) (int, error) {
-				g := c.state.(*grown)
+				g := stateOf[*grown](c)
 				n := c.sys.next()
 				return 0, c.pushManifest(g.repo, fmt.Sprintf("w%d", n), g.sibling(n))
 			},
@@ -95,12 +95,9 @@ func largeOnlyOurs(size, most int) func(*system) bool {
 func catalog(repos int) workload {
 	w := one(fmt.Sprintf("catalog of %d", repos), func(c *client) error {
 		p := newPicture(c.sys.next(), smallLayer)
-		var err error
-		for range repos {
-			repo := c.sys.repo("catalog")
-			if err = c.push(repo, "latest", p); err != nil {
-				break
-			}
+		err := c.offers("/v2/_catalog")
+		for n := 0; n < repos && err == nil; n++ {
+			err = c.push(c.sys.repo("catalog"), "latest", p)
 		}
 		return err
 	}, http.MethodGet, "", func(*client) string { return "/v2/_catalog?n=100" })
@@ -116,6 +113,9 @@ func referrers(refs int, query string) workload {
 		if err := c.push(s.repo, "latest", s.picture); err != nil {
 			return err
 		}
+		if err := c.offers("/v2/" + s.repo + "/referrers/" + s.manifest.digest.String()); err != nil {
+			return err
+		}
 		if err := c.pushBlob(s.repo, emptyJSON); err != nil {
 			return err
 		}
@@ -127,11 +127,9 @@ func referrers(refs int, query string) workload {
 		}
 		return nil
 	}, http.MethodGet, "", func(c *client) string {
-		s := c.state.(stored)
+		s := stateOf[stored](c)
 		return "/v2/" + s.repo + "/referrers/" + s.manifest.digest.String() + query
 	})
-	w.on = func(s *system) bool { return s.name != distribution && largeOrOurs(refs, s) } // 2.8 has none
+	w.on = largeOnlyOurs(refs, 200)
 	return w
 }
-
-func largeOrOurs(refs int, s *system) bool { return refs <= 200 || s.name == synced }

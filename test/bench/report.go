@@ -81,14 +81,14 @@ func (r *report) print(t *testing.T, workload string) {
 		rate := row.rate()
 		if first == 0 {
 			first = rate
-			fmt.Fprintf(w, "%s\t%s/s\tlow\thigh\tCPU µs/op\tallocs/op\tratio\t\n", workload, row.unit)
+			_, _ = fmt.Fprintf(w, "%s\t%s/s\tlow\thigh\tCPU µs/op\tallocs/op\tratio\t\n", workload, row.unit)
 		}
 		low, high := row.spread()
 		allocs := "-"
 		if n := median(row.samples, sample.mallocsPerOp); n > 0 {
 			allocs = fmt.Sprintf("%.0f", n)
 		}
-		fmt.Fprintf(w, "%s\t%.4g\t%.4g\t%.4g\t%.4g\t%s\t%.3g\t\n", row.system, rate, low, high,
+		_, _ = fmt.Fprintf(w, "%s\t%.4g\t%.4g\t%.4g\t%.4g\t%s\t%.3g\t\n", row.system, rate, low, high,
 			float64(median(row.samples, sample.cpuPerOp))/1e3, allocs, rate/first)
 	}
 	_ = w.Flush() // into memory

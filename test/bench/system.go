@@ -106,7 +106,7 @@ func debian(t *testing.T) *system {
 func peers(t *testing.T) []*system {
 	t.Helper()
 	var all []*system
-	for _, peer := range strings.Fields(os.Getenv("PEERS")) {
+	for peer := range strings.FieldsSeq(os.Getenv("PEERS")) {
 		name, where, ok := strings.Cut(peer, "=")
 		u, err := url.Parse(where)
 		if !ok || err != nil || u.Scheme != "http" || u.Host == "" {

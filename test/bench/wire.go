@@ -30,7 +30,6 @@ type conn struct {
 type reply struct {
 	status   int
 	location string
-	link     bool
 	length   int64 // of the body, which has been read
 }
 
@@ -146,6 +145,8 @@ func (c *conn) receive(method string, keep *bytes.Buffer) (rep reply, reusable b
 	return rep, reusable, err
 }
 
+// readHeader reads the fields it knows, which servers in Go write in their
+// canonical form.
 func (c *conn) readHeader(rep *reply) (length int64, chunked, reusable bool, err error) {
 	for reusable = true; ; {
 		line, err := c.r.ReadSlice('\n')
@@ -156,26 +157,17 @@ func (c *conn) readHeader(rep *reply) (length int64, chunked, reusable bool, err
 		if !ok {
 			return length, chunked, reusable, nil
 		}
-		switch len(key) {
-		case len("Content-Length"):
-			if strings.EqualFold(string(key), "Content-Length") {
-				length, err = strconv.ParseInt(string(value), 10, 64)
+		switch string(key) {
+		case "Content-Length":
+			if length, err = strconv.ParseInt(string(value), 10, 64); err != nil {
+				return 0, false, false, err
 			}
-		case len("Location"):
-			if strings.EqualFold(string(key), "Location") {
-				rep.location = string(value)
-			}
-		case len("Transfer-Encoding"):
-			chunked = chunked || strings.EqualFold(string(key), "Transfer-Encoding")
-		case len("Connection"):
-			if strings.EqualFold(string(key), "Connection") && string(value) == "close" {
-				reusable = false
-			}
-		case len("Link"):
-			rep.link = rep.link || strings.EqualFold(string(key), "Link")
-		}
-		if err != nil {
-			return 0, false, false, err
+		case "Location":
+			rep.location = string(value)
+		case "Transfer-Encoding":
+			chunked = true
+		case "Connection":
+			reusable = string(value) != "close"
 		}
 	}
 }
@@ -188,7 +180,7 @@ func (c *conn) take(r io.Reader, keep *bytes.Buffer) (int64, error) {
 	for {
 		m, err := r.Read(c.buf)
 		n += int64(m)
-		if err == io.EOF { //nolint:errorlint // a Reader's end is this value
+		if err == io.EOF {
 			return n, nil
 		}
 		if err != nil {

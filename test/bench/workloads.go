@@ -21,7 +21,7 @@ func pushSmall() workload {
 				c.state = c.sys.repo("push")
 			}
 			p := newPicture(c.sys.next(), smallLayer, smallLayer, smallLayer)
-			return p.size(), c.push(c.state.(string), fmt.Sprintf("v%d", c.rounds), p)
+			return p.size(), c.push(stateOf[string](c), fmt.Sprintf("v%d", c.rounds), p)
 		},
 	}
 }
@@ -35,7 +35,7 @@ func pushLarge(size int) workload {
 			return nil
 		},
 		op: func(c *client) (int, error) {
-			b := c.state.(blob)
+			b := stateOf[blob](c)
 			repo := c.sys.repo("large")
 			if err := c.pushBlob(repo, b); err != nil {
 				return 0, err
@@ -65,7 +65,7 @@ func pullLarge(size int) workload {
 			return c.check("/v2/"+l.repo+"/blobs/"+l.digest.String(), "", l.blob)
 		},
 		op: func(c *client) (int, error) {
-			l := c.state.(large)
+			l := stateOf[large](c)
 			return c.pullBlob(l.repo, l.blob)
 		},
 	}
@@ -93,7 +93,7 @@ func pullSmall() workload {
 	return workload{
 		name: "pull small", unit: "images", clients: 8, prepare: storeSmall("pull"),
 		op: func(c *client) (int, error) {
-			s := c.state.(stored)
+			s := stateOf[stored](c)
 			return c.pull(s.repo, "latest", s.picture)
 		},
 	}
@@ -110,7 +110,7 @@ func one(name string, prepare func(*client) error, method, header string, path f
 	}
 }
 
-func latest(c *client) string { return "/v2/" + c.state.(stored).repo + "/manifests/latest" }
+func latest(c *client) string { return "/v2/" + stateOf[stored](c).repo + "/manifests/latest" }
 
 func headManifest() workload {
 	return one("HEAD manifest", storeSmall("head"), http.MethodHead, acceptMany, latest)
@@ -122,7 +122,7 @@ func getManifest() workload {
 
 func headBlob() workload {
 	return one("HEAD blob", storeSmall("blob"), http.MethodHead, "", func(c *client) string {
-		s := c.state.(stored)
+		s := stateOf[stored](c)
 		return "/v2/" + s.repo + "/blobs/" + s.blobs[1].digest.String()
 	})
 }
@@ -167,9 +167,9 @@ func mixed(images int) workload {
 			return nil
 		},
 		op: func(c *client) (int, error) {
-			t, ok := c.state.(*trace)
-			if !ok {
-				t = begin(c.state.([]stored), uint64(c.n))
+			t := stateOf[*trace](c)
+			if t == nil {
+				t = begin(stateOf[[]stored](c), uint64(c.n))
 				c.state = t
 			}
 			if t.rng.IntN(100) < 5 {
