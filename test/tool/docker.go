@@ -21,7 +21,7 @@ func Docker(t *testing.T, env ...string) *Tool {
 	if _, err := locate(Root(t), "dockerd"); err != nil {
 		t.Fatal(err)
 	}
-	daemon.Dir, daemon.Env = c.Dir, append(daemon.Env, env...)
+	daemon.Dir, daemon.Env = c.Dir, append(append(daemon.Env, "TMPDIR="+c.Dir), env...)
 	etc := filepath.Join(c.Dir, "etc")
 	if err := os.Mkdir(etc, 0o700); err != nil {
 		t.Fatal(err)
