@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -130,7 +131,7 @@ func fill(b []byte, seed uint64) {
 	_, _ = rand.NewChaCha8(key).Read(b) // never fails
 }
 
-// File is a file in a layer.
+// File is a file in a layer, or a folder if its name ends in a slash.
 type File struct {
 	Name    string
 	Content []byte
@@ -151,7 +152,11 @@ func Tar(files ...File) []byte {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	for _, f := range files {
-		must(w.WriteHeader(&tar.Header{Name: f.Name, Mode: 0o644, Size: int64(len(f.Content)), ModTime: time.Unix(1767225600, 0)}))
+		header := tar.Header{Name: f.Name, Mode: 0o644, Size: int64(len(f.Content)), ModTime: time.Unix(1767225600, 0)}
+		if strings.HasSuffix(f.Name, "/") {
+			header.Typeflag, header.Mode = tar.TypeDir, 0o755
+		}
+		must(w.WriteHeader(&header))
 		_, err := w.Write(f.Content)
 		must(err)
 	}
