@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"strings"
 	"testing"
 
@@ -38,8 +39,7 @@ func Crash(t *testing.T, open func(vfs.FS) (storage.Store, error)) {
 	}
 }
 
-// strides is how many runs of the script go on side by side: most of their time
-// is spent in waiting for the disk.
+// strides is how many runs of the script go on side by side.
 const strides = 8
 
 type crash struct {
@@ -149,10 +149,12 @@ func reopenAct() act { return act{name: "reopen", then: func(names) {}} }
 // own, or the test has failed.
 func (c crash) survives(t testing.TB, steps int64) (finished bool) {
 	t.Helper()
-	root := t.TempDir()
+	root := memoryDir(t)
+	defer func() { _ = os.RemoveAll(root) }() // else by the end of the test
 	tree := directory(t, root)
 	defer func() { _ = tree.Close() }() // it was only read and written
 	fuse := vfs.NewFuse(tree, steps)
+	fuse.Torn = torn[steps%int64(len(torn))]
 	at, before, after := c.play(t, fuse)
 	if t.Failed() {
 		return true
@@ -168,6 +170,27 @@ func (c crash) survives(t testing.TB, steps int64) (finished bool) {
 		}
 	}
 	return !fuse.Blown() || t.Failed()
+}
+
+// torn are how much of the write is done that the world stops at.
+var torn = []func(n int) int{
+	func(n int) int { return n / 2 },
+	func(int) int { return 0 },
+	func(n int) int { return n - 1 },
+	func(n int) int { return n },
+	func(n int) int { return min(n, 1) },
+}
+
+// memoryDir is a t.TempDir that is in memory if the system has a place for that:
+// what is played hundreds of times doesn't wait for a disk.
+func memoryDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "storagetest")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
 }
 
 func directory(t testing.TB, root string) vfs.FS {
