@@ -201,7 +201,15 @@ func (f *Forgetful) Forget() error {
 }
 
 // content is all that a file holds now.
-func (n *node) content() ([]byte, error) { return io.ReadAll(io.NewSectionReader(n.pin, 0, 1<<62)) }
+func (n *node) content() ([]byte, error) {
+	fi, err := n.pin.Stat()
+	if err != nil {
+		return nil, err
+	}
+	data := make([]byte, fi.Size())
+	_, err = io.ReadFull(io.NewSectionReader(n.pin, 0, fi.Size()), data)
+	return data, err
+}
 
 // forgetfulFile is a file of a Forgetful.
 type forgetfulFile struct {

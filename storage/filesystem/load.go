@@ -248,6 +248,9 @@ func (r *repo) serveLast(st *state, cause error) {
 	} else if st.index == nil {
 		st.index = r.readLast()
 	}
+	if st.index != nil {
+		st.index, _ = r.store.suspect.remaining(r, st.index)
+	}
 	r.closeLog() // it stays as it is
 	r.store.log().Error("index.json can't be read; its last good state is served and nothing is changed until it is restored",
 		"repository", r.name.String(), "last_good", st.index != nil, "error", cause)

@@ -217,8 +217,20 @@ func (s *suspect) hash(name string, a digest.Algorithm) (digest.Digest, error) {
 
 // prune returns what's left of an index when manifests were lost.
 func (s *suspect) prune(r *repo, idx *layout.Index) *layout.Index {
-	if !s.on.Load() {
+	left, events := s.remaining(r, idx)
+	if left == idx {
 		return idx
+	}
+	if err := s.writePruned(r, left, events); err != nil {
+		s.store.log().Error("index.json still names what was lost", "repository", r.name.String(), "error", err)
+	}
+	return left
+}
+
+// remaining is idx without the manifests that were lost.
+func (s *suspect) remaining(r *repo, idx *layout.Index) (*layout.Index, []layout.Event) {
+	if !s.on.Load() {
+		return idx, nil
 	}
 	var lost []storage.Change
 	for m := range idx.Manifests() {
@@ -227,14 +239,10 @@ func (s *suspect) prune(r *repo, idx *layout.Index) *layout.Index {
 		}
 	}
 	if len(lost) == 0 {
-		return idx
+		return idx, nil
 	}
 	s.store.log().Error("manifests were lost in an unclean stop", "repository", r.name.String(), "manifests", len(lost))
-	left, events := idx.Apply(lost)
-	if err := s.writePruned(r, left, events); err != nil {
-		s.store.log().Error("index.json still names what was lost", "repository", r.name.String(), "error", err)
-	}
-	return left
+	return idx.Apply(lost)
 }
 
 func (s *suspect) writePruned(r *repo, left *layout.Index, events []layout.Event) error {
