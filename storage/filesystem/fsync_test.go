@@ -37,9 +37,9 @@ func TestFailedSyncIsNoSync(t *testing.T) {
 func failSync(t *testing.T, opts filesystem.Options, at int) bool {
 	t.Helper()
 	root := memoryDir(t)
-	withReserve(t, root)
 	memory := must(vfs.NewForgetful(must(vfs.Dir(root))(t)))(t)
-	b := &breaker{at: at, err: syscall.EIO}
+	withReserve(t, root)
+	b := &breaker{at: at, err: syscall.EIO, of: changes}
 	memory.FailSync(func(name string) error { return b.step(vfs.Step{Op: "sync", Name: name}) })
 	f := &failing{t: t, root: root, breaker: b, theatre: &theatre{opts, memory, never}, names: make(meaning)}
 	f.open()

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -23,16 +24,21 @@ import (
 
 // breaker makes one step fail.
 type breaker struct {
-	at  int // which of those that change something
+	at  int // which of those that count
 	err error
+	of  func(vfs.Step) bool // which count
 
 	mu     sync.Mutex
 	count  int
 	broken *vfs.Step // the one that failed
 }
 
+func changes(s vfs.Step) bool { return s.Changes() || s.Op == "openfile" }
+
+func reads(s vfs.Step) bool { return !s.Changes() }
+
 func (b *breaker) step(s vfs.Step) error {
-	if !s.Changes() && s.Op != "openfile" || strings.HasPrefix(s.Name, "_reserve") {
+	if !b.of(s) || strings.HasPrefix(s.Name, "_reserve") {
 		return nil
 	}
 	b.mu.Lock()
@@ -55,16 +61,57 @@ func (b *breaker) isBroken() bool {
 // never is for a world that doesn't stop.
 func never() bool { return false }
 
+// doneOf are the ways in which a write of n bytes can fail: how many are written.
+var doneOf = []func(n int) int{
+	func(n int) int { return n / 2 },
+	func(int) int { return 0 },
+	func(n int) int { return n - 1 },
+	func(n int) int { return n },
+}
+
+// TestOneStepThatFailsHarmsNothing makes each step fail, once in each run, and a
+// write after some part of it; in the soak, after every part.
 func TestOneStepThatFailsHarmsNothing(t *testing.T) {
 	for name, opts := range map[string]filesystem.Options{"synced": {}, "log only": {LogFrom: 1}} {
-		for _, errno := range []error{syscall.ENOSPC, syscall.EIO} {
+		for n, errno := range []error{syscall.ENOSPC, syscall.EIO} {
 			t.Run(fmt.Sprintf("%s, %v", name, errno), func(t *testing.T) {
 				frozen(t, func(t *testing.T) {
 					steps := 0
-					for failStep(t, opts, errno, steps) {
-						steps++
+					for more := true; more; steps++ {
+						parts := []int{(steps + n) % len(doneOf)}
+						if soak() {
+							parts = []int{0, 1, 2, 3}
+						}
+						for _, part := range parts {
+							b := &breaker{at: steps, err: vfs.Short{Err: errno, Done: doneOf[part]}, of: changes}
+							more = failStep(t, opts, b)
+							if b.broken != nil && b.broken.Op != "write" {
+								break
+							}
+						}
 					}
-					t.Logf("%d steps failed", steps)
+					t.Logf("%d steps failed", steps-1)
+				})
+			})
+		}
+	}
+}
+
+// TestOneReadThatFailsHarmsNothing: what can't be read at the moment isn't gone.
+func TestOneReadThatFailsHarmsNothing(t *testing.T) {
+	stride := 5
+	if soak() {
+		stride = 1
+	}
+	for name, opts := range map[string]filesystem.Options{"synced": {Recheck: -1}, "log only": {LogFrom: 1, Recheck: -1}} {
+		for n, errno := range []error{syscall.EIO, syscall.EMFILE} {
+			t.Run(fmt.Sprintf("%s, %v", name, errno), func(t *testing.T) {
+				frozen(t, func(t *testing.T) {
+					steps := n
+					for failStep(t, opts, &breaker{at: steps, err: errno, of: reads}) {
+						steps += stride
+					}
+					t.Logf("each %d of %d reads failed", stride, steps)
 				})
 			})
 		}
@@ -73,11 +120,10 @@ func TestOneStepThatFailsHarmsNothing(t *testing.T) {
 
 // failStep plays the script with a step that fails, and what failed with it
 // once more. It returns false if there was no such step.
-func failStep(t *testing.T, opts filesystem.Options, errno error, at int) bool {
+func failStep(t *testing.T, opts filesystem.Options, b *breaker) bool {
 	t.Helper()
 	root := memoryDir(t)
 	withReserve(t, root)
-	b := &breaker{at: at, err: errno}
 	tree := must(vfs.Dir(root))(t)
 	p := &theatre{opts, vfs.NewFaulty(tree, b.step), never}
 	f := &failing{t: t, root: root, breaker: b, theatre: p, names: make(meaning)}
@@ -95,7 +141,7 @@ func failStep(t *testing.T, opts filesystem.Options, errno error, at int) bool {
 	f.open()
 	f.wantMeaning()
 	f.close()
-	check(t, tree.Close())
+	check(t, tree.Close(), os.RemoveAll(root))
 	return b.isBroken()
 }
 
@@ -175,11 +221,19 @@ func (f *failing) happened(after meaning) bool {
 
 func (f *failing) meaning(want meaning) meaning {
 	f.t.Helper()
+	before := f.isBroken()
 	got, err := meaningOf(f.t.Context(), f.store)
+	if !before && f.isBroken() && errors.Is(err, f.err) { // it was this that failed
+		got, err = meaningOf(f.t.Context(), f.store)
+	}
 	if err != nil {
 		f.fatalf("%v", err)
 	}
+	before = f.isBroken()
 	without(f.t, f.store, want, got)
+	if !before && f.isBroken() {
+		without(f.t, f.store, want, got)
+	}
 	return got
 }
 
