@@ -26,7 +26,7 @@ var repositories = []string{"app", "team/app", "team/app/deep"}
 
 func TestKill(t *testing.T) {
 	t.Parallel()
-	rounds, layerSize := tool.Sized(20, 25), tool.Sized(20<<10, 3<<20)
+	rounds, layerSize := tool.Sized(20, 100), tool.Sized(20<<10, 128<<10)
 	root := t.TempDir()
 	var l ledger.Ledger
 	var sessions []*slow.Upload
