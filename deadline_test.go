@@ -154,7 +154,7 @@ func TestIdleClient(t *testing.T) {
 		"is too slow": {"1000000", trickle},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w, free := limited(t, "memory", tc.rate)
+			w, free := limited(t, "filesystem {\nroot "+t.TempDir()+"\n}", tc.rate)
 			each(t, w, func(w *web, _ string) error {
 				at, err := free.begin(t.Context(), "a")
 				if err != nil {

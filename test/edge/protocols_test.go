@@ -31,7 +31,7 @@ import (
 // TestProtocols does the same by each version of HTTP that Caddy speaks.
 func TestProtocols(t *testing.T) {
 	t.Parallel()
-	size := tool.Sized[int64](24<<20, 512<<20)
+	size := tool.Sized[int64](24<<20, 256<<20)
 	site := fmt.Sprintf(`{
 		bind 127.0.0.1
 		oci_registry {
