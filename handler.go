@@ -56,6 +56,7 @@ func (Handler) CaddyModule() caddy.ModuleInfo {
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.log = slog.New(requestLog{ctx.Slogger().Handler()})
 	h.protocol = new(atomic.Pointer[protocol])
+	makeRoomForRanges(ctx)
 	mod, err := ctx.App("oci_registry")
 	if err != nil {
 		return err
@@ -72,6 +73,20 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("registry %q isn't declared (declared: %s): declare it with the global option 'oci_registry { registry %[1]s { … } }'", h.Use, app.names())
 	}
 	return h.checkUse()
+}
+
+// maxHeaderBytes is what podman may need, which asks for the parts of a zstd:chunked
+// layer with up to 22 KiB of ranges, and doesn't recover from a 431.
+const maxHeaderBytes = 64 << 10
+
+// makeRoomForRanges raises the limit of the server that this handler is in from
+// Caddy's default. Another one was set by somebody who meant it.
+func makeRoomForRanges(ctx caddy.Context) {
+	const caddysDefault = 16 << 10
+	srv, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if ok && srv.MaxHeaderBytes == caddysDefault {
+		srv.MaxHeaderBytes = maxHeaderBytes
+	}
 }
 
 // checkUse refuses a description beside the name of a registry that has one.

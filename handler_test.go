@@ -14,6 +14,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/opencontainers/go-digest"
 )
 
 // serveOnce has h answer a request outside of a server.
@@ -55,6 +56,27 @@ func TestOnlyOurPaths(t *testing.T) {
 	} {
 		w.want(t, want, http.MethodGet, path, "")
 	}
+}
+
+// TestManyRanges: podman asks for a thousand parts in one header.
+func TestManyRanges(t *testing.T) {
+	w := newWeb(t)
+	ranges := "bytes=0-0" + strings.Repeat(", 1000000000000-1000000000001", 800)
+	for site, want := range map[string]int{
+		inMemory: http.StatusPartialContent, "\trespond website 418\n": http.StatusRequestHeaderFieldsTooLarge,
+	} {
+		w.run(t, "", site)
+		path := "/v2/"
+		if want == http.StatusPartialContent {
+			if err := w.push(t.Context(), "a", "v1", "layer"); err != nil {
+				t.Fatal(err)
+			}
+			path = "/v2/a/blobs/" + digest.FromString("layer").String()
+		}
+		w.want(t, want, http.MethodGet, path, "", "Range", ranges)
+	}
+	w.run(t, "servers {\nmax_header_size 17KB\n}", inMemory)
+	w.want(t, http.StatusRequestHeaderFieldsTooLarge, http.MethodGet, "/v2/", "", "Range", ranges)
 }
 
 func TestAnonymousMayPull(t *testing.T) {

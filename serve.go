@@ -151,9 +151,8 @@ func (s *server) config() *caddy.Config {
 		caddyconfig.JSONModuleObject(caddyhttp.StaticResponse{StatusCode: "404"}, "handler", "static_response", nil),
 	}}
 	web := &caddyhttp.Server{
-		Listen:         []string{s.listen},
-		Routes:         caddyhttp.RouteList{route},
-		MaxHeaderBytes: 64 << 10, // podman asks for the parts of a zstd:chunked layer with up to 22 KiB of ranges
+		Listen: []string{s.listen},
+		Routes: caddyhttp.RouteList{route},
 	}
 	if s.domain != "" {
 		web.Routes[0].MatcherSetsRaw = []caddy.ModuleMap{{"host": caddyconfig.JSON(caddyhttp.MatchHost{s.domain}, nil)}}

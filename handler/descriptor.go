@@ -38,8 +38,8 @@ func appendDescriptor(list []byte, desc oci.Descriptor) ([]byte, error) {
 	return append(list, '}'), nil
 }
 
-// plain are the bytes that stand for themselves.
-var plain = func() (is [256]bool) {
+// verbatim are the bytes that stand for themselves.
+var verbatim = func() (is [256]bool) {
 	for c := byte(' '); c <= '~'; c++ {
 		is[c] = c != '"' && c != '\\' && c != '<' && c != '>' && c != '&'
 	}
@@ -50,7 +50,7 @@ var plain = func() (is [256]bool) {
 // standard, is left to it.
 func appendString(list []byte, s string) []byte {
 	for i := range len(s) {
-		if !plain[s[i]] {
+		if !verbatim[s[i]] {
 			quoted, _ := json.Marshal(s) // a string can't fail
 			return append(list, quoted...)
 		}
