@@ -96,7 +96,7 @@ type size struct {
 
 var (
 	smallRun = size{1, 100 * time.Millisecond, 8 << 20, []int{1, 300}, 40, 60, 60}
-	fullRun  = size{5, 2 * time.Second, 256 << 20, []int{1, 100, 2000, 20_000, 100_000}, 5000, 10_000, 10_000}
+	fullRun  = size{3, 2 * time.Second, 256 << 20, []int{1, 100, 2000, 100_000}, 5000, 10_000, 10_000}
 )
 
 // measure runs a workload on each of the systems in turn, round after round, so
