@@ -89,11 +89,11 @@ func TestDigestsOfOtherAlgorithms(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, handler.Options{})
 	c.pushBlob("a", layer)
-	plain := layerDigest.Encoded()
+	encoded := layerDigest.Encoded()
 	for _, d := range []string{
-		"md5:" + plain[:32], "sha1:" + plain[:40], "sha224:" + plain[:56], "blake3:" + plain, "sha256+b64u:" + plain, "SHA256:" + plain,
-		"sha512:" + plain, "sha384:" + plain, "sha256:" + plain + plain, "sha256:" + strings.ToUpper(plain), ":" + plain, plain, "sha256:",
-		"sha256:" + plain[:63] + "g", "sha256:" + plain[:63],
+		"md5:" + encoded[:32], "sha1:" + encoded[:40], "sha224:" + encoded[:56], "blake3:" + encoded, "sha256+b64u:" + encoded, "SHA256:" + encoded,
+		"sha512:" + encoded, "sha384:" + encoded, "sha256:" + encoded + encoded, "sha256:" + strings.ToUpper(encoded), ":" + encoded, encoded, "sha256:",
+		"sha256:" + encoded[:63] + "g", "sha256:" + encoded[:63],
 	} {
 		for _, method := range []string{"GET", "DELETE"} {
 			c.run(exchange{method: method, target: blobPath("a", digest.Digest(d)), status: 400, code: oci.DigestInvalid})
@@ -103,7 +103,7 @@ func TestDigestsOfOtherAlgorithms(t *testing.T) {
 	}
 	// Of the right length and the wrong content.
 	for _, a := range []digest.Algorithm{digest.SHA384, digest.SHA512} {
-		fake := digest.NewDigestFromEncoded(a, strings.Repeat(plain, 2)[:2*a.Size()])
+		fake := digest.NewDigestFromEncoded(a, strings.Repeat(encoded, 2)[:2*a.Size()])
 		c.run(exchange{method: "POST", target: "/v2/a/blobs/uploads/?digest=" + fake.String(), body: layer, status: 400, code: oci.DigestInvalid})
 		c.run(exchange{method: "GET", target: blobPath("a", fake), status: 404, code: oci.BlobUnknown})
 		own := a.FromString(layer) // the same content, which nobody has pushed by this name
