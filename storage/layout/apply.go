@@ -43,7 +43,7 @@ type applier struct {
 	tags      *iradix.Txn[*tagged]
 	hidden    *iradix.Txn[*manifest]
 	referrers *iradix.Txn[oci.Descriptor]
-	parents   *iradix.Txn[oci.Descriptor]
+	parents   *iradix.Txn[struct{}]
 	unread    *iradix.Txn[oci.Descriptor]
 	events    []Event
 }
@@ -75,7 +75,6 @@ func (a *applier) put(m oci.Manifest) {
 	// a manifest becomes one when it's put, not because its bytes are a blob.
 	for _, c := range m.Manifests {
 		if a.find(c.Digest) == nil {
-			a.hidden.Insert([]byte(c.Digest), nil)
 			a.unread.Delete([]byte(c.Digest))
 		}
 	}
@@ -102,13 +101,13 @@ func listed(d oci.Descriptor) oci.Descriptor {
 
 // read notes what m says of others.
 func (a *applier) read(into *manifest, m oci.Manifest) {
-	into.read, into.subject, into.children = true, m.Subject, m.Manifests
+	into.read, into.subject, into.children = true, m.Subject, childrenOf(m)
 	a.unread.Delete([]byte(m.Digest))
 	if m.Subject != "" {
 		a.referrers.Insert(pair(m.Subject, m.Digest), m.Descriptor)
 	}
 	for _, c := range m.Manifests {
-		a.parents.Insert(pair(c.Digest, m.Digest), c)
+		a.parents.Insert(pair(c.Digest, m.Digest), struct{}{})
 	}
 }
 
@@ -143,7 +142,7 @@ func (a *applier) tag(name string, t oci.Tag, d digest.Digest) {
 
 // unhide lists a manifest that only an image index listed, as it gets a name of its own.
 func (a *applier) unhide(d digest.Digest) {
-	if m, ok := a.hidden.Get([]byte(d)); ok && m != nil {
+	if m, ok := a.hidden.Get([]byte(d)); ok {
 		a.hidden.Delete([]byte(d))
 		own := *m
 		own.desc = listed(m.desc)
@@ -181,9 +180,6 @@ func (a *applier) delete(d digest.Digest) {
 	a.unread.Delete([]byte(d))
 	a.events = append(a.events, Event{Was: d})
 	a.forget(d, m)
-	if a.hasParent(d) {
-		a.hidden.Insert([]byte(d), nil) // gone, though an index goes on listing it
-	}
 }
 
 // untagAll walks the names, since deleting by digest is rare and a reverse map
@@ -211,13 +207,13 @@ func (a *applier) forget(d digest.Digest, m *manifest) {
 		a.referrers.Delete(pair(m.subject, d))
 	}
 	for _, c := range m.children {
-		a.parents.Delete(pair(c.Digest, d))
-		if a.hasParent(c.Digest) {
+		a.parents.Delete(pair(c.digest, d))
+		if a.hasParent(c.digest) {
 			continue
 		}
-		a.unread.Delete([]byte(c.Digest))
-		if child, ok := a.hidden.Delete([]byte(c.Digest)); ok && child != nil {
-			a.forget(c.Digest, child)
+		a.unread.Delete([]byte(c.digest))
+		if child, ok := a.hidden.Delete([]byte(c.digest)); ok {
+			a.forget(c.digest, child)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"iter"
+	"unique"
 
 	"github.com/hashicorp/go-immutable-radix/v2"
 	"github.com/opencontainers/go-digest"
@@ -27,9 +28,9 @@ import (
 type Index struct {
 	manifests *iradix.Tree[*manifest]      // by digest: what index.json lists
 	tags      *iradix.Tree[*tagged]        // by name; what isn't a tag by our grammar is kept too
-	hidden    *iradix.Tree[*manifest]      // by digest: what only image indexes list; nil if it isn't there
+	hidden    *iradix.Tree[*manifest]      // by digest: what only image indexes list
 	referrers *iradix.Tree[oci.Descriptor] // by pair(subject, digest)
-	parents   *iradix.Tree[oci.Descriptor] // by pair(child, parent): the child's descriptor
+	parents   *iradix.Tree[struct{}]       // by pair(child, parent); a child that's nowhere else isn't there
 	unread    *iradix.Tree[oci.Descriptor] // by digest
 	head      map[string]json.RawMessage   // of index.json, all but manifests
 }
@@ -43,7 +44,27 @@ type manifest struct {
 	tags     int             // how many names it has
 	read     bool            // whether subject and children are known
 	subject  digest.Digest
-	children []oci.Descriptor
+	children []child
+}
+
+// child is what is kept of a descriptor in an image index. Anybody who may push
+// can name a hundred thousand that don't exist.
+type child struct {
+	mediaType unique.Handle[string]
+	digest    digest.Digest
+	size      int64
+}
+
+func childrenOf(m oci.Manifest) []child {
+	children := make([]child, len(m.Manifests))
+	for i, c := range m.Manifests {
+		children[i] = child{unique.Make(c.MediaType), c.Digest, c.Size}
+	}
+	return children
+}
+
+func (c child) descriptor() oci.Descriptor {
+	return oci.Descriptor{MediaType: c.mediaType.Value(), Digest: c.digest, Size: c.size}
 }
 
 // tagged is a name and what it names.
@@ -60,7 +81,7 @@ func New() *Index {
 		tags:      iradix.New[*tagged](),
 		hidden:    iradix.New[*manifest](),
 		referrers: iradix.New[oci.Descriptor](),
-		parents:   iradix.New[oci.Descriptor](),
+		parents:   iradix.New[struct{}](),
 		unread:    iradix.New[oci.Descriptor](),
 		head: map[string]json.RawMessage{
 			"schemaVersion": json.RawMessage("2"),
@@ -122,7 +143,7 @@ func (i *Index) Manifests() iter.Seq[oci.Descriptor] {
 		// before yields the hidden ones up to a key.
 		before := func(limit []byte) bool {
 			for ; more && bytes.Compare(key, limit) < 0; key, m, more = next() {
-				if m != nil && !yield(m.desc) {
+				if !yield(m.desc) {
 					return false
 				}
 			}

@@ -2,7 +2,9 @@ package layout
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -280,4 +282,31 @@ func BenchmarkTagAt100000(b *testing.B) {
 	for b.Loop() {
 		apply(i, setTag(extra, m.Digest))
 	}
+}
+
+// An index of a few megabytes names a hundred thousand manifests that don't
+// exist, and each of them takes the server's memory.
+func TestAbsentChildrenTakeLittleMemory(t *testing.T) { //nolint:paralleltest // it measures the heap
+	const count, most = 20_000, 700 // bytes each, of which the index has 150
+	children := make([]string, count)
+	for i := range children {
+		children[i] = fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":1}`, oci.MediaTypeImageManifest, digest.FromString(fmt.Sprint(i)))
+	}
+	before := heap()
+	i := apply(New(), put(parse(t, oci.MediaTypeImageIndex, `{"schemaVersion":2,"manifests":[`+strings.Join(children, ",")+`]}`)))
+	each := (heap() - before) / count
+	t.Logf("%d bytes each", each)
+	if each > most {
+		t.Errorf("want %d at most", most)
+	}
+	if i.Len() != 1 || !i.Complete() {
+		t.Fatal("there's more in it than the one index")
+	}
+}
+
+func heap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }

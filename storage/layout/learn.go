@@ -33,9 +33,6 @@ func (i *Index) Learn(read []oci.Manifest, absent []digest.Digest) *Index {
 	}
 	for _, d := range absent {
 		a.unread.Delete([]byte(d))
-		if _, listed := a.manifests.Get([]byte(d)); !listed {
-			a.hidden.Insert([]byte(d), nil)
-		}
 	}
 	return a.commit()
 }
@@ -50,7 +47,10 @@ func (i *Index) LearnFrom(old *Index) *Index {
 			if m == nil || !m.read {
 				continue
 			}
-			known := oci.Manifest{Descriptor: m.desc, Subject: m.subject, Manifests: m.children}
+			known := oci.Manifest{Descriptor: m.desc, Subject: m.subject}
+			for _, c := range m.children {
+				known.Manifests = append(known.Manifests, c.descriptor())
+			}
 			if d, ok := old.referrers.Get(pair(m.subject, desc.Digest)); ok {
 				known.Descriptor = d
 			}
@@ -63,22 +63,21 @@ func (i *Index) LearnFrom(old *Index) *Index {
 }
 
 func (a *applier) learn(m oci.Manifest) {
-	if old, ok := a.manifests.Get([]byte(m.Digest)); ok {
-		if old.read {
-			return
-		}
-		a.list(m)
-	} else {
-		h := &manifest{desc: m.Descriptor}
-		a.read(h, m)
-		a.hidden.Insert([]byte(m.Digest), h)
+	old, own := a.manifests.Get([]byte(m.Digest))
+	if own && old.read {
+		return
 	}
 	for _, c := range m.Manifests {
-		if _, listed := a.manifests.Get([]byte(c.Digest)); listed {
-			continue // it's unread by itself, if it is
-		}
-		if _, known := a.hidden.Get([]byte(c.Digest)); !known {
+		// One that another index lists is read, or unread already, or isn't there.
+		if _, listed := a.manifests.Get([]byte(c.Digest)); !listed && !a.hasParent(c.Digest) {
 			a.unread.Insert([]byte(c.Digest), c)
 		}
 	}
+	if own {
+		a.list(m)
+		return
+	}
+	h := &manifest{desc: listed(m.Descriptor)}
+	a.read(h, m)
+	a.hidden.Insert([]byte(m.Digest), h)
 }
