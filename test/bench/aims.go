@@ -23,7 +23,7 @@ type aim struct {
 // whoever runs the benchmark gives them in $PEERS.
 func aims(sz size) []aim {
 	few, most := sz.tags[0], sz.tags[len(sz.tags)-1]
-	hundred, listed := sz.tags[min(1, len(sz.tags)-1)], sz.tags[min(2, len(sz.tags)-1)]
+	hundred, listed := sz.tags[1], sz.shared
 	at := func(what string, n int) string { return fmt.Sprintf("%s at %d tags", what, n) }
 	return []aim{
 		{"small push, all synced: olareg", rates("push small", synced, "push small", "olareg"), 1, false},

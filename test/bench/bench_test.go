@@ -41,7 +41,7 @@ func TestBench(t *testing.T) {
 	run(mixed(max(sz.repos/50, 4)))
 	repos := make(map[*system]*grown)
 	for _, tags := range sz.tags {
-		for _, w := range atTags(tags, repos) {
+		for _, w := range atTags(tags, sz.shared, repos) {
 			run(w)
 		}
 	}

@@ -88,15 +88,16 @@ type size struct {
 	rounds int
 	round  time.Duration // how long a round goes on before it begins nothing more
 	large  int           // of a large blob, in bytes
-	tags   []int         // numbers of tags at which a repository is measured
+	tags   []int         // numbers of tags at which a repository of ours is measured
+	shared int           // the one of them at which those of others are, too
 	repos  int
 	refs   int
 	cycles int // pushes and pulls before memory is looked at again
 }
 
 var (
-	smallRun = size{1, 100 * time.Millisecond, 8 << 20, []int{1, 300}, 40, 60, 60}
-	fullRun  = size{3, 2 * time.Second, 256 << 20, []int{1, 100, 2000, 100_000}, 5000, 10_000, 10_000}
+	smallRun = size{1, 100 * time.Millisecond, 8 << 20, []int{1, 300}, 300, 40, 60, 60}
+	fullRun  = size{3, 1500 * time.Millisecond, 256 << 20, []int{1, 100, 2000, 100_000}, 2000, 5000, 10_000, 10_000}
 )
 
 // measure runs a workload on each of the systems in turn, round after round, so

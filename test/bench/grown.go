@@ -43,8 +43,8 @@ func (g *grown) grow(s *system, tags int) error {
 func tagName(n int) string { return fmt.Sprintf("v%06d", n) }
 
 // atTags are the workloads of a repository with so many tags. They share one
-// repository a system, which grows.
-func atTags(tags int, repos map[*system]*grown) []workload {
+// repository a system, which grows. Other systems than ours have the shared size only.
+func atTags(tags, shared int, repos map[*system]*grown) []workload {
 	prepare := func(c *client) error {
 		g := repos[c.sys]
 		if g == nil {
@@ -78,7 +78,9 @@ func atTags(tags int, repos map[*system]*grown) []workload {
 		},
 	}
 	for i := range all {
-		all[i].on = largeOnlyOurs(tags, 2000)
+		if tags != shared {
+			all[i].on = only(synced)
+		}
 	}
 	return all
 }
