@@ -70,36 +70,46 @@ var doneOf = []func(n int) int{
 }
 
 // TestOneStepThatFailsHarmsNothing makes each step fail, once in each run, and a
-// write after some part of it; in the soak, after every part.
+// write after some part of it. In the soak each fails in every way.
 func TestOneStepThatFailsHarmsNothing(t *testing.T) {
+	stride := 2
+	if soak() {
+		stride = 1
+	}
 	for name, opts := range map[string]filesystem.Options{"synced": {}, "log only": {LogFrom: 1}} {
 		for n, errno := range []error{syscall.ENOSPC, syscall.EIO} {
 			t.Run(fmt.Sprintf("%s, %v", name, errno), func(t *testing.T) {
 				frozen(t, func(t *testing.T) {
-					steps := 0
-					for more := true; more; steps++ {
-						parts := []int{(steps + n) % len(doneOf)}
-						if soak() {
-							parts = []int{0, 1, 2, 3}
-						}
-						for _, part := range parts {
-							b := &breaker{at: steps, err: vfs.Short{Err: errno, Done: doneOf[part]}, of: changes}
-							more = failStep(t, opts, b)
-							if b.broken != nil && b.broken.Op != "write" {
-								break
-							}
-						}
+					steps := n * (stride - 1)
+					for failParts(t, opts, errno, steps) {
+						steps += stride
 					}
-					t.Logf("%d steps failed", steps-1)
+					t.Logf("each %d of %d steps failed", stride, steps)
 				})
 			})
 		}
 	}
 }
 
+// failParts makes a step fail, and if it's a write do so after each part, or one.
+func failParts(t *testing.T, opts filesystem.Options, errno error, at int) bool {
+	t.Helper()
+	first := at / 2 % len(doneOf)
+	for i := range doneOf {
+		b := &breaker{at: at, err: vfs.Short{Err: errno, Done: doneOf[(first+i)%len(doneOf)]}, of: changes}
+		if !failStep(t, opts, b) {
+			return false
+		}
+		if !soak() || b.broken.Op != "write" {
+			break
+		}
+	}
+	return true
+}
+
 // TestOneReadThatFailsHarmsNothing: what can't be read at the moment isn't gone.
 func TestOneReadThatFailsHarmsNothing(t *testing.T) {
-	stride := 5
+	stride := 7
 	if soak() {
 		stride = 1
 	}

@@ -24,7 +24,7 @@ func soak() bool { return os.Getenv("OCI_SOAK") == "1" }
 // luck: each run has a seed, which a failure names. The soak has each step, and
 // many seeds.
 func TestPowerCutsThatKeepSomething(t *testing.T) {
-	seeds, stride := uint64(1), int64(4)
+	seeds, stride := uint64(1), int64(5)
 	if soak() {
 		seeds, stride = 40, 1
 	}
@@ -74,6 +74,7 @@ func (u *unlucky) play() bool {
 		blown = p.dead()
 	})
 	root = u.cut(root, u.luck.Int64N(60), u.recovers)
+	withReserve(u.t, root)
 	s := open(u.t, root, u.opts)
 	u.look(s, never)
 	if err := put(u.t.Context(), repository(u.t, s, "a/b"), image(u.t, "at last"), "last"); err != nil && !u.isBroken(err) {
@@ -98,7 +99,6 @@ func (u *unlucky) cut(root string, steps int64, happen func(*theatre)) (left str
 	chance := u.luck.Float64()
 	check(u.t, memory.PowerCutKeeping(left, func() bool { return u.luck.Float64() < chance }))
 	check(u.t, memory.Forget(), memory.Close(), os.RemoveAll(root))
-	withReserve(u.t, left)
 	return left
 }
 

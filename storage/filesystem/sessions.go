@@ -53,13 +53,14 @@ func (s *sessionSet) know(n *session) {
 	s.open[n.id] = n
 }
 
-// inMemory is how many sessions there are that aren't on disk.
+// inMemory is how many sessions there are that aren't on disk, those included
+// that have just ended. It waits for none of them.
 func (s *sessionSet) inMemory() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	count := 0
 	for _, n := range s.open {
-		if !n.onDisk.Load() && !n.over() {
+		if !n.onDisk.Load() {
 			count++
 		}
 	}
