@@ -87,14 +87,20 @@ const drainable = 256 << 10
 // leaveBody makes sure that an answer reaches a client that is still sending.
 // On HTTP/1 net/http would read on before it answers, and wait for a client that
 // waits for it, unless the connection is to be closed anyway. It reports whether
-// it is, and then hearOut follows the answer.
+// hearOut has to follow the answer.
+//
+// After chunks the connection is closed even if all were read: where a proxy in
+// front has believed a Content-Length beside them, what comes next may be what
+// it took for the body (RFC 9112, section 6.3). net/http takes that length away.
 func (r *request) leaveBody(header http.Header) bool {
-	unread := r.ContentLength < 0 || r.ContentLength-r.body.n > drainable
-	if r.ProtoMajor != 1 || !unread || r.body.err == io.EOF { //nolint:errorlint // as Read returned it
+	chunked := r.ContentLength < 0
+	if r.ProtoMajor != 1 || !chunked && r.ContentLength-r.body.n <= drainable {
 		return false
 	}
-	header.Set("Connection", "close")
-	return true
+	if chunked || r.body.err != io.EOF { //nolint:errorlint // as Read returned it
+		header.Set("Connection", "close")
+	}
+	return r.body.err != io.EOF //nolint:errorlint // the same
 }
 
 // patience is how long a client may go on sending that was refused.

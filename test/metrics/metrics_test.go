@@ -150,6 +150,7 @@ func TestMetrics(t *testing.T) {
 	root := t.TempDir()
 	srv := start(t, config(root, 0))
 	c := image.Index(image.Random(1, 2, 300<<10), image.Random(2, 1, 100<<10))
+	srv.Await("/v2/")
 	srv.Push(c, "app", "v1")
 	srv.Check("app", "v1", c)
 	if _, err := srv.Repository("app").StartUpload(t.Context()); err != nil {
