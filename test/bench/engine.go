@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
+	"regexp"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -97,6 +99,7 @@ type size struct {
 
 var (
 	smallRun = size{1, 100 * time.Millisecond, 8 << 20, []int{1, 300}, 300, 40, 60, 60}
+	halfRun  = size{3, time.Second, 64 << 20, []int{1, 100, 2000, 20_000}, 2000, 1000, 2000, 2000}
 	fullRun  = size{3, 1500 * time.Millisecond, 256 << 20, []int{1, 100, 2000, 100_000}, 2000, 5000, 10_000, 10_000}
 )
 
@@ -104,6 +107,9 @@ var (
 // that whatever else the machine does meanwhile is shared among them.
 func measure(t *testing.T, r *report, w workload, sz size, systems []*system) {
 	t.Helper()
+	if !wanted(w.name) {
+		return
+	}
 	teams := make(map[*system][]*client)
 	for _, s := range systems {
 		if !w.runsOn(s) {
@@ -140,6 +146,13 @@ func measure(t *testing.T, r *report, w workload, sz size, systems []*system) {
 		}
 	}
 	r.print(t, w.name)
+}
+
+// wanted reports whether $WORKLOADS, a regular expression, has a workload in it;
+// without it all are.
+func wanted(workload string) bool {
+	only := os.Getenv("WORKLOADS")
+	return only == "" || regexp.MustCompile(only).MatchString(workload)
 }
 
 // team makes the clients of a workload. What the first prepares is for all.
