@@ -6,6 +6,7 @@ import (
 	"iter"
 	"net/http"
 	"slices"
+	"sync"
 
 	"github.com/caddy-oci/oci-registry/authz"
 	"github.com/caddy-oci/oci-registry/oci"
@@ -45,7 +46,8 @@ func (h *Handler) listTags(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	body := append([]byte(nil), `{"name":"`+r.name.String()+`","tags":[`...)
+	body := append(takeBody(), `{"name":"`+r.name.String()+`","tags":[`...)
+	defer func() { giveBack(body) }()
 	n, last := 0, oci.Tag{}
 	for t := range index.Tags(r.page.tag) {
 		if n == r.page.n {
@@ -56,7 +58,8 @@ func (h *Handler) listTags(w http.ResponseWriter, r *request) error {
 		body = appendName(body, n, t.String())
 		n, last = n+1, t
 	}
-	return r.answerJSON(w, "application/json", append(body, `]}`...))
+	body = append(body, `]}`...)
+	return r.answerJSON(w, "application/json", body)
 }
 
 // listRepositories lists the repositories that the caller may know of.
@@ -70,7 +73,8 @@ func (h *Handler) listRepositories(w http.ResponseWriter, r *request) error {
 	var failed error
 	all := untilError(h.opts.Store.Repositories(r.Context(), r.page.name), &failed)
 
-	body := []byte(`{"repositories":[`)
+	body := append(takeBody(), `{"repositories":[`...)
+	defer func() { giveBack(body) }()
 	n, last := 0, oci.Name{}
 	for name := range h.opts.Authorizer.Filter(r.Context(), q, all) {
 		if n == limit {
@@ -85,8 +89,20 @@ func (h *Handler) listRepositories(w http.ResponseWriter, r *request) error {
 		w.Header().Del("Link")
 		return failed
 	}
-	return r.answerJSON(w, "application/json", append(body, `]}`...))
+	body = append(body, `]}`...)
+	return r.answerJSON(w, "application/json", body)
 }
+
+// bodies are what lists were written into. A page of referrers is a megabyte, and
+// would be twice that again in garbage by growing to it.
+var bodies = sync.Pool{New: func() any { return new([]byte) }}
+
+func takeBody() []byte {
+	b, _ := bodies.Get().(*[]byte)
+	return (*b)[:0]
+}
+
+func giveBack(body []byte) { bodies.Put(&body) }
 
 // untilError yields what seq does without its error, which it puts into err.
 func untilError[T any](seq iter.Seq2[T, error], err *error) iter.Seq[T] {
@@ -136,7 +152,8 @@ func (h *Handler) listReferrers(w http.ResponseWriter, r *request) error {
 	} else if err != nil {
 		return err
 	}
-	body := []byte(`{"schemaVersion":2,"mediaType":"` + oci.MediaTypeImageIndex + `","manifests":[`)
+	body := append(takeBody(), `{"schemaVersion":2,"mediaType":"`+oci.MediaTypeImageIndex+`","manifests":[`...)
+	defer func() { giveBack(body) }()
 	n, next := 0, r.route
 	for desc := range referrers {
 		if !wantsType(r.artifactTypes, desc.ArtifactType) {
@@ -159,7 +176,8 @@ func (h *Handler) listReferrers(w http.ResponseWriter, r *request) error {
 	if r.artifactTypes != nil {
 		w.Header().Set("Oci-Filters-Applied", "artifactType")
 	}
-	return r.answerJSON(w, oci.MediaTypeImageIndex, append(body, `]}`...))
+	body = append(body, `]}`...)
+	return r.answerJSON(w, oci.MediaTypeImageIndex, body)
 }
 
 func wantsType(wanted []string, artifactType string) bool {
