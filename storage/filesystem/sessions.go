@@ -53,18 +53,18 @@ func (s *sessionSet) know(n *session) {
 	s.open[n.id] = n
 }
 
-// inMemory is how many sessions there are that aren't on disk, those included
-// that have just ended. It waits for none of them.
-func (s *sessionSet) inMemory() int {
+// inMemory has the IDs of the sessions that aren't on disk, those included that
+// have just ended. It waits for none of them.
+func (s *sessionSet) inMemory() map[string]bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	count := 0
-	for _, n := range s.open {
+	ids := make(map[string]bool)
+	for id, n := range s.open {
 		if !n.onDisk.Load() {
-			count++
+			ids[id] = true
 		}
 	}
-	return count
+	return ids
 }
 
 // resume adds a handle to a session, reading its state if it isn't known.
