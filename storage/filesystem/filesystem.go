@@ -42,7 +42,8 @@ type Options struct {
 
 	// LogFrom is the size of index.json, in bytes, from which on changes are
 	// appended to a log and index.json is brought up to date when the repository
-	// is idle. Default: 256 KiB.
+	// is idle. It's 4 KiB at most for changes that come one after the other.
+	// Default: 256 KiB.
 	LogFrom int
 
 	// Log gets what an operator should know. Default: nothing.

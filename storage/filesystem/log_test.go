@@ -129,6 +129,40 @@ func TestLogBeginsAtItsThreshold(t *testing.T) {
 	})
 }
 
+// TestLogBeginsSoonerWhileChangesCome: whoever pushes one image after the other
+// doesn't write all the names each time, and whoever reads index.json sees a push
+// at once, or all of them once it's quiet.
+func TestLogBeginsSoonerWhileChangesCome(t *testing.T) {
+	frozen(t, func(t *testing.T) {
+		root := t.TempDir()
+		r := repository(t, open(t, root, filesystem.Options{}), "a/b")
+		n := 0
+		push := func() {
+			t.Helper()
+			r.push(image(t, fmt.Sprint(n)), fmt.Sprint("v", n))
+			n++
+		}
+		for !exists(t, root, logFile) {
+			if n > 100 {
+				t.Fatalf("no log after %d pushes and at %d bytes of index.json", n, len(read(t, root, "a/b/index.json")))
+			}
+			push()
+		}
+		if size := len(read(t, root, "a/b/index.json")); size < 4<<10 {
+			t.Fatalf("the log begins at %d bytes of index.json", size)
+		}
+		push()
+		time.Sleep(time.Second)
+		synctest.Wait()
+		wantIndex(t, root, r.tags())
+		push()
+		wantIndex(t, root, r.tags())
+		if exists(t, root, logFile) {
+			t.Fatal("the first push after a rest began a log")
+		}
+	})
+}
+
 func TestLogIgnoresATornEnd(t *testing.T) {
 	frozen(t, func(t *testing.T) {
 		root := t.TempDir()

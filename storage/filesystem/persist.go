@@ -52,13 +52,30 @@ func (r *repo) prepare(st *state, b *batch) error {
 	if err := r.writeBytes(b); err != nil {
 		return err
 	}
-	var g errgroup.Group
-	g.Go(r.settleNames)
-	g.Go(func() error { return r.appendHistory(b) })
+	wave := []func() error{r.settleNames, func() error { return r.appendHistory(b) }}
 	if len(b.changes) > 0 && r.replaces(st) {
-		g.Go(func() error { return r.stageIndex(b) })
+		wave = append(wave, func() error { return r.stageIndex(b) })
 	}
-	return g.Wait()
+	return r.together(wave)
+}
+
+// atOnce is how many files are synced at the same time.
+const atOnce = 8
+
+// together calls all of them, the last one in this goroutine. With nothing to wait
+// for, at a disk that isn't synced, it's one after the other.
+func (r *repo) together(wave []func() error) error {
+	var others errgroup.Group
+	others.SetLimit(atOnce)
+	unsynced := r.store.opts.Load().Unsynced
+	for i, fn := range wave {
+		if !unsynced && i < len(wave)-1 {
+			others.Go(fn)
+		} else if err := fn(); err != nil {
+			return errors.Join(err, others.Wait())
+		}
+	}
+	return others.Wait()
 }
 
 // unwrite removes the files of a batch that failed before its index was
@@ -117,25 +134,21 @@ func (r *repo) stageDir() string {
 	return r.stage
 }
 
-// atOnce is how many files are synced at the same time.
-const atOnce = 8
-
 // writeBytes writes the batch's manifests and syncs what isn't known to be durable.
 func (r *repo) writeBytes(b *batch) error {
-	var g errgroup.Group
-	g.SetLimit(atOnce)
+	var wave []func() error
 	for _, m := range b.manifests {
-		g.Go(func() error { return r.writeManifest(b, m) })
+		wave = append(wave, func() error { return r.writeManifest(b, m) })
 	}
 	if !r.store.opts.Load().Unsynced {
 		slices.Sort(b.require)
 		for _, d := range slices.Compact(b.require) {
 			if !r.isSynced(d) {
-				g.Go(func() error { return r.syncBlob(d) })
+				wave = append(wave, func() error { return r.syncBlob(d) })
 			}
 		}
 	}
-	return g.Wait()
+	return r.together(wave)
 }
 
 func (r *repo) writeManifest(b *batch, m oci.Manifest) error {
@@ -207,8 +220,9 @@ func (r *repo) settleNames() error {
 	return nil
 }
 
-// writeIndex makes the batch's index what the files say: by a new index.json
-// while that is small, by a record in the log when it isn't.
+// writeIndex makes the batch's index what the files say: by a new index.json, or
+// by a record in the log, which costs less if another change comes soon or
+// index.json is large.
 func (r *repo) writeIndex(st *state, b *batch) (*state, error) {
 	next := &state{index: b.index, stamp: st.stamp, size: st.size, sum: st.sum}
 	if r.replaces(st) {
@@ -231,9 +245,17 @@ func (r *repo) writeIndex(st *state, b *batch) (*state, error) {
 	return next, r.log.append(r.store.disk.Sync, first, record{Changes: changes})
 }
 
+// logFromBusy is Options.LogFrom for a repository that one change after the other
+// comes to.
+const logFromBusy = 4 << 10
+
 // replaces reports whether the next change is a new index.json, not a record in the log.
 func (r *repo) replaces(st *state) bool {
-	return r.logBegins() && st.size < r.store.opts.Load().LogFrom
+	from := r.store.opts.Load().LogFrom
+	if r.changed.IsZero() { // nothing has changed lately
+		return r.logBegins() && st.size < from
+	}
+	return r.logBegins() && st.size < min(from, logFromBusy)
 }
 
 // logBegins reports whether the next record is the first of a log.
