@@ -121,11 +121,12 @@ func (w *Writer) Settled(dir string) bool {
 // Stage writes data to a new file in dir, which is made if it's missing, syncs
 // it, and returns its name. On failure there's no such file.
 func (w *Writer) Stage(dir string, data []byte) (string, error) {
-	return w.StageFrom(dir, bytes.NewReader(data))
+	return w.StageFrom(dir, bytes.NewReader(data), 0)
 }
 
-// StageFrom is Stage for what r holds.
-func (w *Writer) StageFrom(dir string, r io.Reader) (string, error) {
+// StageFrom is Stage for what r holds, and gives the file permission bits unless
+// mode is zero.
+func (w *Writer) StageFrom(dir string, r io.Reader, mode fs.FileMode) (string, error) {
 	name := path.Join(dir, "tmp-"+rand.Text())
 	var f vfs.File
 	err := w.Within(name, func() (err error) {
@@ -136,6 +137,9 @@ func (w *Writer) StageFrom(dir string, r io.Reader) (string, error) {
 		return "", err
 	}
 	_, err = io.Copy(f, r)
+	if err == nil && mode != 0 {
+		err = f.Chmod(mode)
+	}
 	if err == nil {
 		err = w.Sync(f)
 	}

@@ -162,7 +162,7 @@ func TestStageFromPassesOnWhatTheReaderSays(t *testing.T) {
 	w := newTree(t)
 	boom := errors.New("boom")
 	r := io.MultiReader(bytes.NewReader([]byte("x")), failingReader{boom})
-	if _, err := w.StageFrom(".", r); !errors.Is(err, boom) {
+	if _, err := w.StageFrom(".", r, 0); !errors.Is(err, boom) {
 		t.Fatalf("error %v, want what the reader says", err)
 	}
 	w.wantEmpty(t, ".")

@@ -115,6 +115,9 @@ func (b *beneath) OpenFile(name string, flag int) (File, error) {
 // openFile doesn't wait for whoever might be at the other end of a named pipe,
 // and returns nothing that one could wait for.
 func (b *beneath) openFile(name string, flag int) (*os.File, error) {
+	if flag&unix.O_EXCL != 0 {
+		return b.makeFile(name, flag)
+	}
 	fd, err := b.open("open", name, flag|nonblock)
 	if err != nil {
 		return nil, err
@@ -125,6 +128,15 @@ func (b *beneath) openFile(name string, flag int) (*os.File, error) {
 	}
 	if err != nil {
 		return nil, errors.Join(err, unix.Close(fd))
+	}
+	return os.NewFile(uintptr(fd), filepath.Join(b.path, name)), nil
+}
+
+// makeFile opens a file that wasn't there before, so it is one.
+func (b *beneath) makeFile(name string, flag int) (*os.File, error) {
+	fd, err := b.open("open", name, flag)
+	if err != nil {
+		return nil, err
 	}
 	return os.NewFile(uintptr(fd), filepath.Join(b.path, name)), nil
 }
@@ -222,20 +234,23 @@ func (b *beneath) inBoth(op, from, to string, fn func(fromDir int, from string, 
 	return &os.LinkError{Op: op, Old: from, New: to, Err: err}
 }
 
-func (b *beneath) Chmod(name string, mode fs.FileMode) error {
-	f, err := b.openFile(name, unix.O_RDONLY)
+func (b *beneath) SyncDir(name string) error {
+	fd, err := b.open("sync", name, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Chmod(mode), f.Close())
+	if err := errors.Join(fsync(fd), unix.Close(fd)); err != nil {
+		return &fs.PathError{Op: "sync", Path: name, Err: err}
+	}
+	return nil
 }
 
-func (b *beneath) SyncDir(name string) error {
-	f, err := b.openFile(name, unix.O_RDONLY)
-	if err != nil {
-		return err
+func fsync(fd int) error {
+	for {
+		if err := unix.Fsync(fd); !errors.Is(err, unix.EINTR) {
+			return err
+		}
 	}
-	return errors.Join(syncDir(f), f.Close())
 }
 
 func (b *beneath) TryLock(name string, create bool) (File, error) {

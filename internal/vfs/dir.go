@@ -137,8 +137,6 @@ func (d rooted) Rename(from, to string) error          { return d.root.Rename(fr
 func (d rooted) Link(from, to string) error            { return d.root.Link(from, to) }
 func (d rooted) Remove(name string) error              { return d.root.Remove(name) }
 
-func (d rooted) Chmod(name string, mode fs.FileMode) error { return d.root.Chmod(name, mode) }
-
 func (d rooted) ReadDir(name string) ([]fs.DirEntry, error) {
 	f, err := d.open(name, os.O_RDONLY)
 	if err != nil {

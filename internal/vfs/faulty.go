@@ -160,14 +160,6 @@ func (f *Faulty) Remove(name string) error {
 	return f.FS.Remove(name)
 }
 
-// Chmod implements FS.
-func (f *Faulty) Chmod(name string, mode fs.FileMode) error {
-	if err := f.step("chmod", name, ""); err != nil {
-		return err
-	}
-	return f.FS.Chmod(name, mode)
-}
-
 // SyncDir implements FS.
 func (f *Faulty) SyncDir(name string) error {
 	if err := f.step("syncdir", name, ""); err != nil {
@@ -208,6 +200,13 @@ func (f *faultyFile) Write(p []byte) (int, error) {
 		return n, err
 	}
 	return f.File.Write(p)
+}
+
+func (f *faultyFile) Chmod(mode fs.FileMode) error {
+	if err := f.tree.step("chmod", f.name, ""); err != nil {
+		return err
+	}
+	return f.File.Chmod(mode)
 }
 
 func (f *faultyFile) Truncate(size int64) error {

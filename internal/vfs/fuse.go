@@ -161,14 +161,6 @@ func (f *Fuse) Remove(name string) error {
 	return f.FS.Remove(name)
 }
 
-// Chmod implements FS.
-func (f *Fuse) Chmod(name string, mode fs.FileMode) error {
-	if err := f.step("chmod", name); err != nil {
-		return err
-	}
-	return f.FS.Chmod(name, mode)
-}
-
 // SyncDir implements FS.
 func (f *Fuse) SyncDir(name string) error {
 	if err := f.step("sync", name); err != nil {
@@ -208,6 +200,13 @@ func (f *fusedFile) Write(p []byte) (int, error) {
 		return n, err
 	}
 	return f.File.Write(p)
+}
+
+func (f *fusedFile) Chmod(mode fs.FileMode) error {
+	if err := f.fuse.step("chmod", "file"); err != nil {
+		return err
+	}
+	return f.File.Chmod(mode)
 }
 
 func (f *fusedFile) Truncate(size int64) error {

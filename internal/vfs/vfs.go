@@ -69,9 +69,6 @@ type Names interface {
 	// Remove removes a file or an empty directory.
 	Remove(name string) error
 
-	// Chmod sets the permission bits of a file.
-	Chmod(name string, mode fs.FileMode) error
-
 	// SyncDir makes the entries of a directory durable.
 	SyncDir(name string) error
 }
@@ -83,6 +80,7 @@ type File interface {
 	io.Closer
 
 	Stat() (fs.FileInfo, error)
+	Chmod(mode fs.FileMode) error // of its permission bits
 	Truncate(size int64) error
 	Sync() error
 }

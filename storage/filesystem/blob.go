@@ -1,9 +1,11 @@
 package filesystem
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 
 	"github.com/opencontainers/go-digest"
@@ -83,9 +85,6 @@ func (r *repo) takeIn(s *session, name string) error {
 	if err != nil {
 		return err
 	}
-	if err := r.store.seal(from, s.size); err != nil {
-		return errors.Join(err, s.unsettle(from))
-	}
 	err = r.store.disk.Within(name, func() error { return r.store.fs.Rename(from, name) })
 	if err == nil {
 		s.hasData = s.hasData && !s.onDisk.Load()
@@ -101,7 +100,12 @@ func (r *repo) takeIn(s *session, name string) error {
 // settle makes the session's content durable, and returns the file that has it.
 func (s *session) settle() (name string, err error) {
 	if !s.onDisk.Load() {
-		return s.store.disk.Stage(uploadsDir, s.mem)
+		return s.store.disk.StageFrom(uploadsDir, bytes.NewReader(s.mem), blobMode(s.size))
+	}
+	if mode := blobMode(s.size); mode != 0 {
+		if err := s.file.Chmod(mode); err != nil {
+			return "", err
+		}
 	}
 	if err := s.store.disk.Sync(s.file); err != nil {
 		return "", errors.Join(err, s.end()) // the next Sync would say that all is well: see doubts
@@ -109,10 +113,10 @@ func (s *session) settle() (name string, err error) {
 	return s.path("data"), nil
 }
 
-// unsettle removes a file that is the session's for the sake of settle only.
+// unsettle undoes settle, for a session that goes on.
 func (s *session) unsettle(name string) error {
 	if s.onDisk.Load() {
-		return nil
+		return s.file.Chmod(0o640)
 	}
 	return s.store.fs.Remove(name)
 }
@@ -125,12 +129,13 @@ func (r *repo) arrived() {
 	}
 }
 
-// seal takes the right to write off a file that is going to be shared.
-func (s *Store) seal(name string, size int64) error {
+// blobMode takes the right to write off a file that is going to be shared; zero
+// leaves it as it is.
+func blobMode(size int64) fs.FileMode {
 	if size < smallest {
-		return nil
+		return 0
 	}
-	return s.fs.Chmod(name, 0o444)
+	return 0o444
 }
 
 // copyIn is for a repository on another file system than _uploads, where no
@@ -144,7 +149,7 @@ func (r *repo) copyIn(s *session, name string) error {
 		return err
 	}
 	// Not in blobs: other tools take what they find there for blobs.
-	tmp, err := r.store.disk.StageFrom(r.name.String(), content)
+	tmp, err := r.store.disk.StageFrom(r.name.String(), content, blobMode(s.size))
 	if err != nil {
 		return err
 	}

@@ -52,15 +52,12 @@ func (r *repo) rewrite(d digest.Digest, f vfs.File) error {
 		return err
 	}
 	v := d.Verifier()
-	tmp, err := r.store.disk.StageFrom(r.stageDir(), io.TeeReader(f, v))
+	tmp, err := r.store.disk.StageFrom(r.stageDir(), io.TeeReader(f, v), fi.Mode().Perm())
 	if err != nil {
 		return err
 	}
 	if !v.Verified() {
 		err = errLost
-	}
-	if err == nil {
-		err = r.store.seal(tmp, fi.Size())
 	}
 	if err == nil {
 		err = r.store.fs.Rename(tmp, blobPath(r.name, d))

@@ -38,7 +38,7 @@ type session struct {
 	onDisk atomic.Bool // written under mu
 
 	mu        sync.Mutex
-	mem       []byte   // the content, unless it's on disk
+	mem       []byte   // the content, unless it's on disk; see remember
 	file      vfs.File // nil until it's needed
 	size      int64
 	algorithm digest.Algorithm
@@ -83,9 +83,27 @@ func (s *session) spill() error {
 			return errors.Join(s.store.space.note(err), s.closeFile())
 		}
 	}
-	s.mem = nil
+	s.forget()
 	s.onDisk.Store(true)
 	return nil
+}
+
+// remember adds a chunk to what's in memory, which comes from firstChunks as long
+// as that is enough.
+func (s *session) remember(chunk []byte) {
+	if s.mem == nil && len(chunk) <= firstChunk {
+		buf, _ := firstChunks.Get().(*[firstChunk]byte)
+		s.mem = buf[:0]
+	}
+	s.mem = append(s.mem, chunk...)
+}
+
+// forget gives back what remember has taken.
+func (s *session) forget() {
+	if cap(s.mem) == firstChunk {
+		firstChunks.Put((*[firstChunk]byte)(s.mem[:firstChunk]))
+	}
+	s.mem = nil
 }
 
 func (s *session) makeDir() error {
@@ -151,7 +169,7 @@ func (s *session) closeFile() error {
 func (s *session) put(chunk []byte) error {
 	if !s.onDisk.Load() {
 		if len(s.mem)+len(chunk) <= maxInMemory {
-			s.mem = append(s.mem, chunk...)
+			s.remember(chunk)
 			return nil
 		}
 		if err := s.spill(); err != nil {
@@ -210,7 +228,8 @@ func (s *session) end() error {
 	if s.ended {
 		return nil
 	}
-	s.ended, s.mem = true, nil
+	s.ended = true
+	s.forget()
 	errs := []error{s.closeFile()}
 	if !s.hasDir {
 		return errs[0]
