@@ -105,14 +105,12 @@ func TestClientErrors(t *testing.T) {
 	}
 	moved := httptest.NewServer(http.RedirectHandler("https://elsewhere.example/", http.StatusMovedPermanently))
 	t.Cleanup(moved.Close)
-	gone := httptest.NewServer(http.NotFoundHandler())
-	gone.Close()
 	for name, tc := range map[string]struct{ url, want string }{
 		"no registry":  {answer(200, "", "<html>"), "no answer of a registry"},
 		"no JSON":      {answer(502, "", "bad gateway"), "502 Bad Gateway"},
 		"other host":   {answer(200, `<http://evil.example.com/v2/_catalog>; rel="next"`, `{"repositories":[]}`), "another host, evil.example.com"},
 		"moved":        {moved.URL, "it is at \"https://elsewhere.example/\" now"},
-		"nobody there": {strings.Replace(gone.URL, "//", "//alice:secret@", 1), "connection refused"},
+		"nobody there": {"http://alice:secret@127.0.0.1:1", "connection refused"},
 		"no URL":       {"localhost:5000", "--registry: want https://host or http://host"},
 		"empty":        {"", "--registry: want https://host"},
 		"path":         {"http://alice:secret@localhost:5000/v2/", "--registry: want"},
