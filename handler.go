@@ -141,6 +141,7 @@ func (h *Handler) serveAPI(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, r, err, began)
 		return
 	}
+	defer sendInChunks(r)()
 	if traced {
 		p.traced.ServeHTTP(w, r)
 	} else {
@@ -165,7 +166,7 @@ const unavailable = "unavailable"
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error, began time.Time) {
 	w.Header().Set("Retry-After", "1")
 	w.WriteHeader(http.StatusServiceUnavailable)
-	e := handler.Event{Operation: unavailable, Status: http.StatusServiceUnavailable, Err: err, Duration: time.Since(began)}
+	e := &handler.Event{Operation: unavailable, Status: http.StatusServiceUnavailable, Err: err, Duration: time.Since(began)}
 	if isTraced(r.Context()) {
 		h.observeTraced(r, e)
 	} else {
@@ -174,7 +175,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error, bega
 }
 
 // observe is told of each request once it has been served.
-func (h *Handler) observe(r *http.Request, e handler.Event) {
+func (h *Handler) observe(r *http.Request, e *handler.Event) {
 	h.registry.meters.observe(r, e)
 	logEvent(r, e)
 }

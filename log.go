@@ -45,7 +45,7 @@ type field struct{ name, value string }
 
 // fieldsOf is what a request was about, by the names that logs and traces have
 // for it. What doesn't apply is empty.
-func fieldsOf(e handler.Event) [7]field {
+func fieldsOf(e *handler.Event) [7]field {
 	return [...]field{
 		{"operation", e.Operation},
 		{"repository", e.Repository.String()},
@@ -59,23 +59,27 @@ func fieldsOf(e handler.Event) [7]field {
 
 // logEvent puts what a request was about into its access log, as the object
 // "oci", and into the placeholders {http.oci_registry.*}.
-func logEvent(r *http.Request, e handler.Event) {
-	said := &eventLog{e}
-	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+func logEvent(r *http.Request, e *handler.Event) {
+	said := (*eventLog)(e)
+	ctx := r.Context()
+	if repl, ok := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
 		repl.Map(said.placeholder)
 	}
-	if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
+	if srv, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok && srv.Logs == nil {
+		return // nobody reads the extra fields
+	}
+	if extra, ok := ctx.Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
 		extra.Set(zap.Object("oci", said))
 	}
 }
 
 // eventLog is an Event as log lines and placeholders have it. Most requests are
 // neither logged nor asked for, so nothing is made of it before.
-type eventLog struct{ handler.Event }
+type eventLog handler.Event
 
 // MarshalLogObject implements zapcore.ObjectMarshaler.
 func (e *eventLog) MarshalLogObject(enc zapcore.ObjectEncoder) error {
-	for _, f := range fieldsOf(e.Event) {
+	for _, f := range fieldsOf((*handler.Event)(e)) {
 		if f.value != "" {
 			enc.AddString(f.name, f.value)
 		}
@@ -89,7 +93,7 @@ func (e *eventLog) placeholder(key string) (any, bool) {
 	if !ours {
 		return nil, false
 	}
-	for _, f := range fieldsOf(e.Event) {
+	for _, f := range fieldsOf((*handler.Event)(e)) {
 		if f.name == name && f.value != "" {
 			return f.value, true
 		}

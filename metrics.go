@@ -101,7 +101,7 @@ func (m *meters) operation(name string) *operationMeters {
 }
 
 // observe counts a request that has been served. It allocates nothing.
-func (m *meters) observe(r *http.Request, e handler.Event) {
+func (m *meters) observe(r *http.Request, e *handler.Event) {
 	class := classOf(e)
 	op := m.operations[e.Operation]()
 	op.byStatus[class].Inc()
@@ -124,7 +124,7 @@ func (m *meters) observe(r *http.Request, e handler.Event) {
 const aborted = len(statusClasses) - 1
 
 // classOf is the index of an event's class.
-func classOf(e handler.Event) int {
+func classOf(e *handler.Event) int {
 	if e.Status == 0 || e.Status < 400 && e.Err != nil {
 		return aborted
 	}
@@ -133,6 +133,6 @@ func classOf(e handler.Event) int {
 
 // failed reports whether a request failed without a fault of its client, who may
 // have gone away but did nothing else.
-func failed(r *http.Request, e handler.Event) bool {
+func failed(r *http.Request, e *handler.Event) bool {
 	return e.Status >= 500 || classOf(e) == aborted && r.Context().Err() == nil
 }

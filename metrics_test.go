@@ -271,7 +271,7 @@ func TestMetersOfEvents(t *testing.T) {
 		{"content that ends amid the answer", "GET", t.Context(), handler.Event{Operation: "get-manifest", Status: 200, Err: failure}, "aborted unavailable"},
 	} {
 		m := newMeters()
-		m.observe(httptest.NewRequestWithContext(tc.ctx, tc.method, "/v2/", nil), tc.event)
+		m.observe(httptest.NewRequestWithContext(tc.ctx, tc.method, "/v2/", nil), &tc.event)
 		var got []string
 		count := func(what string, c prometheus.Collector) {
 			if testutil.ToFloat64(c) == 1 {
@@ -298,8 +298,8 @@ func TestMetersAllocateNothing(t *testing.T) {
 	for _, method := range []string{http.MethodHead, http.MethodGet} {
 		r := httptest.NewRequestWithContext(t.Context(), method, "/v2/a/manifests/v1", nil)
 		e := handler.Event{Operation: "get-manifest", Status: http.StatusOK, Sent: 700, Duration: time.Millisecond}
-		m.observe(r, e)
-		if n := testing.AllocsPerRun(100, func() { m.observe(r, e) }); n != 0 {
+		m.observe(r, &e)
+		if n := testing.AllocsPerRun(100, func() { m.observe(r, &e) }); n != 0 {
 			t.Errorf("%s: %v allocations", method, n)
 		}
 	}
@@ -312,7 +312,7 @@ func BenchmarkMeters(b *testing.B) {
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			m.observe(r, e)
+			m.observe(r, &e)
 		}
 	})
 }

@@ -27,7 +27,7 @@ func startSpan(ctx context.Context, name string) (context.Context, trace.Span) {
 }
 
 // observeTraced is observe for a request that has a span.
-func (h *Handler) observeTraced(r *http.Request, e handler.Event) {
+func (h *Handler) observeTraced(r *http.Request, e *handler.Event) {
 	h.observe(r, e)
 	span := trace.SpanFromContext(r.Context())
 	span.SetName(e.Operation)

@@ -124,7 +124,7 @@ func TestClientGone(t *testing.T) {
 			cancel()
 			return authz.Answer{}, ctx.Err()
 		}),
-		Observe: func(_ *http.Request, e handler.Event) { status = append(status, e.Status) },
+		Observe: func(_ *http.Request, e *handler.Event) { status = append(status, e.Status) },
 	})
 	defer func() {
 		if r := recover(); r != http.ErrAbortHandler { //nolint:errorlint // a panic's value, not an error
@@ -162,7 +162,7 @@ func TestEvents(t *testing.T) {
 	calls := 0
 	c := newClient(t, handler.Options{
 		Identity: func(*http.Request) authz.Identity { return authz.Identity{ID: "jane"} },
-		Observe:  func(_ *http.Request, got handler.Event) { e = got; calls++ },
+		Observe:  func(_ *http.Request, got *handler.Event) { e = *got; calls++ },
 	})
 	c.pushImage("a/b", "")
 	for _, tc := range []struct {

@@ -80,5 +80,5 @@ func (h *Handler) observe(r *request) {
 	e.Who = r.question.Who
 	e.Received = r.body.n
 	e.Duration = time.Since(r.began)
-	h.opts.Observe(r.Request, *e)
+	h.opts.Observe(r.Request, e)
 }

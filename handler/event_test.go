@@ -17,7 +17,7 @@ func TestOperations(t *testing.T) {
 	unseen := handler.Operations()
 	known := slices.Clone(unseen)
 	for _, tc := range specCases {
-		c := newClient(t, handler.Options{Observe: func(_ *http.Request, e handler.Event) {
+		c := newClient(t, handler.Options{Observe: func(_ *http.Request, e *handler.Event) {
 			if !slices.Contains(known, e.Operation) {
 				t.Errorf("%s: operation %q isn't one of %q", tc.name, e.Operation, known)
 			}
@@ -45,7 +45,7 @@ func TestDuration(t *testing.T) {
 				time.Sleep(3 * time.Second)
 				return authz.Answer{}, nil
 			}),
-			Observe: func(_ *http.Request, e handler.Event) { took = append(took, e.Duration) },
+			Observe: func(_ *http.Request, e *handler.Event) { took = append(took, e.Duration) },
 		})
 		c.send("GET", "/v2/", "")
 		if !slices.Equal(took, []time.Duration{3 * time.Second}) {

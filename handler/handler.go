@@ -34,7 +34,7 @@ type Options struct {
 
 	// Observe is called once when a request has been served, for logs and
 	// metrics. Default: nil, nobody looks.
-	Observe func(*http.Request, Event)
+	Observe func(*http.Request, *Event)
 
 	// Log gets what went wrong on our side. Default: discarded.
 	Log *slog.Logger
@@ -107,13 +107,13 @@ type request struct {
 	route
 
 	question authz.Question
-	want     [2]authz.Access // holds question.Want of most requests
-	answer   authz.Answer
+	want     [1]authz.Access    // holds question.Want of most requests
 	repo     storage.Repository // nil if the route has no name
 	body     body
 	values   values // of the response's header
 	event    Event
 	began    time.Time
+	answer   authz.Answer
 	started  bool // the response's header is out
 }
 
@@ -149,10 +149,6 @@ var endpoints = [numKinds]endpoint{
 // response can't be completed, so that no client takes it for whole.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	req := &request{Request: r, body: newBody(r), began: time.Now()}
-	header := w.Header()
-	header["Docker-Distribution-Api-Version"] = apiVersion
-	header["X-Content-Type-Options"] = noSniffing
-	header["Content-Security-Policy"] = runNothing
 	defer h.observe(req)
 	if err := h.serve(w, req); err != nil {
 		h.writeError(w, req, err)
@@ -200,5 +196,6 @@ func checkEarlyData(c *tls.ConnectionState, k kind) error {
 func (r *request) respond(w http.ResponseWriter, status int) {
 	r.started = true
 	r.event.Status = status
+	r.protect(w.Header())
 	w.WriteHeader(status)
 }

@@ -5,8 +5,8 @@ import (
 	"strconv"
 )
 
-// Headers of every response. http.Header.Set makes a slice for each value; these
-// are shared, and nobody can append to them in place.
+// Values of headers. http.Header.Set makes a slice for each value; these are
+// shared, and nobody can append to them in place.
 var (
 	apiVersion = []string{"registry/2.0"}
 	noSniffing = []string{"nosniff"}
@@ -16,9 +16,23 @@ var (
 	anyBytes   = []string{"bytes"}
 )
 
+// protect adds what isn't about the answer's content. A header of more than eight
+// fields is a larger map, which is made, filled and copied for each request, and
+// what is asked for most is kept below that: the version of the protocol is for
+// clients that look for a registry, not for those that have found content.
+func (r *request) protect(header http.Header) {
+	if r.event.Status >= http.StatusBadRequest || r.kind != getBlob && r.kind != getManifest {
+		header["Docker-Distribution-Api-Version"] = apiVersion
+	}
+	if _, hasBody := header["Content-Type"]; hasBody && r.Method != http.MethodHead {
+		header["X-Content-Type-Options"] = noSniffing
+		header["Content-Security-Policy"] = runNothing
+	}
+}
+
 // values has room for what the usual response says in its header.
 type values struct {
-	list [8]string
+	list [6]string
 	n    int
 }
 

@@ -91,7 +91,9 @@ func (r *request) describe(header http.Header, s selection, desc oci.Descriptor,
 	if s.status == http.StatusNotModified {
 		return ""
 	}
-	header["Accept-Ranges"] = anyBytes
+	if r.kind == getBlob { // nobody resumes a manifest
+		header["Accept-Ranges"] = anyBytes
+	}
 	mediaType, size := desc.MediaType, desc.Size
 	switch len(s.ranges) {
 	case 0:

@@ -95,23 +95,28 @@ func TestContentHeaders(t *testing.T) {
 	tag := `"` + d.String() + `"`
 	forever := "private, max-age=31536000, immutable, no-transform"
 	for _, method := range []string{"GET", "HEAD"} {
+		protection, noSniffing := "default-src 'none'; sandbox", "nosniff"
+		if method == "HEAD" {
+			protection, noSniffing = "", "" // of nothing
+		}
 		c.run(exchange{method: method, target: manifestPath("a/b", d.String()), status: 200, want: []string{
-			"Cache-Control", forever, "Etag", tag, "Accept-Ranges", "bytes",
+			"Cache-Control", forever, "Etag", tag, "Accept-Ranges", "", "Docker-Distribution-Api-Version", "",
+			"Content-Security-Policy", protection, "X-Content-Type-Options", noSniffing,
 		}})
 		c.run(exchange{method: method, target: manifestPath("a/b", "v1"), status: 200, want: []string{
-			"Cache-Control", "private, no-cache, no-transform", "Etag", tag, "Accept-Ranges", "bytes",
+			"Cache-Control", "private, no-cache, no-transform", "Etag", tag,
 		}})
 		c.run(exchange{method: method, target: blobPath("a/b", layerDigest), status: 200, want: []string{
-			"Cache-Control", forever, "Accept-Ranges", "bytes", "X-Content-Type-Options", "nosniff",
+			"Cache-Control", forever, "Accept-Ranges", "bytes", "X-Content-Type-Options", noSniffing,
 		}})
 		c.run(exchange{method: method, target: blobPath("a/b", d), status: 200, want: []string{
 			"Content-Type", "application/octet-stream", "Content-Length", strconv.Itoa(len(raw)),
 		}})
 		c.run(exchange{method: method, target: manifestPath("a/b", "v1"), header: []string{"If-None-Match", tag}, status: 304, want: []string{
-			"Etag", tag, "Docker-Content-Digest", d.String(), "Content-Length", "", "Content-Type", "",
+			"Etag", tag, "Docker-Content-Digest", d.String(), "Content-Length", "", "Content-Type", "", "Content-Security-Policy", "",
 		}})
 		c.run(exchange{method: method, target: manifestPath("a/b", "v2"), status: 404, code: oneIf(method == "GET", oci.ManifestUnknown), want: []string{
-			"Cache-Control", "no-store", "Etag", "",
+			"Cache-Control", "no-store", "Etag", "", "Docker-Distribution-Api-Version", "registry/2.0",
 		}})
 	}
 	// Ranges are for GET only.
@@ -290,7 +295,7 @@ func TestShortContent(t *testing.T) {
 		return oneBlob{r, oci.Descriptor{Digest: missing, Size: 1100}, open}
 	})
 	var events []handler.Event
-	c := newClient(t, handler.Options{Store: store, Observe: func(_ *http.Request, e handler.Event) { events = append(events, e) }})
+	c := newClient(t, handler.Options{Store: store, Observe: func(_ *http.Request, e *handler.Event) { events = append(events, *e) }})
 	for _, ranges := range []string{"", "bytes=500-", "bytes=0-9,990-1099"} {
 		func() {
 			defer func() {
