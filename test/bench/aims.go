@@ -63,7 +63,10 @@ func cpus(workload, system, otherWorkload, other string) func(*report) (float64,
 }
 
 func facts(fact, other string, more float64) func(*report) (float64, float64, bool) {
-	return func(r *report) (float64, float64, bool) { return r.facts[fact], r.facts[other] + more, true }
+	return func(r *report) (float64, float64, bool) {
+		value, ok := r.facts[fact]
+		return value, r.facts[other] + more, ok
+	}
 }
 
 // conclude says which aims were met.

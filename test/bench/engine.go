@@ -61,6 +61,14 @@ func stateOf[T any](c *client) T {
 // serial numbers what must differ.
 type serial struct{ atomic.Int64 }
 
+// newSerial begins where no earlier run did: what a peer has of one it wouldn't
+// be pushed again.
+func newSerial() *serial {
+	s := new(serial)
+	s.Store(time.Now().UnixMicro())
+	return s
+}
+
 // A sample is what one round of a workload did on one system.
 type sample struct {
 	ops, bytes int
@@ -112,7 +120,7 @@ func measure(t *testing.T, r *report, w workload, sz size, systems []*system) {
 	}
 	teams := make(map[*system][]*client)
 	for _, s := range systems {
-		if !w.runsOn(s) {
+		if !w.runsOn(s) || !chosen("SYSTEMS", s.name) {
 			continue
 		}
 		team, err := w.team(s)
@@ -148,11 +156,13 @@ func measure(t *testing.T, r *report, w workload, sz size, systems []*system) {
 	r.print(t, w.name)
 }
 
-// wanted reports whether $WORKLOADS, a regular expression, has a workload in it;
-// without it all are.
-func wanted(workload string) bool {
-	only := os.Getenv("WORKLOADS")
-	return only == "" || regexp.MustCompile(only).MatchString(workload)
+func wanted(workload string) bool { return chosen("WORKLOADS", workload) }
+
+// chosen reports whether the regular expression in an environment variable
+// matches a name; without one every name is chosen.
+func chosen(variable, name string) bool {
+	only := os.Getenv(variable)
+	return only == "" || regexp.MustCompile(only).MatchString(name)
 }
 
 // team makes the clients of a workload. What the first prepares is for all.

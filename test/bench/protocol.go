@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -42,7 +43,9 @@ func (c *client) pushBlob(repo string, b blob) error {
 	if err != nil {
 		return err
 	}
+	c.again = b.again
 	rep, err = c.want(http.StatusAccepted, http.MethodPatch, target(rep.location), octets, b.bytes)
+	c.again = 0
 	if err != nil {
 		return err
 	}
@@ -80,17 +83,17 @@ func (c *client) pull(repo, tag string, p *picture) (int, error) {
 // the time of the server.
 func (c *client) pullBlob(repo string, b blob) (int, error) {
 	rep, err := c.want(http.StatusOK, http.MethodGet, "/v2/"+repo+"/blobs/"+b.digest.String(), "", nil)
-	if err == nil && int(rep.length) != len(b.bytes) {
-		err = fmt.Errorf("%s has %d bytes, want %d", b.digest, rep.length, len(b.bytes))
+	if err == nil && int(rep.length) != b.size() {
+		err = fmt.Errorf("%s has %d bytes, want %d", b.digest, rep.length, b.size())
 	}
 	return int(rep.length), err
 }
 
-// check gets content and compares all of it: before a workload is measured.
+// check gets content and hashes all of it: before a workload is measured.
 func (c *client) check(path, header string, want blob) error {
 	var got bytes.Buffer
 	rep, err := c.do(http.MethodGet, path, header, nil, &got)
-	if err == nil && (rep.status != http.StatusOK || !bytes.Equal(got.Bytes(), want.bytes)) {
+	if err == nil && (rep.status != http.StatusOK || digest.FromBytes(got.Bytes()) != want.digest) {
 		err = fmt.Errorf("GET %s: status %d and %d bytes, want %s", path, rep.status, got.Len(), want.digest)
 	}
 	return err

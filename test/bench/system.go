@@ -38,7 +38,7 @@ type system struct {
 // respond.localhost that is as little as Caddy can be asked for.
 func ours(t *testing.T, name, root, sync string) *system {
 	t.Helper()
-	s := &system{name: name, serial: new(serial)}
+	s := &system{name: name, serial: newSerial()}
 	s.restart = func() {
 		srv := registry.Config(t, fmt.Sprintf(`{
 			admin ADMIN
@@ -84,7 +84,7 @@ func debian(t *testing.T) *system {
 	// It takes what begins with REGISTRY_ for its configuration.
 	program.Env = slices.DeleteFunc(program.Env, func(v string) bool { return strings.HasPrefix(v, "REGISTRY_") })
 	root := t.TempDir()
-	s := &system{name: distribution, serial: new(serial)}
+	s := &system{name: distribution, serial: newSerial()}
 	s.restart = func() {
 		srv := registry.Other(t, program, func(host string) []string {
 			path := filepath.Join(program.Dir, "config.yml")
@@ -116,7 +116,7 @@ func peers(t *testing.T) []*system {
 		if err != nil {
 			t.Fatalf("PEERS: %s: %v", name, err)
 		}
-		all = append(all, &system{name: name, addr: u.Host, pid: pid, serial: new(serial)})
+		all = append(all, &system{name: name, addr: u.Host, pid: pid, serial: newSerial()})
 	}
 	return all
 }

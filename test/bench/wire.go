@@ -24,6 +24,8 @@ type conn struct {
 	r   *bufio.Reader
 	out []byte
 	buf []byte // takes what is read and thrown away
+
+	again int // how many more times the next request's body is sent, as a part of it
 }
 
 // reply is what an operation wants to know of an answer.
@@ -90,7 +92,7 @@ func (c *conn) exchange(method, path, header string, body []byte, keep *bytes.Bu
 	out = append(append(append(out, ' '), path...), " HTTP/1.1\r\nHost: "...)
 	out = append(append(append(out, c.host...), "\r\n"...), header...)
 	if body != nil || method != "GET" && method != "HEAD" {
-		out = strconv.AppendInt(append(out, "Content-Length: "...), int64(len(body)), 10)
+		out = strconv.AppendInt(append(out, "Content-Length: "...), int64(len(body)*(1+c.again)), 10)
 		out = append(out, "\r\n"...)
 	}
 	c.out = append(out, "\r\n"...)
@@ -102,14 +104,14 @@ func (c *conn) exchange(method, path, header string, body []byte, keep *bytes.Bu
 
 // send writes the request's head, and a small body with it.
 func (c *conn) send(body []byte) error {
-	if len(body) <= 64<<10 {
+	if len(body) <= 64<<10 && c.again == 0 {
 		c.out = append(c.out, body...)
 		body = nil
 	}
-	if _, err := c.c.Write(c.out); err != nil || body == nil {
-		return err
+	_, err := c.c.Write(c.out)
+	for n := 0; n <= c.again && err == nil && body != nil; n++ {
+		_, err = c.c.Write(body)
 	}
-	_, err := c.c.Write(body)
 	return err
 }
 

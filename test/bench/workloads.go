@@ -31,7 +31,7 @@ func pushLarge(size int) workload {
 	return workload{
 		name: "push large", unit: "MB",
 		prepare: func(c *client) error {
-			c.state = newBlob(0, size) // hashing it is the client's work, and not measured
+			c.state = newLarge(0, size) // hashing it is the client's work, and not measured
 			return nil
 		},
 		op: func(c *client) (int, error) {
@@ -43,7 +43,7 @@ func pushLarge(size int) workload {
 			// It's deleted so that the next push has to write it again. Not every
 			// registry does it; those that don't may have an easier time.
 			_, err := c.do(http.MethodDelete, "/v2/"+repo+"/blobs/"+b.digest.String(), "", nil, nil)
-			return len(b.bytes), err
+			return b.size(), err
 		},
 	}
 }
@@ -57,7 +57,7 @@ func pullLarge(size int) workload {
 	return workload{
 		name: "pull large", unit: "MB",
 		prepare: func(c *client) error {
-			l := large{c.sys.repo("large"), newBlob(c.sys.next(), size)}
+			l := large{c.sys.repo("large"), newLarge(c.sys.next(), size)}
 			c.state = l
 			if err := c.pushBlob(l.repo, l.blob); err != nil {
 				return err
