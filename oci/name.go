@@ -14,6 +14,9 @@ const maxNameLength = 255
 // are comparable.
 type Name struct{ s string }
 
+// Clone is Tag.Clone for a name.
+func (n Name) Clone() Name { return Name{strings.Clone(n.s)} }
+
 // ParseName returns the repository name s, or NameInvalid.
 //
 // Beside the spec's grammar it refuses the components blobs, index.json and

@@ -20,6 +20,10 @@ func ParseTag(s string) (Tag, error) {
 	return Tag{s}, nil
 }
 
+// Clone returns t in memory of its own, for who keeps it: what was parsed is a
+// part of something longer, such as a request.
+func (t Tag) Clone() Tag { return Tag{strings.Clone(t.s)} }
+
 // isTag reports whether s is [a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}.
 func isTag(s string) bool {
 	if len(s) == 0 || len(s) > 128 || s[0] == '.' || s[0] == '-' {

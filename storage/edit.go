@@ -54,7 +54,7 @@ func (e *Edit) Put(m oci.Manifest) {
 // Tag makes t name d, which exists or was Put in this Edit. What t named before
 // stays, found by digest.
 func (e *Edit) Tag(t oci.Tag, d digest.Digest) {
-	e.changes = append(e.changes, Change{Kind: TagChange, Tag: t, Digest: d})
+	e.changes = append(e.changes, Change{Kind: TagChange, Tag: t.Clone(), Digest: d})
 }
 
 // Untag removes the tag t. What it named stays, found by digest.

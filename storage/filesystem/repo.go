@@ -2,6 +2,7 @@ package filesystem
 
 import (
 	"container/list"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -126,9 +127,9 @@ func (r *repo) inOpenBlobs(a digest.Algorithm, fn func(vfs.FS) error) error {
 	return fn(fsys)
 }
 
-// maxSynced bounds what is remembered per repository. To forget costs a sync of
-// something that is durable already.
-const maxSynced = 16 << 10
+// maxSynced bounds what is remembered per repository: more than most images have
+// layers. To forget costs a sync of something that is durable already.
+const maxSynced = 512
 
 // noteBlob remembers that a blob's name is new, and whether its bytes were synced,
 // which is no more than said with Options.Unsynced.
@@ -141,7 +142,7 @@ func (r *repo) noteBlob(d digest.Digest, synced bool) {
 		clear(r.synced)
 	}
 	if synced && !unsynced {
-		r.synced[d] = true
+		r.synced[digest.Digest(strings.Clone(d.String()))] = true // d may be a part of a request
 	}
 }
 

@@ -28,6 +28,7 @@ func (s *repoSet) use(name oci.Name) *repo {
 	r := s.known[name]
 	switch {
 	case r == nil:
+		name = name.Clone()
 		r = newRepo(s.store, name)
 		if s.known == nil {
 			s.known = make(map[oci.Name]*repo)

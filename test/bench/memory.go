@@ -55,7 +55,8 @@ func cycles(t *testing.T, r *report, s *system, n int) {
 	r.facts[peakLoad] = float64(peak) / 1e6
 }
 
-// pushAndPull pushes n images, eight at a time and to eight repositories, and pulls each.
+// pushAndPull pushes n images, eight at a time and to eight repositories, pulls
+// each, and deletes it: what stays in memory then isn't the images' names.
 func pushAndPull(t *testing.T, s *system, n int) {
 	t.Helper()
 	var wg sync.WaitGroup
@@ -81,7 +82,13 @@ func (c *client) cycle(repo, tag string) error {
 	if err := c.push(repo, tag, p); err != nil {
 		return err
 	}
-	_, err := c.pull(repo, tag, p)
+	if _, err := c.pull(repo, tag, p); err != nil {
+		return err
+	}
+	_, err := c.want(http.StatusAccepted, http.MethodDelete, "/v2/"+repo+"/manifests/"+p.manifest.digest.String(), "", nil)
+	for i := 0; i < len(p.blobs) && err == nil; i++ {
+		_, err = c.want(http.StatusAccepted, http.MethodDelete, "/v2/"+repo+"/blobs/"+p.blobs[i].digest.String(), "", nil)
+	}
 	return err
 }
 
