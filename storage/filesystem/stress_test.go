@@ -139,6 +139,8 @@ func TestGroupedCommitsLoseNothing(t *testing.T) {
 		if got := len(r.tags()); got != all+2 {
 			t.Fatalf("%d tags, want %d", got, all+2)
 		}
+		time.Sleep(time.Second) // more than one batch makes a log
+		synctest.Wait()
 		wantIndex(t, root, r.tags())
 	})
 }

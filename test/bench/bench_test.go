@@ -58,7 +58,7 @@ func TestBench(t *testing.T) {
 	run(catalog(sz.repos))
 	restarted(r, caddy)
 	if wanted("memory") {
-		cycles(t, r, caddy, sz.cycles)
+		cycles(t, r, caddy, sz.cycles, sz.rest)
 	}
 	r.conclude(t, sz)
 }

@@ -102,13 +102,14 @@ type size struct {
 	shared int           // the one of them at which those of others are, too
 	repos  int
 	refs   int
-	cycles int // pushes and pulls before memory is looked at again
+	cycles int           // pushes and pulls before memory is looked at again
+	rest   time.Duration // before that: when manifests were pulled is kept for a minute
 }
 
 var (
-	smallRun = size{1, 100 * time.Millisecond, 8 << 20, []int{1, 300}, 300, 40, 60, 60}
-	halfRun  = size{3, time.Second, 64 << 20, []int{1, 100, 2000, 20_000}, 2000, 1000, 2000, 2000}
-	fullRun  = size{3, 1500 * time.Millisecond, 256 << 20, []int{1, 100, 2000, 100_000}, 2000, 5000, 10_000, 10_000}
+	smallRun = size{1, 100 * time.Millisecond, 8 << 20, []int{1, 300}, 300, 40, 60, 60, 0}
+	halfRun  = size{3, time.Second, 64 << 20, []int{1, 100, 2000, 20_000}, 2000, 1000, 2000, 2000, 65 * time.Second}
+	fullRun  = size{3, 1500 * time.Millisecond, 256 << 20, []int{1, 100, 2000, 100_000}, 2000, 5000, 10_000, 10_000, 65 * time.Second}
 )
 
 // measure runs a workload on each of the systems in turn, round after round, so

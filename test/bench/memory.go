@@ -39,14 +39,16 @@ func idleMemory(t *testing.T, s *system) float64 {
 }
 
 // cycles pushes and pulls images and looks at the memory meanwhile.
-func cycles(t *testing.T, r *report, s *system, n int) {
+func cycles(t *testing.T, r *report, s *system, n int, rest time.Duration) {
 	t.Helper()
 	if err := resetPeak(s.pid); err != nil {
 		t.Fatal(err)
 	}
 	pushAndPull(t, s, n/10)
+	time.Sleep(rest)
 	r.facts[heapEarly] = collect(t, s)
 	pushAndPull(t, s, n-n/10)
+	time.Sleep(rest)
 	r.facts[heapLate] = collect(t, s)
 	_, peak, err := memory(s.pid)
 	if err != nil {
