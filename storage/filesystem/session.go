@@ -67,6 +67,13 @@ func (s *session) over() bool {
 	return s.ended
 }
 
+// inUse reports whether there's an open file, which who goes on with it needs.
+func (s *session) inUse() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.file != nil
+}
+
 // spill puts a session that was in memory on disk.
 func (s *session) spill() error {
 	if s.onDisk.Load() {

@@ -8,12 +8,15 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
 
+	"github.com/caddy-oci/oci-registry/internal/vfs"
 	"github.com/caddy-oci/oci-registry/oci"
 	"github.com/caddy-oci/oci-registry/storage"
 	"github.com/caddy-oci/oci-registry/storage/filesystem"
@@ -436,4 +439,48 @@ func (r *chanReader) Read(p []byte) (int, error) {
 	n := copy(p, r.rest)
 	r.rest = r.rest[n:]
 	return n, nil
+}
+
+// TestSessionOnASlowDiskHoldsUpNoOther: neither one that is written down nor one
+// that is read.
+func TestSessionOnASlowDiskHoldsUpNoOther(t *testing.T) {
+	for op, slow := range map[string]func(*testing.T, repo, string){
+		"read": func(t *testing.T, r repo, id string) { resume(t, r, id) },
+		"write": func(t *testing.T, r repo, _ string) { // one too many
+			for range 257 {
+				u := must(r.NewUpload(t.Context(), storage.UploadOptions{}))(t)
+				must(u.Append(t.Context(), 0, strings.NewReader("x")))(t)
+				check(t, u.Close())
+			}
+		},
+	} {
+		t.Run(op, func(t *testing.T) {
+			frozen(t, func(t *testing.T) {
+				root := t.TempDir()
+				id := begun(t, root, "content")
+				var reached, proceed atomic.Pointer[chan struct{}]
+				s := openFaulty(t, root, filesystem.Options{}, func(step vfs.Step) error {
+					if wait := proceed.Load(); wait != nil && step.Op == op && strings.Contains(step.Name, "/state") {
+						close(*reached.Load())
+						proceed.Store(nil)
+						<-*wait
+					}
+					return nil
+				})
+				r := repository(t, s, "a")
+				at, on := make(chan struct{}), make(chan struct{})
+				reached.Store(&at)
+				proceed.Store(&on)
+				var g errgroup.Group
+				g.Go(func() error { slow(t, r, id); return nil })
+				<-at
+				u := must(r.NewUpload(t.Context(), storage.UploadOptions{}))(t)
+				check(t, u.Close())
+				resume(t, r, u.ID())
+				close(on)
+				check(t, g.Wait())
+				resume(t, r, id)
+			})
+		})
+	}
 }

@@ -27,9 +27,10 @@ const restTime = 250 * time.Millisecond
 type sessionSet struct {
 	store *Store
 
-	mu   sync.Mutex
-	open map[string]*session
-	idle list.List // of *session without handles, the longest idle first
+	mu      sync.Mutex // not held while a session is read or written
+	open    map[string]*session
+	loading map[string]chan struct{} // closed when the session of that ID has been read
+	idle    list.List                // of *session without handles, the longest idle first
 
 	unsaved atomic.Int64 // how many of the idle ones are in memory only
 }
@@ -74,12 +75,9 @@ func (s *sessionSet) resume(repo oci.Name, id string) (*session, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := s.open[id]
-	if n == nil {
-		var err error
-		if n, err = loadSession(s.store, id); err != nil {
-			return nil, err
-		}
+	n, err := s.find(id)
+	if err != nil {
+		return nil, err
 	}
 	if n.repo != repo {
 		return nil, unknownUpload(id)
@@ -87,6 +85,31 @@ func (s *sessionSet) resume(repo oci.Name, id string) (*session, error) {
 	s.know(n)
 	s.take(n)
 	return n, nil
+}
+
+// find returns a session, for who holds mu, which it gives up while it reads one
+// that isn't known. Meanwhile nobody else has that one, or it wouldn't be as read.
+func (s *sessionSet) find(id string) (*session, error) {
+	for s.loading[id] != nil {
+		loaded := s.loading[id]
+		s.mu.Unlock()
+		<-loaded
+		s.mu.Lock()
+	}
+	if n := s.open[id]; n != nil {
+		return n, nil
+	}
+	if s.loading == nil {
+		s.loading = make(map[string]chan struct{})
+	}
+	loaded := make(chan struct{})
+	s.loading[id] = loaded
+	s.mu.Unlock()
+	n, err := loadSession(s.store, id)
+	s.mu.Lock()
+	delete(s.loading, id)
+	close(loaded)
+	return n, err
 }
 
 // take adds a handle to a session that is known.
@@ -108,37 +131,64 @@ func unknownUpload(id string) error {
 // leave takes a handle off. A session that nobody is on stays known for a while.
 func (s *sessionSet) leave(n *session) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	n.handles--
-	if n.handles > 0 {
+	var oldest *session
+	switch {
+	case n.handles > 0:
+	case n.over():
+		delete(s.open, n.id)
+	default:
+		s.rest(n)
+		if s.idle.Len() > idleSessions {
+			oldest = s.takeOldest()
+		}
+	}
+	s.mu.Unlock()
+	if oldest == nil {
 		return nil
 	}
-	if n.over() {
-		return s.forget(n)
-	}
+	return s.retire(oldest)
+}
+
+// rest keeps a session that nobody is on.
+func (s *sessionSet) rest(n *session) {
 	n.idle, n.left = s.idle.PushBack(n), time.Now()
 	if !n.onDisk.Load() && s.unsaved.Add(1) == 1 {
 		s.store.background.poke() // to have it written down
 	}
-	if s.idle.Len() <= idleSessions {
-		return nil
-	}
-	oldest, _ := s.idle.Front().Value.(*session)
-	return s.forget(oldest)
 }
 
-// forget makes a session without handles one that has to be read again, for who
-// holds mu.
-func (s *sessionSet) forget(n *session) error {
-	if n.idle != nil {
-		s.take(n)
-		n.handles--
+// takeOldest adds a handle to the session that has rested longest; nil if none does.
+func (s *sessionSet) takeOldest() *session {
+	front := s.idle.Front()
+	if front == nil {
+		return nil
 	}
-	delete(s.open, n.id)
+	oldest, _ := front.Value.(*session)
+	s.take(oldest)
+	return oldest
+}
+
+// retire takes off the handle that the caller has, and makes the session one that
+// has to be read again, unless somebody was on it while it was written down.
+func (s *sessionSet) retire(n *session) error {
 	n.mu.Lock()
-	defer n.mu.Unlock()
 	s.persist(n)
-	return n.closeFile()
+	err := n.closeFile()
+	n.mu.Unlock()
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n.handles--
+	if n.handles > 0 {
+		return err
+	}
+	if n.inUse() {
+		s.rest(n)
+	} else {
+		delete(s.open, n.id)
+	}
+	return err
 }
 
 // persist makes a session outlive the process. One for which there's no room
@@ -152,14 +202,16 @@ func (s *sessionSet) persist(n *session) {
 // forgetIdle forgets all sessions without handles: the store is about to close,
 // or another process has had its turn.
 func (s *sessionSet) forgetIdle() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	var errs []error
-	for s.idle.Len() > 0 {
-		oldest, _ := s.idle.Front().Value.(*session)
-		errs = append(errs, s.forget(oldest))
+	for {
+		s.mu.Lock()
+		oldest := s.takeOldest()
+		s.mu.Unlock()
+		if oldest == nil {
+			return errors.Join(errs...)
+		}
+		errs = append(errs, s.retire(oldest))
 	}
-	return errors.Join(errs...)
 }
 
 // saveRested writes down the sessions that have rested.
