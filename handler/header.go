@@ -24,8 +24,11 @@ func (r *request) protect(header http.Header) {
 	if r.event.Status >= http.StatusBadRequest || r.kind != getBlob && r.kind != getManifest {
 		header["Docker-Distribution-Api-Version"] = apiVersion
 	}
-	if _, hasBody := header["Content-Type"]; hasBody && r.Method != http.MethodHead {
-		header["X-Content-Type-Options"] = noSniffing
+	if _, hasBody := header["Content-Type"]; !hasBody || r.Method == http.MethodHead {
+		return
+	}
+	header["X-Content-Type-Options"] = noSniffing
+	if r.kind == getManifest {
 		header["Content-Security-Policy"] = runNothing
 	}
 }
