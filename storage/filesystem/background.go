@@ -13,7 +13,8 @@ import (
 // How long the background work waits.
 const (
 	idleTime  = 500 * time.Millisecond // without a change, until index.json is brought up to date
-	foldLimit = 64 << 20               // bytes of log that are folded however busy it is
+	foldFrom  = 1 << 20                // bytes of log that may be folded however busy it is
+	foldLimit = 64 << 20               // bytes of log that are folded however many names there are
 	pullTime  = time.Minute            // between two writes of when manifests were pulled
 	tickTime  = 250 * time.Millisecond // between two looks, while there's something to do
 	retryTime = 10 * time.Second       // after a settling that failed, until it's tried again

@@ -23,7 +23,17 @@ func (r *repo) due() bool {
 	if time.Now().Before(r.retry) {
 		return false
 	}
-	return time.Since(r.changed) > idleTime || r.log != nil && r.log.size > foldLimit
+	return time.Since(r.changed) > idleTime || r.log != nil && r.log.size > r.longLog()
+}
+
+// longLog is how many bytes of log are folded however busy the repository is: a
+// fold writes all names, so it's put off the longer the more there are.
+func (r *repo) longLog() int64 {
+	size := 0
+	if st := r.state.Load(); st != nil {
+		size = st.size
+	}
+	return int64(min(max(4*size, foldFrom), foldLimit))
 }
 
 func (r *repo) isChanged() bool {

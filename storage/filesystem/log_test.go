@@ -129,6 +129,32 @@ func TestLogBeginsAtItsThreshold(t *testing.T) {
 	})
 }
 
+// TestLongLogIsFoldedHoweverBusy: other tools see what was pushed, if late, where
+// somebody pushes without end.
+func TestLongLogIsFoldedHoweverBusy(t *testing.T) {
+	frozen(t, func(t *testing.T) {
+		root := t.TempDir()
+		r := repository(t, open(t, root, filesystem.Options{LogFrom: 1}), "a/b")
+		r.push(image(t, "m"), "v")
+		first := read(t, root, "a/b/index.json")
+		for n := 0; read(t, root, "a/b/index.json") == first; n++ {
+			if n > 2000 {
+				t.Fatalf("the log has %d bytes", len(read(t, root, logFile)))
+			}
+			tags := make([]string, 10)
+			for i := range tags {
+				tags[i] = fmt.Sprintf("%0100d-%d-%d", 0, n, i)
+			}
+			r.push(image(t, "m"), tags...)
+			time.Sleep(50 * time.Millisecond) // less than a rest
+			synctest.Wait()
+		}
+		if n := len(r.tags()); n < 3000 {
+			t.Fatalf("it's folded at %d tags", n)
+		}
+	})
+}
+
 // TestLogBeginsSoonerWhileChangesCome: whoever pushes one image after the other
 // doesn't write all the names each time, and whoever reads index.json sees a push
 // at once, or all of them once it's quiet.

@@ -67,7 +67,7 @@ func fillLogged(t *testing.T, srv *registry.Server, l *ledger.Ledger) {
 	c := image.New("amd64", shared)
 	srv.Push(c, logged, "first")
 	l.Begin(ledger.Tag{Repository: logged, Name: "first"}, c.Digest)()
-	for n := 0; size(t, filepath.Join(srv.Root, logged, "index.json")) < 256<<10; {
+	for n := 0; n < 1000; {
 		query := make(url.Values)
 		var acknowledge []func()
 		for range 10 {
@@ -86,6 +86,13 @@ func fillLogged(t *testing.T, srv *registry.Server, l *ledger.Ledger) {
 		}
 		for _, done := range acknowledge {
 			done()
+		}
+	}
+	for size(t, filepath.Join(srv.Root, logged, "index.json")) < 256<<10 { // until the log is folded
+		select {
+		case <-t.Context().Done():
+			t.Fatal("index.json doesn't grow")
+		case <-time.After(20 * time.Millisecond):
 		}
 	}
 }

@@ -7,8 +7,9 @@
 //
 // Debian's docker-registry is always one of them. What it prints is for people:
 // no figure makes it fail, only a wrong answer does. OCI_BENCH is full or half;
-// without it there's a little of everything, to show that it works. WORKLOADS is
-// a regular expression for the names of those to be run.
+// without it there's a little of everything, to show that it works. WORKLOADS and
+// SYSTEMS are regular expressions for the names of those to take part, and ROUNDS
+// is how often each has its turn.
 package bench
 
 import (

@@ -84,8 +84,12 @@ func unchanged(t *testing.T, srv *registry.Server, path, accept string, want ima
 		if err != nil {
 			t.Fatal(err)
 		}
+		resumable := "bytes"
+		if strings.Contains(path, "/manifests/") {
+			resumable = ""
+		}
 		if err := a.check(tc.status, append(tc.header, "Content-Encoding", "", "Content-Type", want.MediaType, "X-Site", "yes",
-			"Docker-Content-Digest", want.Digest.String(), "Etag", `"`+want.Digest.String()+`"`, "Accept-Ranges", "bytes")...); err != nil {
+			"Docker-Content-Digest", want.Digest.String(), "Etag", `"`+want.Digest.String()+`"`, "Accept-Ranges", resumable)...); err != nil {
 			t.Error(err)
 		}
 		if !bytes.Equal(a.body, tc.body) {
