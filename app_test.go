@@ -23,17 +23,12 @@ func validate(t *testing.T, config []byte) error {
 	return caddy.Validate(c)
 }
 
-// What no Caddyfile can say wrong, JSON can, and some of it shows only when all
-// registries are known. Nothing of it gets as far as being served.
-func TestValidateRefuses(t *testing.T) {
-	t.Setenv("OCI_TEST_WORD", "word")
-	w := newWeb(t)
-	root := t.TempDir()
-	link := filepath.Join(t.TempDir(), "link")
-	if err := os.Symlink(root, link); err != nil {
-		t.Fatal(err)
-	}
-	for _, tc := range []struct{ name, global, site, want string }{
+// badConfig is a configuration and a part of the error that it's refused with.
+type badConfig struct{ name, global, site, want string }
+
+// sharedRoots keep what two registries have in one place, by the name root or link.
+func sharedRoots(root, link string) []badConfig {
+	return []badConfig{
 		{
 			"two declared on one root",
 			"oci_registry {\nregistry a {\nroot " + root + "\n}\nregistry b {\nroot " + root + "/sub/..\n}\n}", "",
@@ -58,36 +53,53 @@ func TestValidateRefuses(t *testing.T) {
 			"one root inside another",
 			"oci_registry {\nregistry a {\nroot " + root + "/x\n}\nregistry b {\nroot " + root + "/x/team\n}\n}", "",
 			"the content of registry b would lie inside that of registry a",
-		}, {
-			"undeclared",
-			"oci_registry {\nregistry main {\nstorage memory\n}\n}", "oci_registry mian",
-			`registry "mian" isn't declared (declared: main): declare it with the global option 'oci_registry { registry mian { … } }'`,
-		}, {
-			"none declared",
-			"", "oci_registry main", `registry "main" isn't declared (declared: none)`,
-		}, {
-			"placeholder of a root",
-			"", "oci_registry {\nroot {env.NO_SUCH_VARIABLE_HERE}/x\n}", `root "{env.NO_SUCH_VARIABLE_HERE}/x": `,
-		}, {
-			"file of a root",
-			"", "oci_registry {\nroot {file./no/such/file}\n}", `root "{file./no/such/file}": `,
-		}, {
-			"file of a URL",
-			"", "oci_registry {\nexternal_url {file./no/such/file}\n}", `external_url "{file./no/such/file}": `,
-		}, {
-			"placeholder of health",
-			"", "oci_registry {\nhealth /{env.NO_SUCH_VARIABLE_HERE}\n}", `health "/{env.NO_SUCH_VARIABLE_HERE}": `,
-		}, {
-			"placeholder of a request",
-			"", "oci_registry {\nroot /srv/{host}\n}", `root "/srv/{http.request.host}": `,
-		}, {
-			"URL in a placeholder",
-			"", "oci_registry {\nexternal_url {env.OCI_TEST_WORD}\n}", `external_url "word": want https://host`,
-		}, {
-			"health in a placeholder",
-			"", "oci_registry {\nhealth {env.OCI_TEST_WORD}\n}", `health "word": want a path like /health`,
 		},
-	} {
+	}
+}
+
+var unusable = []badConfig{
+	{
+		"undeclared",
+		"oci_registry {\nregistry main {\nstorage memory\n}\n}", "oci_registry mian",
+		`registry "mian" isn't declared (declared: main): declare it with the global option 'oci_registry { registry mian { … } }'`,
+	}, {
+		"none declared",
+		"", "oci_registry main", `registry "main" isn't declared (declared: none)`,
+	}, {
+		"placeholder of a root",
+		"", "oci_registry {\nroot {env.NO_SUCH_VARIABLE_HERE}/x\n}", `root "{env.NO_SUCH_VARIABLE_HERE}/x": `,
+	}, {
+		"file of a root",
+		"", "oci_registry {\nroot {file./no/such/file}\n}", `root "{file./no/such/file}": `,
+	}, {
+		"file of a URL",
+		"", "oci_registry {\nexternal_url {file./no/such/file}\n}", `external_url "{file./no/such/file}": `,
+	}, {
+		"placeholder of health",
+		"", "oci_registry {\nhealth /{env.NO_SUCH_VARIABLE_HERE}\n}", `health "/{env.NO_SUCH_VARIABLE_HERE}": `,
+	}, {
+		"placeholder of a request",
+		"", "oci_registry {\nroot /srv/{host}\n}", `root "/srv/{http.request.host}": `,
+	}, {
+		"URL in a placeholder",
+		"", "oci_registry {\nexternal_url {env.OCI_TEST_WORD}\n}", `external_url "word": want https://host`,
+	}, {
+		"health in a placeholder",
+		"", "oci_registry {\nhealth {env.OCI_TEST_WORD}\n}", `health "word": want a path like /health`,
+	},
+}
+
+// What no Caddyfile can say wrong, JSON can, and some of it shows only when all
+// registries are known. Nothing of it gets as far as being served.
+func TestValidateRefuses(t *testing.T) {
+	t.Setenv("OCI_TEST_WORD", "word")
+	w := newWeb(t)
+	root := t.TempDir()
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(root, link); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range append(sharedRoots(root, link), unusable...) {
 		t.Run(tc.name, func(t *testing.T) {
 			err := validate(t, w.config(t, tc.global, tc.site))
 			if err == nil || !strings.Contains(err.Error(), tc.want) {

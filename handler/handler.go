@@ -33,7 +33,8 @@ type Options struct {
 	Client func(*http.Request) netip.Addr
 
 	// Observe is called once when a request has been served, for logs and
-	// metrics. Default: nil, nobody looks.
+	// metrics. The Event doesn't change afterwards, and may be kept. Default: nil,
+	// nobody looks.
 	Observe func(*http.Request, *Event)
 
 	// Log gets what went wrong on our side. Default: discarded.

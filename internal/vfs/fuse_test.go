@@ -77,17 +77,20 @@ func TestFuseTearsTheLastWrite(t *testing.T) {
 	}
 }
 
+// subtree makes a directory, with one step, and opens it.
+func subtree(t *testing.T, f *Fuse) FS {
+	t.Helper()
+	do(t, f.Mkdir("d"))
+	sub, err := f.Sub("d")
+	do(t, err)
+	t.Cleanup(func() { _ = sub.Close() })
+	return sub
+}
+
 func TestFuseReachesSubtrees(t *testing.T) {
 	t.Parallel()
 	f := NewFuse(dirOf(t), 1)
-	if err := f.Mkdir("d"); err != nil {
-		t.Fatal(err)
-	}
-	sub, err := f.Sub("d")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = sub.Close() }()
+	sub := subtree(t, f)
 	if err := sub.Mkdir("e"); !errors.Is(err, ErrBlown) || !f.Blown() {
 		t.Fatalf("error %v, blown: %t", err, f.Blown())
 	}
@@ -97,14 +100,7 @@ func TestFuseTearsAsItIsTold(t *testing.T) {
 	t.Parallel()
 	f := NewFuse(dirOf(t), 2)
 	f.Torn = func(n int) int { return n - 1 }
-	if err := f.Mkdir("d"); err != nil {
-		t.Fatal(err)
-	}
-	sub, err := f.Sub("d")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = sub.Close() }()
+	sub := subtree(t, f)
 	file, err := sub.OpenFile("a", os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		t.Fatal(err)

@@ -113,12 +113,15 @@ func (s *session) settle() (name string, err error) {
 	return s.path("data"), nil
 }
 
-// unsettle undoes settle, for a session that goes on.
+// unsettle undoes settle, for a session that goes on, and so has to be written.
 func (s *session) unsettle(name string) error {
-	if s.onDisk.Load() {
-		return s.file.Chmod(0o640)
+	switch {
+	case !s.onDisk.Load():
+		return s.store.fs.Remove(name)
+	case blobMode(s.size) == 0:
+		return nil
 	}
-	return s.store.fs.Remove(name)
+	return s.file.Chmod(0o600)
 }
 
 // arrived makes a repository whose first blob this is known.

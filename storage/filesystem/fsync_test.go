@@ -80,12 +80,11 @@ func (f *failing) survives(memory *vfs.Forgetful) {
 	check(f.t, os.RemoveAll(left))
 }
 
-// The same of files that a second try finds as the first one left
-// them: a session's, and those that other tools have written.
-func TestFailedSyncOfWhatIsThereAlready(t *testing.T) {
-	content := large("content")
+// leftBehind has ways that content comes to be there before it's pushed: each
+// returns how it's pushed, again if that fails.
+func leftBehind(content string) map[string]func(t *testing.T, root string, r repo) (push func() error) {
 	d := digestOf(content)
-	for name, prepare := range map[string]func(t *testing.T, root string, r repo) (push func() error){
+	return map[string]func(*testing.T, string, repo) func() error{
 		"session": func(t *testing.T, _ string, r repo) func() error {
 			u := must(r.NewUpload(t.Context(), storage.UploadOptions{}))(t)
 			must(u.Append(t.Context(), 0, strings.NewReader(content)))(t)
@@ -108,7 +107,15 @@ func TestFailedSyncOfWhatIsThereAlready(t *testing.T) {
 			write(t, string(m.Raw), blobFile(root, "a", m.Digest))
 			return func() error { return nil }
 		},
-	} {
+	}
+}
+
+// The same of files that a second try finds as the first one left
+// them: a session's, and those that other tools have written.
+func TestFailedSyncOfWhatIsThereAlready(t *testing.T) {
+	content := large("content")
+	d := digestOf(content)
+	for name, prepare := range leftBehind(content) {
 		t.Run(name, func(t *testing.T) {
 			frozen(t, func(t *testing.T) {
 				root := memoryDir(t)

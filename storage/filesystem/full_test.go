@@ -292,6 +292,22 @@ func (d *disk) step(s vfs.Step) error {
 	return nil
 }
 
+// wantNoRoom fails unless nothing can be pushed, nor m get another tag.
+func wantNoRoom(t *testing.T, s *filesystem.Store, r repo, m oci.Manifest) {
+	t.Helper()
+	_, blob := pushBlob(t.Context(), r, "y")
+	_, layer := pushBlob(t.Context(), repository(t, s, "b"), strings.Repeat("z", 1<<20))
+	for what, err := range map[string]error{
+		"a blob": blob, "a layer": layer, "Ready": s.Ready(t.Context()),
+		"a manifest": put(t.Context(), r, image(t, "o"), "v4"),
+		"a tag":      put(t.Context(), r, m, "v3"),
+	} {
+		if !errors.Is(err, storage.ErrFull) {
+			t.Fatalf("%s: error %v, want ErrFull", what, err)
+		}
+	}
+}
+
 func TestFullDisk(t *testing.T) {
 	for name, opts := range variants() {
 		t.Run(name, func(t *testing.T) {
@@ -312,17 +328,7 @@ func TestFullDisk(t *testing.T) {
 				before, history := files(t, root, "a"), read(t, root, "_repos/a/history")
 				d.full.Store(true)
 
-				_, blob := pushBlob(t.Context(), r, "y")
-				_, layer := pushBlob(t.Context(), repository(t, s, "b"), strings.Repeat("z", 1<<20))
-				for what, err := range map[string]error{
-					"a blob": blob, "a layer": layer, "Ready": s.Ready(t.Context()),
-					"a manifest": put(t.Context(), r, image(t, "o"), "v4"),
-					"a tag":      put(t.Context(), r, m, "v3"),
-				} {
-					if !errors.Is(err, storage.ErrFull) {
-						t.Fatalf("%s: error %v, want ErrFull", what, err)
-					}
-				}
+				wantNoRoom(t, s, r, m)
 				wantFilesIn(t, before, files(t, root, "a"))
 				if got := read(t, root, "_repos/a/history"); !strings.HasPrefix(got, history) || !strings.HasSuffix(got, "\n") {
 					t.Fatalf("history ends in %q", got[len(history):])

@@ -3,7 +3,6 @@ package filesystem_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -184,17 +183,8 @@ func honest(ctx context.Context, s storage.Store) error {
 			return err
 		}
 		for desc := range idx.Manifests() {
-			if err := readBlob(ctx, r, desc.Digest); err != nil {
-				return fmt.Errorf("manifest %s: %w", desc.Digest, err)
-			}
-			m, err := storage.ReadManifest(ctx, r, desc)
-			if err != nil {
+			if err := wholeBut(ctx, r, desc, oci.BlobUnknown); err != nil {
 				return err
-			}
-			for b := range m.Required() {
-				if err := readBlob(ctx, r, b.Digest); err != nil && !errors.Is(err, oci.BlobUnknown) {
-					return fmt.Errorf("blob %s: %w", b.Digest, err)
-				}
 			}
 		}
 		for tag := range idx.Tags(oci.Tag{}) {

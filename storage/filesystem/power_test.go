@@ -145,6 +145,11 @@ func meaningOf(ctx context.Context, s storage.Store) (meaning, error) {
 
 // whole reads a manifest and all that it needs.
 func whole(ctx context.Context, r storage.Reader, desc oci.Descriptor) error {
+	return wholeBut(ctx, r, desc, nil)
+}
+
+// wholeBut is whole that forgives an error of the blobs.
+func wholeBut(ctx context.Context, r storage.Reader, desc oci.Descriptor, forgiven error) error {
 	if err := readBlob(ctx, r, desc.Digest); err != nil {
 		return fmt.Errorf("manifest %s: %w", desc.Digest, err)
 	}
@@ -153,7 +158,7 @@ func whole(ctx context.Context, r storage.Reader, desc oci.Descriptor) error {
 		return err
 	}
 	for b := range m.Required() {
-		if err := readBlob(ctx, r, b.Digest); err != nil {
+		if err := readBlob(ctx, r, b.Digest); err != nil && !errors.Is(err, forgiven) {
 			return fmt.Errorf("blob %s of %s: %w", b.Digest, desc.Digest, err)
 		}
 	}

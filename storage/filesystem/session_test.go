@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -483,4 +484,32 @@ func TestSessionOnASlowDiskHoldsUpNoOther(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestSessionThatCannotBecomeABlobGoesOn, and so it may be written again.
+func TestSessionThatCannotBecomeABlobGoesOn(t *testing.T) {
+	t.Parallel()
+	root, content := t.TempDir(), onDisk("content")
+	var fail atomic.Bool
+	s := openFaulty(t, root, filesystem.Options{}, func(step vfs.Step) error {
+		if fail.Load() && step.Op == "rename" && strings.Contains(step.Name, "/blobs/") {
+			return syscall.EIO
+		}
+		return nil
+	})
+	r := repository(t, s, "a")
+	u := must(r.NewUpload(t.Context(), storage.UploadOptions{}))(t)
+	must(u.Append(t.Context(), 0, strings.NewReader(content)))(t)
+	fail.Store(true)
+	if _, err := u.Commit(t.Context(), digestOf(content)); !errors.Is(err, syscall.EIO) {
+		t.Fatalf("error %v, want EIO", err)
+	}
+	if mode := stat(t, filepath.Join(root, "_uploads", u.ID(), "data")).Mode(); mode.Perm() != 0o600 {
+		t.Fatalf("its data has mode %v", mode)
+	}
+	fail.Store(false)
+	must(u.Commit(t.Context(), digestOf(content)))(t)
+	check(t, u.Close())
+	r.wantBlob(content)
+	wantNoUploads(t, root)
 }

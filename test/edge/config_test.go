@@ -46,18 +46,7 @@ func TestLoad(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(root, "app", "index.json")); err != nil {
 		t.Error(err)
 	}
-	var status struct {
-		Ready    bool
-		External string `json:"external_url"`
-		Storage  struct{ Identity string }
-	}
-	said := read(t, srv, "/oci_registry/registries/inline")
-	if err := json.Unmarshal([]byte(said), &status); err != nil {
-		t.Fatal(err)
-	}
-	if !status.Ready || status.Storage.Identity != root || status.External != "http://"+name {
-		t.Errorf("the admin API has %s", said)
-	}
+	wantStatus(t, srv, root, "http://"+name)
 
 	err = load(t, srv, replace(t, config, rootFile, "/no/such/file"))
 	if err == nil || !strings.Contains(err.Error(), `root \"{file./no/such/file}\"`) {
@@ -85,6 +74,23 @@ func TestLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	usable(t, srv)
+}
+
+// wantStatus fails unless the registry is ready, with this root and URL.
+func wantStatus(t *testing.T, srv *registry.Server, root, external string) {
+	t.Helper()
+	var status struct {
+		Ready    bool
+		External string `json:"external_url"`
+		Storage  struct{ Identity string }
+	}
+	said := read(t, srv, "/oci_registry/registries/inline")
+	if err := json.Unmarshal([]byte(said), &status); err != nil {
+		t.Fatal(err)
+	}
+	if !status.Ready || status.Storage.Identity != root || status.External != external {
+		t.Errorf("the admin API has %s", said)
+	}
 }
 
 // load gives a Caddy that runs another configuration.

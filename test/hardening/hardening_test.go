@@ -183,21 +183,19 @@ func TestPathsAroundAMatcher(t *testing.T) {
 	}
 }
 
-// A request is hidden in the body of another one, where two readers differ
-// about where that ends. Whatever is sent, there is one answer for each request
-// that was meant, and what was hidden isn't done.
-func TestSmuggling(t *testing.T) {
-	t.Parallel()
-	srv, _ := start(t)
-	host := "Host: " + srv.Host + "\r\n"
+// smuggling is a request with another one in it, and how many answers there may be.
+type smuggling struct {
+	request string
+	most    int
+}
+
+// smuggled are requests that hide the deletion of an image; host is a header's line.
+func smuggled(host string) map[string]smuggling {
 	hidden := "DELETE /v2/public/app/manifests/v1 HTTP/1.1\r\n" + host + "\r\n"
 	chunk := func(s string) string { return fmt.Sprintf("%x\r\n%s\r\n", len(s), s) }
 	next := "GET /v2/ HTTP/1.1\r\n" + host + "Connection: close\r\n\r\n"
 	post := "POST /v2/public/app/blobs/uploads/?digest=sha256:" + strings.Repeat("0", 64) + " HTTP/1.1\r\n" + host
-	for name, tc := range map[string]struct {
-		request string
-		most    int // answers
-	}{
+	return map[string]smuggling{
 		"a body that is a request":                      {post + fmt.Sprintf("Content-Length: %d\r\n\r\n", len(hidden)) + hidden + next, 2},
 		"a chunked body that is a request":              {post + "Transfer-Encoding: chunked\r\n\r\n" + chunk(hidden) + "0\r\n\r\n" + next, 2},
 		"a refused body that is a request":              {"POST /v2/UPPER/blobs/uploads/ HTTP/1.1\r\n" + host + fmt.Sprintf("Content-Length: %d\r\n\r\n", len(hidden)) + hidden + next, 2},
@@ -234,7 +232,16 @@ func TestSmuggling(t *testing.T) {
 		"HTTP/0.9":                                      {"GET /v2/\r\n" + hidden, 1},
 		"HTTP/2 without being asked":                    {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + hidden, 1},
 		"a line feed instead of a carriage return, too": {"GET /v2/ HTTP/1.1\n" + strings.ReplaceAll(host, "\r", "") + "\n" + next, 2},
-	} {
+	}
+}
+
+// A request is hidden in the body of another one, where two readers differ
+// about where that ends. Whatever is sent, there is one answer for each request
+// that was meant, and what was hidden isn't done.
+func TestSmuggling(t *testing.T) {
+	t.Parallel()
+	srv, _ := start(t)
+	for name, tc := range smuggled("Host: " + srv.Host + "\r\n") {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			conn := dial(t, srv)

@@ -4,6 +4,7 @@ package hardening
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -132,6 +133,23 @@ func openFiles(t *testing.T, srv *registry.Server) int {
 	return len(files)
 }
 
+// statusInTime asks for url, and fails the test if there's no answer soon.
+func statusInTime(t *testing.T, method, url string) int {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	return resp.StatusCode
+}
+
 // Somebody who may write to the disk, but not read from elsewhere, puts links
 // and named pipes where blobs are: the program neither follows nor waits.
 func TestOddFiles(t *testing.T) {
@@ -144,7 +162,6 @@ func TestOddFiles(t *testing.T) {
 	if err := os.WriteFile(secret, []byte("secret"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	client := &http.Client{Timeout: 30 * time.Second}
 	for name, place := range map[string]func(string) error{
 		"link":   func(path string) error { return os.Symlink(secret, path) },
 		"pipe":   func(path string) error { return syscall.Mkfifo(path, 0o600) },
@@ -159,16 +176,8 @@ func TestOddFiles(t *testing.T) {
 			t.Fatalf("this test makes device files, for which it has to run as root: %v", err)
 		}
 		for _, method := range []string{http.MethodHead, http.MethodGet} {
-			req, err := http.NewRequestWithContext(t.Context(), method, srv.URL+"/v2/app/blobs/"+c.Blobs[0].Digest.String(), nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			resp, err := client.Do(req)
-			if err != nil {
-				t.Fatalf("%s: %v", name, err)
-			}
-			if _ = resp.Body.Close(); resp.StatusCode < 400 {
-				t.Errorf("%s of a %s: %d", method, name, resp.StatusCode)
+			if status := statusInTime(t, method, srv.URL+"/v2/app/blobs/"+c.Blobs[0].Digest.String()); status < 400 {
+				t.Errorf("%s of a %s: %d", method, name, status)
 			}
 		}
 	}
@@ -182,16 +191,7 @@ func TestOddFiles(t *testing.T) {
 	srv.Kill()
 	srv = registry.Serve(t, srv.Root)
 	for _, path := range []string{"/v2/app/tags/list", "/v2/app/manifests/v1", "/v2/_catalog"} {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, srv.URL+path, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		resp, err := client.Do(req)
-		if err != nil {
-			t.Fatalf("%s with a pipe for an index.json: %v", path, err)
-		}
-		t.Logf("%s with a pipe for an index.json: %s", path, resp.Status)
-		_ = resp.Body.Close()
+		t.Logf("%s with a pipe for an index.json: %d", path, statusInTime(t, http.MethodGet, srv.URL+path))
 	}
 	srv.Check("other", "v1", c)
 }
