@@ -42,6 +42,83 @@ func (w *Writer) SyncDir(dir string) error {
 	return w.FS.SyncDir(dir)
 }
 
+// Journal is what an FS can do that has one: to take note at once, and make it
+// durable later, with whatever else has been noted.
+type Journal interface {
+	// Later reports whether what follows saves anything at the moment.
+	Later() bool
+
+	// Barrier waits until what was done later is durable.
+	Barrier() error
+
+	// SyncDirLater is SyncDir, durable from the next Barrier, Sync or SyncDir on.
+	SyncDirLater(name string) error
+
+	// Others has the next SyncDir of a directory include names that somebody else
+	// has changed.
+	Others(name string)
+
+	// Doubt allows files in a directory to get their names before their bytes are
+	// durable: a power cut may leave them torn, and they're looked for then.
+	Doubt(name string) error
+}
+
+// journal returns the one to be used; nil if there's none.
+func (w *Writer) journal() Journal {
+	if j, ok := w.FS.(Journal); ok && !w.unsynced() {
+		return j
+	}
+	return nil
+}
+
+// Later reports whether what is called …Later waits for nothing. If not it's the
+// same as what it's called after.
+func (w *Writer) Later() bool {
+	j := w.journal()
+	return j != nil && j.Later()
+}
+
+// SyncLater is Sync, durable from the next Barrier, Sync or SyncDir on.
+func (w *Writer) SyncLater(f vfs.File) error {
+	if l, ok := f.(interface{ SyncLater() error }); ok && !w.unsynced() {
+		return l.SyncLater()
+	}
+	return w.Sync(f)
+}
+
+// SyncDirLater is SyncDir, durable from the next Barrier, Sync or SyncDir on.
+func (w *Writer) SyncDirLater(dir string) error {
+	if j := w.journal(); j != nil {
+		return j.SyncDirLater(dir)
+	}
+	return w.SyncDir(dir)
+}
+
+// Barrier makes durable what was done later.
+func (w *Writer) Barrier() error {
+	if j := w.journal(); j != nil {
+		return j.Barrier()
+	}
+	return nil
+}
+
+// Others is to be called before a SyncDir that has to make durable what somebody
+// else has named in dir.
+func (w *Writer) Others(dir string) {
+	if j := w.journal(); j != nil {
+		j.Others(dir)
+	}
+}
+
+// Doubt is to be called before a file that StageLater has made gets a name in
+// dir, unless it's durable by then.
+func (w *Writer) Doubt(dir string) error {
+	if j := w.journal(); j != nil {
+		return j.Doubt(dir)
+	}
+	return nil
+}
+
 func (w *Writer) unsynced() bool { return w.Unsynced != nil && w.Unsynced() }
 
 // MakeDir makes a directory and those above it where they are missing. They
@@ -127,6 +204,16 @@ func (w *Writer) Stage(dir string, data []byte) (string, error) {
 // StageFrom is Stage for what r holds, and gives the file permission bits unless
 // mode is zero.
 func (w *Writer) StageFrom(dir string, r io.Reader, mode fs.FileMode) (string, error) {
+	return w.stage(dir, r, mode, w.Sync)
+}
+
+// StageLater is StageFrom of a file that is durable from the next Barrier, Sync or
+// SyncDir on.
+func (w *Writer) StageLater(dir string, r io.Reader, mode fs.FileMode) (string, error) {
+	return w.stage(dir, r, mode, w.SyncLater)
+}
+
+func (w *Writer) stage(dir string, r io.Reader, mode fs.FileMode, sync func(vfs.File) error) (string, error) {
 	name := path.Join(dir, "tmp-"+rand.Text())
 	var f vfs.File
 	err := w.Within(name, func() (err error) {
@@ -141,7 +228,7 @@ func (w *Writer) StageFrom(dir string, r io.Reader, mode fs.FileMode) (string, e
 		err = f.Chmod(mode)
 	}
 	if err == nil {
-		err = w.Sync(f)
+		err = sync(f)
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return "", errors.Join(err, w.FS.Remove(name))

@@ -10,6 +10,9 @@ import (
 // the disk, so that a later Sync has less to do. It promises nothing and
 // doesn't wait.
 func StartWriteback(f File, off, n int64) {
+	if u, ok := f.(interface{ Unwrap() File }); ok {
+		f = u.Unwrap()
+	}
 	if file, ok := f.(*os.File); ok {
 		_ = unix.SyncFileRange(int(file.Fd()), off, n, unix.SYNC_FILE_RANGE_WRITE) // a hint
 	}
