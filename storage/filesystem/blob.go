@@ -85,7 +85,7 @@ func (r *repo) takeIn(s *session, name string) error {
 	if err != nil {
 		return err
 	}
-	err = r.store.disk.Within(name, func() error { return r.store.fs.Rename(from, name) })
+	err = r.store.disk.Within(name, func() error { return r.nameBlob(from, name) })
 	if err == nil {
 		s.hasData = s.hasData && !s.onDisk.Load()
 		return nil
@@ -97,10 +97,20 @@ func (r *repo) takeIn(s *session, name string) error {
 	return errors.Join(cerr, s.unsettle(from))
 }
 
-// settle makes the session's content durable, and returns the file that has it.
+// nameBlob gives a file that was staged the name of a blob. Its bytes may be
+// durable only later: if they never are, its digest tells.
+func (r *repo) nameBlob(from, name string) error {
+	if err := r.store.disk.Doubt(path.Dir(name)); err != nil {
+		return err
+	}
+	return r.store.fs.Rename(from, name)
+}
+
+// settle makes the session's content durable, at the latest with what names it,
+// and returns the file that has it.
 func (s *session) settle() (name string, err error) {
 	if !s.onDisk.Load() {
-		return s.store.disk.StageFrom(uploadsDir, bytes.NewReader(s.mem), blobMode(s.size))
+		return s.store.disk.StageLater(uploadsDir, bytes.NewReader(s.mem), blobMode(s.size))
 	}
 	if mode := blobMode(s.size); mode != 0 {
 		if err := s.file.Chmod(mode); err != nil {

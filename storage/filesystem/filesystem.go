@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/caddy-oci/oci-registry/internal/durable"
+	"github.com/caddy-oci/oci-registry/internal/journal"
 	"github.com/caddy-oci/oci-registry/internal/vfs"
 	"github.com/caddy-oci/oci-registry/oci"
 	"github.com/caddy-oci/oci-registry/storage"
@@ -40,6 +41,10 @@ type Options struct {
 	// at whenever the repository is used. Default: 1 second.
 	Recheck time.Duration
 
+	// Direct has every file synced by itself, instead of writing small ones to a
+	// journal first, with one sync for all of them. Default: false.
+	Direct bool
+
 	// LogFrom is the size of index.json, in bytes, from which on changes are
 	// appended to a log and index.json is brought up to date when the repository
 	// is idle. It's 4 KiB at most for changes that come one after the other.
@@ -48,6 +53,8 @@ type Options struct {
 
 	// Log gets what an operator should know. Default: nothing.
 	Log *slog.Logger
+
+	machine machine // what it runs on; set by tests
 }
 
 func (o Options) withDefaults() Options {
@@ -60,13 +67,17 @@ func (o Options) withDefaults() Options {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.machine == nil {
+		o.machine = thisMachine{}
+	}
 	return o
 }
 
 // Store is a storage.Store in a directory tree. One process writes to a tree;
 // a Store that finds another one at it only reads until that one has gone.
 type Store struct {
-	fs       vfs.FS
+	under    vfs.FS      // the tree itself
+	fs       *journal.FS // the tree, with a journal while this store writes
 	disk     *durable.Writer
 	opts     atomic.Pointer[Options]
 	lock     writerLock
@@ -108,9 +119,12 @@ func Open(root string, opts Options) (*Store, error) {
 // OpenFS is Open in a tree that is the store's own from then on, unless it fails.
 func OpenFS(fsys vfs.FS, opts Options) (*Store, error) {
 	opts = opts.withDefaults()
-	s := &Store{fs: fsys, background: newBackground()}
+	s := &Store{under: fsys, background: newBackground()}
+	s.fs = journal.New(fsys, journal.Options{
+		Limit: opts.machine.journalSize(), Boot: opts.machine.boot(), Identity: opts.machine.identity, Log: opts.Log,
+	})
 	s.opts.Store(&opts)
-	s.disk = &durable.Writer{FS: fsys, Unsynced: func() bool { return s.opts.Load().Unsynced }}
+	s.disk = &durable.Writer{FS: s.fs, Unsynced: func() bool { return s.opts.Load().Unsynced }}
 	s.lock.store, s.space.store, s.repos.store = s, s, s
 	s.sessions.store, s.catalog.store, s.suspect.store = s, s, s
 	if err := refuseZot(fsys); err != nil {
@@ -129,7 +143,10 @@ func (s *Store) Tune(opts Options) {
 	if opts.Unsynced && s.lock.held() {
 		s.suspect.mark()
 	}
-	s.opts.Store(&opts)
+	was := s.opts.Swap(&opts)
+	if was.Unsynced != opts.Unsynced || was.Direct != opts.Direct {
+		s.lock.tune()
+	}
 }
 
 func (s *Store) log() *slog.Logger { return s.opts.Load().Log }
@@ -212,5 +229,5 @@ func (s *Store) Close() error {
 	s.running.Wait()
 	s.background.stop()
 	s.repos.close()
-	return errors.Join(s.sessions.forgetIdle(), s.suspect.clean(), s.lock.release(), s.fs.Close())
+	return errors.Join(s.sessions.forgetIdle(), s.lock.settle(), s.suspect.clean(), s.lock.release(), s.fs.Close())
 }

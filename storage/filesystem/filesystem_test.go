@@ -33,10 +33,17 @@ func shut(t testing.TB, s *filesystem.Store) {
 
 // variants are the ways in which a store can write.
 func variants() map[string]filesystem.Options {
+	all := syncing()
+	all["unsynced"] = filesystem.Options{Unsynced: true}
+	return all
+}
+
+// syncing are the ways to make things durable.
+func syncing() map[string]filesystem.Options {
 	return map[string]filesystem.Options{
 		"synced":   {},
 		"log only": {LogFrom: 1},
-		"unsynced": {Unsynced: true},
+		"direct":   {Direct: true},
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 // TestFailedSyncIsNoSync: a Sync that fails has lost the bytes, and the next one
 // says that they are safe. Who counts on that loses what was acknowledged.
 func TestFailedSyncIsNoSync(t *testing.T) {
-	for name, opts := range map[string]filesystem.Options{"synced": {}, "log only": {LogFrom: 1}} {
+	for name, opts := range syncing() {
 		t.Run(name, func(t *testing.T) {
 			frozen(t, func(t *testing.T) {
 				syncs := 0
@@ -41,7 +41,7 @@ func failSync(t *testing.T, opts filesystem.Options, at int) bool {
 	withReserve(t, root)
 	b := &breaker{at: at, err: syscall.EIO, of: changes}
 	memory.FailSync(func(name string) error { return b.step(vfs.Step{Op: "sync", Name: name}) })
-	f := &failing{t: t, root: root, breaker: b, theatre: &theatre{opts, memory, never}, names: make(meaning)}
+	f := &failing{t: t, root: root, breaker: b, theatre: &theatre{filesystem.AfterReboot(opts), memory, never}, names: make(meaning)}
 	f.open()
 	for _, a := range script(t) {
 		before := b.isBroken()
@@ -150,7 +150,7 @@ func TestFailedSyncOfWhatIsThereAlready(t *testing.T) {
 				}
 				left := memoryDir(t)
 				check(t, memory.PowerCut(left))
-				after := repository(t, open(t, left, filesystem.Options{}), "a")
+				after := repository(t, open(t, left, filesystem.AfterReboot(filesystem.Options{})), "a")
 				after.want("v1", m)
 				after.wantBlob(content)
 				check(t, s.Close(), memory.Forget(), memory.Close())

@@ -9,7 +9,8 @@ import (
 )
 
 // appendLines adds whole lines to a file of ours, making it if need be. A line
-// that a crash has cut off is ended first, so that it spoils no other one.
+// that a crash has cut off is ended first, so that it spoils no other one. If they
+// are synced, they're durable from the next Barrier on.
 func (s *Store) appendLines(name string, lines []byte, synced bool) (size int64, err error) {
 	if err := s.disk.MakeDir(path.Dir(name)); err != nil {
 		return 0, err
@@ -23,7 +24,7 @@ func (s *Store) appendLines(name string, lines []byte, synced bool) (size int64,
 		return 0, err
 	}
 	if synced && size == int64(len(lines)) {
-		err = s.disk.SyncDir(path.Dir(name)) // the file may be new
+		err = s.disk.SyncDirLater(path.Dir(name)) // the file may be new
 	}
 	return size, err
 }
@@ -46,7 +47,7 @@ func (s *Store) addLines(f vfs.File, lines []byte, synced bool) (size int64, err
 	}
 	_, err = f.Write(lines)
 	if err == nil && synced {
-		err = s.disk.Sync(f)
+		err = s.disk.SyncLater(f)
 	}
 	if err != nil {
 		return 0, errors.Join(err, f.Truncate(size))

@@ -51,6 +51,9 @@ func (l *writerLock) take() error {
 	if err := writeOwner(f, owner); err != nil {
 		return errors.Join(fmt.Errorf("write %s: %w", lockName, full(err)), f.Close())
 	}
+	if err := l.store.beginJournal(); err != nil {
+		return errors.Join(full(err), f.Close())
+	}
 	l.file, l.owner, l.seen = f, owner, fileStamp{}
 	l.store.suspect.begin()
 	l.store.repos.forget() // what another process wrote until now isn't known here
@@ -90,10 +93,32 @@ func (l *writerLock) check() error {
 	}
 	// Somebody removed or replaced the file, or the tree. To write on would be to
 	// write beside another owner, or where nobody looks any more.
-	err = errors.Join(err, l.file.Close())
+	err = errors.Join(err, l.store.fs.Abandon(), l.file.Close())
 	l.file = nil
 	l.store.background.poke()
 	return err
+}
+
+// tune begins or ends the journal as the options want it.
+func (l *writerLock) tune() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.file == nil {
+		return
+	}
+	if err := l.store.beginJournal(); err != nil {
+		l.store.log().Error("the journal", "error", err)
+	}
+}
+
+// settle ends the journal, as long as the store may write.
+func (l *writerLock) settle() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.file == nil {
+		return nil
+	}
+	return l.store.fs.End()
 }
 
 // sameOwner reads the file again if it may be another one.
@@ -115,7 +140,7 @@ func (l *writerLock) sameOwner() error {
 
 // inPlace fails if the tree was moved, or something was mounted over it.
 func (l *writerLock) inPlace() error {
-	if err := vfs.InPlace(l.store.fs); err != nil {
+	if err := vfs.InPlace(l.store.under); err != nil {
 		return fmt.Errorf("%w: %w", storage.ErrStandby, err)
 	}
 	return nil

@@ -74,7 +74,7 @@ func (u *unlucky) play() bool {
 	})
 	root = u.cut(root, u.luck.Int64N(60), u.recovers)
 	withReserve(u.t, root)
-	s := open(u.t, root, u.opts)
+	s := open(u.t, root, filesystem.AfterReboot(u.opts))
 	u.look(s, never)
 	if err := put(u.t.Context(), repository(u.t, s, "a/b"), image(u.t, "at last"), "last"); err != nil && !u.isBroken(err) {
 		u.fatalf("push at last: %v", err)
@@ -92,7 +92,7 @@ func (u *unlucky) cut(root string, steps int64, happen func(*theatre)) (left str
 	withReserve(u.t, root)
 	fuse := vfs.NewFuse(memory, steps)
 	fuse.Torn = func(n int) int { return u.luck.IntN(n + 1) }
-	happen(&theatre{u.opts, fuse, fuse.Blown})
+	happen(&theatre{filesystem.AfterReboot(u.opts), fuse, fuse.Blown})
 	check(u.t, os.Remove(root+"/_reserve")) // it would only take time
 	left = memoryDir(u.t)
 	chance := u.luck.Float64()

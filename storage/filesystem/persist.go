@@ -53,23 +53,27 @@ func (r *repo) prepare(st *state, b *batch) error {
 		return err
 	}
 	wave := []func() error{r.settleNames, func() error { return r.appendHistory(b) }}
-	if len(b.changes) > 0 && r.replaces(st) {
+	replaces := len(b.changes) > 0 && r.replaces(st)
+	if replaces {
 		wave = append(wave, func() error { return r.stageIndex(b) })
 	}
-	return r.together(wave)
+	if err := r.together(wave); err != nil || replaces {
+		return err // the rename of index.json waits for all of it
+	}
+	return r.store.disk.Barrier()
 }
 
 // atOnce is how many files are synced at the same time.
 const atOnce = 8
 
 // together calls all of them, the last one in this goroutine. With nothing to wait
-// for, at a disk that isn't synced, it's one after the other.
+// for, since the disk isn't synced or that comes later, it's one after the other.
 func (r *repo) together(wave []func() error) error {
 	var others errgroup.Group
 	others.SetLimit(atOnce)
-	unsynced := r.store.opts.Load().Unsynced
+	noWait := r.store.opts.Load().Unsynced || r.store.disk.Later()
 	for i, fn := range wave {
-		if !unsynced && i < len(wave)-1 {
+		if !noWait && i < len(wave)-1 {
 			others.Go(fn)
 		} else if err := fn(); err != nil {
 			return errors.Join(err, others.Wait())
@@ -162,11 +166,11 @@ func (r *repo) writeManifest(b *batch, m oci.Manifest) error {
 	if err := r.store.disk.MakeDir(dir); err != nil {
 		return err
 	}
-	tmp, err := r.store.disk.Stage(r.stageDir(), m.Raw)
+	tmp, err := r.store.disk.StageLater(r.stageDir(), bytes.NewReader(m.Raw), 0)
 	if err != nil {
 		return fmt.Errorf("write manifest %s: %w", m.Digest, err)
 	}
-	if err := r.store.fs.Rename(tmp, blobPath(r.name, m.Digest)); err != nil {
+	if err := r.nameBlob(tmp, blobPath(r.name, m.Digest)); err != nil {
 		return errors.Join(err, r.store.fs.Remove(tmp))
 	}
 	r.noteBlob(m.Digest, true)
@@ -192,6 +196,7 @@ func (r *repo) syncBlob(d digest.Digest) error {
 	if err != nil {
 		return fmt.Errorf("sync %s: %w", d, err)
 	}
+	r.store.disk.Others(blobDir(r.name, d.Algorithm()))
 	r.noteBlob(d, true)
 	return nil
 }
@@ -206,7 +211,7 @@ func (r *repo) settleNames() error {
 		dir := blobDir(r.name, a)
 		err := r.store.disk.Settle(dir)
 		if err == nil {
-			err = r.store.disk.SyncDir(dir)
+			err = r.store.disk.SyncDirLater(dir)
 		}
 		if err != nil {
 			r.syncMu.Lock()
@@ -267,7 +272,7 @@ func (r *repo) stageIndex(b *batch) error {
 	err := b.index.Encode(&buf)
 	if err == nil {
 		b.size = buf.Len()
-		b.staged, err = r.store.disk.Stage(r.stageDir(), buf.Bytes())
+		b.staged, err = r.store.disk.StageLater(r.stageDir(), &buf, 0)
 	}
 	if err != nil {
 		return fmt.Errorf("write index.json: %w", err)
@@ -316,7 +321,7 @@ func (r *repo) dropBlobs(b *batch) error {
 	if !dropped {
 		return nil
 	}
-	return r.settleNames()
+	return errors.Join(r.settleNames(), r.store.disk.Barrier())
 }
 
 func (r *repo) removeBlob(d digest.Digest) error {

@@ -8,10 +8,11 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// smallest is the size, in bytes, from which on blobs share their bytes. Smaller
-// ones, and manifests, are what other tools rewrite in place: through a hard
-// link that would reach into every other repository.
-const smallest = 4 << 10
+// smallest is the size, in bytes, from which on blobs share their bytes. Of smaller
+// ones there's little to gain, and they go through the journal, which knows no
+// links. Those below 4 KiB, and manifests, are what other tools rewrite in place:
+// through a hard link that would reach into every other repository.
+const smallest = maxInMemory + 1
 
 // fromPool links a blob of the pool to name; false if it has none that fits.
 func (s *Store) fromPool(d digest.Digest, size int64, name string) bool {

@@ -221,14 +221,17 @@ func (p *theatre) play(t *testing.T, script []*act) (at string, before, after me
 }
 
 func TestPowerCutAtEachStepLosesNothingAcknowledged(t *testing.T) {
-	for name, opts := range map[string]filesystem.Options{"synced": {}, "log only": {LogFrom: 1}} {
+	for name, opts := range syncing() {
 		t.Run(name, func(t *testing.T) {
 			frozen(t, func(t *testing.T) {
-				steps := int64(0)
-				for cutPower(t, opts, steps) {
-					steps++
+				steps, stride := int64(0), int64(3)
+				if soak() {
+					stride = 1
 				}
-				t.Logf("the power was cut at each of %d steps", steps)
+				for cutPower(t, opts, steps) {
+					steps += stride
+				}
+				t.Logf("the power was cut at each %d of %d steps", stride, steps)
 			})
 		})
 	}
@@ -242,13 +245,13 @@ func cutPower(t *testing.T, opts filesystem.Options, steps int64) bool {
 	memory := must(vfs.NewForgetful(must(vfs.Dir(root))(t)))(t)
 	withReserve(t, root)
 	fuse := vfs.NewFuse(memory, steps)
-	p := &theatre{opts, fuse, fuse.Blown}
+	p := &theatre{filesystem.AfterReboot(opts), fuse, fuse.Blown}
 	at, before, after := p.play(t, script(t))
 	check(t, memory.PowerCut(left), memory.Forget(), memory.Close())
 	check(t, os.RemoveAll(root))
 
 	withReserve(t, left)
-	s := open(t, left, opts)
+	s := open(t, left, filesystem.AfterReboot(opts))
 	got, err := meaningOf(t.Context(), s)
 	if err != nil {
 		t.Fatalf("cut after %d steps, in %q: %v", steps, at, err)
@@ -332,11 +335,12 @@ func TestUnsyncedSyncsNothing(t *testing.T) {
 }
 
 func TestBytesOfOthersAreSyncedBeforeTheyAreNamed(t *testing.T) {
-	for name, opts := range map[string]filesystem.Options{"synced": {}, "log only": {LogFrom: 1}} {
+	for name, opts := range syncing() {
 		t.Run(name, func(t *testing.T) {
 			frozen(t, func(t *testing.T) {
 				root := t.TempDir()
 				rec := new(recorder)
+				opts.Direct = true // to see when each file is synced
 				s := openFaulty(t, root, opts, rec.step)
 				r := repository(t, s, "a")
 				r.push(image(t, "first"), "v1")

@@ -299,17 +299,32 @@ func openFiles(t *testing.T, root string) []string {
 
 // TestStepsOfAPush counts what a push costs, which doesn't depend on the clock.
 func TestStepsOfAPush(t *testing.T) {
+	for name, want := range map[string]struct {
+		opts        filesystem.Options
+		syncs, dirs int
+	}{
+		"journal": {filesystem.Options{}, 1, 0},
+		"direct":  {filesystem.Options{Direct: true}, 4, 2}, // blob, manifest, history, index.json; blobs/sha256, the repository
+	} {
+		t.Run(name, func(t *testing.T) { countSteps(t, want.opts, want.syncs, want.dirs) })
+	}
+}
+
+func countSteps(t *testing.T, opts filesystem.Options, syncs, dirs int) {
+	t.Helper()
 	frozen(t, func(t *testing.T) {
 		rec := new(recorder)
-		s := openFaulty(t, t.TempDir(), filesystem.Options{}, rec.step)
+		s := openFaulty(t, t.TempDir(), opts, rec.step)
 		r := repository(t, s, "a")
 		r.push(image(t, "first", r.pushBlob("x")), "v1")
+		r.push(image(t, "before", r.pushBlob("z")), "v1")
+		synctest.Wait() // what's done at the start is over
 		rec.reset()
 		r.push(image(t, "second", r.pushBlob("y")), "v1")
-		if got := rec.ops("sync"); len(got) != 4 { // blob, manifest, history, index.json
+		if got := rec.ops("sync"); len(got) != syncs {
 			t.Fatalf("synced %v", got)
 		}
-		if got := rec.ops("syncdir"); len(got) != 2 { // blobs/sha256, the repository
+		if got := rec.ops("syncdir"); len(got) != dirs {
 			t.Fatalf("synced the folders %v", got)
 		}
 		rec.reset()

@@ -70,7 +70,7 @@ func (s *suspect) clean() error {
 	} else if err != nil {
 		return err
 	}
-	if err := vfs.SyncAll(s.store.fs); err != nil {
+	if err := vfs.SyncAll(s.store.under); err != nil {
 		s.store.log().Warn("the store will be verified at its next start", "error", err)
 		return nil
 	}
@@ -183,26 +183,36 @@ func (s *suspect) verifyDir(dir string, a digest.Algorithm) error {
 		return err
 	}
 	for _, name := range names {
-		d := digest.NewDigestFromEncoded(a, name)
-		if d.Validate() != nil {
-			continue
-		}
-		got, err := s.hash(path.Join(dir, name), a)
-		if irregular(err) {
-			continue // no blob, whatever it's called
-		}
-		if err != nil {
-			return err
-		}
-		if got == d {
-			continue
-		}
-		s.store.log().Error("a file was damaged in an unclean stop and is removed", "in", dir, "digest", d.String())
-		if err := s.store.fs.Remove(path.Join(dir, name)); err != nil && !missing(err) {
+		if err := s.verifyFile(dir, name, a); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// verifyFile removes a file that has a digest for a name and doesn't hash to it.
+func (s *suspect) verifyFile(dir, name string, a digest.Algorithm) error {
+	d := digest.NewDigestFromEncoded(a, name)
+	if !isDigest(d) {
+		return nil
+	}
+	got, err := s.hash(path.Join(dir, name), a)
+	if err != nil || got == d {
+		return unless(irregular(err), err) // what is irregular is no blob, whatever it's called
+	}
+	s.store.log().Error("a file was damaged in an unclean stop and is removed", "in", dir, "digest", d.String())
+	err = s.store.fs.Remove(path.Join(dir, name))
+	return unless(missing(err), err)
+}
+
+func isDigest(d digest.Digest) bool { return d.Validate() == nil }
+
+// unless returns err unless it's forgiven.
+func unless(forgiven bool, err error) error {
+	if forgiven {
+		return nil
+	}
+	return err
 }
 
 func (s *suspect) hash(name string, a digest.Algorithm) (digest.Digest, error) {

@@ -40,6 +40,6 @@ func (s *Store) Space(context.Context) (storage.Space, error) {
 		return storage.Space{}, err
 	}
 	defer s.leave()
-	free, used, err := vfs.Space(s.fs)
+	free, used, err := vfs.Space(s.under)
 	return storage.Space{Free: free, Used: used}, err
 }

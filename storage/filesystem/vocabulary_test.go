@@ -226,7 +226,7 @@ func reference(t testing.TB, s string) oci.Reference {
 }
 
 // large is content that blobs share in the pool; of one seed it's the same.
-func large(seed string) string { return strings.Repeat(seed, 8<<10/len(seed)+1) }
+func large(seed string) string { return strings.Repeat(seed, 64<<10/len(seed)+1) }
 
 // must ends the test if a call failed, and else is what it returned:
 // must(f())(t).

@@ -31,7 +31,7 @@ var repositories = []string{logged, "app", "blobs", "index.json", "tmp-1", "team
 
 // shared is a layer of every image.
 var (
-	shared     = image.RandomLayer(1, 20_000)
+	shared     = image.RandomLayer(1, 80_000) // large enough to be shared
 	sharedBlob = image.New("amd64", shared).Blobs[0]
 )
 

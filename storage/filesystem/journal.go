@@ -1,0 +1,70 @@
+package filesystem
+
+import (
+	"errors"
+	"io/fs"
+	"path"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// machine is what the journal has to know of where it runs.
+type machine interface {
+	// boot tells one boot from another; empty if that can't be known.
+	boot() string
+
+	// identity tells a file from its copy; false if that can't be told.
+	identity(fi fs.FileInfo) (device, inode uint64, ok bool)
+
+	// journalSize is how large each of the journal's files may become, in bytes;
+	// zero for its default.
+	journalSize() int64
+}
+
+type thisMachine struct{}
+
+func (thisMachine) boot() string { return bootID() }
+
+func (thisMachine) journalSize() int64 { return 0 }
+
+func (thisMachine) identity(fi fs.FileInfo) (device, inode uint64, ok bool) {
+	device, inode, _ = identity(fi)
+	return device, inode, telling
+}
+
+// beginJournal does again what the journal says that a dead process left, and
+// begins another one if the options want one.
+func (s *Store) beginJournal() error {
+	if err := s.fs.End(); err != nil {
+		return err
+	}
+	if opts := s.opts.Load(); opts.Unsynced || opts.Direct {
+		return s.fs.Recover(s.verifySmall)
+	}
+	return s.fs.Begin(s.verifySmall)
+}
+
+// verifySmall removes the small blobs of a folder that aren't what they're called.
+func (s *Store) verifySmall(dir string) error {
+	a := digest.Algorithm(path.Base(dir))
+	if !a.Available() {
+		return nil
+	}
+	names, err := s.suspect.entries(dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if fi, serr := s.fs.Stat(path.Join(dir, name)); !isFile(fi, serr) || fi.Size() > maxInMemory {
+			continue
+		}
+		if err := s.suspect.verifyFile(dir, name, a); err != nil {
+			return err
+		}
+	}
+	err = s.under.SyncDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
