@@ -2,6 +2,7 @@ package storage
 
 import (
 	"slices"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -34,6 +35,8 @@ const (
 	UntagChange                      // Tag names nothing
 	DeleteChange                     // Digest isn't a manifest any more, and no tag names it
 	DropBlobChange                   // Digest isn't a blob any more
+	MarkChange                       // Digest is marked since At, unless it has an older mark
+	UnmarkChange                     // Digest has no mark
 )
 
 // Change is one change of an Edit. Which fields count depends on Kind.
@@ -42,6 +45,11 @@ type Change struct {
 	Manifest oci.Manifest
 	Tag      oci.Tag
 	Digest   digest.Digest
+
+	// At is when a mark was set. On a DeleteChange or DropBlobChange, unless it's
+	// zero, it makes the change one of what has had a mark since then or longer:
+	// if Digest has none, or a younger one, nothing happens to it.
+	At time.Time
 }
 
 // Put makes m a manifest of the repository. The backend stores m.Raw in the
@@ -74,10 +82,39 @@ func (e *Edit) DropBlob(d digest.Digest) {
 	e.changes = append(e.changes, Change{Kind: DropBlobChange, Digest: d})
 }
 
+// Mark notes that nothing needs the blob or manifest d, since the time at. A mark
+// that's on it already stays. See Collectable.
+func (e *Edit) Mark(d digest.Digest, at time.Time) {
+	e.changes = append(e.changes, Change{Kind: MarkChange, Digest: d, At: at})
+}
+
+// Unmark takes the mark off d, if there's one.
+func (e *Edit) Unmark(d digest.Digest) {
+	e.changes = append(e.changes, Change{Kind: UnmarkChange, Digest: d})
+}
+
+// DeleteMarked is Delete of a manifest that has had a mark since the time by or
+// longer. If somebody has taken the mark off, nothing happens.
+func (e *Edit) DeleteMarked(d digest.Digest, by time.Time) {
+	e.changes = append(e.changes, Change{Kind: DeleteChange, Digest: d, At: by})
+}
+
+// DropMarkedBlob is DropBlob of what has had a mark since the time by or longer.
+// If somebody has taken the mark off, or the blob is gone, nothing happens.
+func (e *Edit) DropMarkedBlob(d digest.Digest, by time.Time) {
+	e.changes = append(e.changes, Change{Kind: DropBlobChange, Digest: d, At: by})
+}
+
 // Require makes the Update fail unless each of the digests is a blob or a
 // manifest of the repository at the moment of the change. A check before
 // Update is worth nothing beside a garbage collector.
 func (e *Edit) Require(digests ...digest.Digest) { e.require = append(e.require, digests...) }
+
+// Marks reports whether the Edit is about marks: a Store whose repositories aren't
+// Collectable refuses it, with errors.ErrUnsupported.
+func (e *Edit) Marks() bool {
+	return slices.ContainsFunc(e.changes, func(c Change) bool { return !c.At.IsZero() || c.Kind == UnmarkChange })
+}
 
 // Changes returns what was recorded, in order. Backends call it; wrappers may
 // look at it once fn has returned.

@@ -60,6 +60,9 @@ func (r *repo) adopt(d digest.Digest, s *session) error {
 	if _, err := r.current(); err != nil {
 		return err
 	}
+	if err := r.rely(d); err != nil {
+		return err
+	}
 	doubtful := r.store.doubts.has(d)
 	if fi, err := r.stat(d); err == nil && fi.Size() == s.size && !doubtful {
 		return nil
@@ -182,6 +185,9 @@ func (r *Repository) MountBlob(ctx context.Context, d digest.Digest, from oci.Na
 	if _, err := source.current(); err != nil {
 		return oci.Descriptor{}, err
 	}
+	if err := source.rely(d); err != nil {
+		return oci.Descriptor{}, err
+	}
 	fi, err := source.stat(d)
 	if err != nil {
 		return oci.Descriptor{}, err
@@ -208,6 +214,9 @@ func (r *Repository) linkFrom(source *repo, d digest.Digest) error {
 	repo := r.store.repos.use(r.name)
 	defer r.store.repos.done(repo)
 	if _, err := repo.current(); err != nil {
+		return err
+	}
+	if err := repo.rely(d); err != nil {
 		return err
 	}
 	if err := r.store.link(blobPath(source.name, d), blobPath(r.name, d)); err != nil {

@@ -32,7 +32,12 @@ type batch struct {
 	staged    string                 // the file that becomes index.json, as long as it's there
 	size      int                    // of that, in bytes
 	removes   bool                   // nothing in it needs more room
-	accepted  []*update
+
+	mark    map[digest.Digest]time.Time // to be set
+	unmark  map[digest.Digest]bool      // to be taken off
+	claimed []digest.Digest             // what goes because it's marked
+
+	accepted []*update
 
 	mu      sync.Mutex
 	written []digest.Digest // manifests whose files weren't there before
@@ -121,7 +126,8 @@ func (r *repo) tryCommit(ctx context.Context, updates []*update) error {
 	if st, err = r.completeLocked(ctx, st); err != nil {
 		return err
 	}
-	b := &batch{index: st.index, drop: make(map[digest.Digest]bool), removes: true}
+	b := newBatch(st.index)
+	defer r.marks.release(b)
 	for _, u := range updates {
 		u.err = r.try(b, u)
 	}
@@ -138,7 +144,15 @@ func (r *repo) tryCommit(ctx context.Context, updates []*update) error {
 		r.closeLog()
 		return fmt.Errorf("change %s: %w", r.name, err)
 	}
+	r.setMarks(b)
 	return nil
+}
+
+func newBatch(idx *layout.Index) *batch {
+	return &batch{
+		index: idx, drop: make(map[digest.Digest]bool), removes: true,
+		mark: make(map[digest.Digest]time.Time), unmark: make(map[digest.Digest]bool),
+	}
 }
 
 // try runs one update on what those before it in the batch made of the index.
@@ -150,7 +164,15 @@ func (r *repo) try(b *batch, u *update) error {
 	if err := r.checkRequired(b, e); err != nil {
 		return err
 	}
+	for _, d := range e.Required() {
+		b.relies(d)
+	}
 	for _, c := range e.Changes() {
+		if happens, err := r.happens(b, c); err != nil {
+			return err
+		} else if !happens {
+			continue
+		}
 		b.add(c)
 		next, events := b.index.Apply([]storage.Change{c})
 		b.index = next
@@ -160,6 +182,52 @@ func (r *repo) try(b *batch, u *update) error {
 	}
 	b.require = append(b.require, e.Required()...)
 	b.accepted = append(b.accepted, u)
+	return nil
+}
+
+// happens notes what a change does to marks, and reports whether it does more.
+func (r *repo) happens(b *batch, c storage.Change) (bool, error) {
+	switch c.Kind {
+	case storage.MarkChange:
+		return false, r.addMark(b, c.Digest, c.At)
+	case storage.UnmarkChange:
+		b.relies(c.Digest)
+		return false, nil
+	case storage.PutChange, storage.TagChange:
+		b.relies(c.Digest)
+	case storage.DeleteChange, storage.DropBlobChange:
+		if !c.At.IsZero() {
+			if goes, err := r.claim(b, c.Digest, c.At); err != nil || !goes {
+				return false, err
+			}
+		}
+		if c.Kind == storage.DropBlobChange {
+			b.unmark[c.Digest] = true // if it comes again, it's unmarked
+		}
+	case storage.UntagChange:
+	}
+	return true, nil
+}
+
+// relies takes a mark off, also one that the batch has set before.
+func (b *batch) relies(d digest.Digest) {
+	delete(b.mark, d)
+	b.unmark[d] = true
+}
+
+// addMark sets a mark on what is there and has none.
+func (r *repo) addMark(b *batch, d digest.Digest, at time.Time) error {
+	if _, err := r.stat(d); err != nil {
+		return unless(errors.Is(err, oci.BlobUnknown), err)
+	}
+	_, marked, err := r.markedSince(d)
+	if err != nil || marked && !b.unmark[d] {
+		return err
+	}
+	if _, marked := b.mark[d]; !marked {
+		b.mark[d] = at
+		b.removes = false
+	}
 	return nil
 }
 
@@ -191,6 +259,7 @@ func (b *batch) add(c storage.Change) {
 		b.changes = append(b.changes, c)
 	case storage.UntagChange:
 		b.changes = append(b.changes, c)
+	case storage.MarkChange, storage.UnmarkChange:
 	}
 }
 
@@ -217,10 +286,10 @@ func (r *repo) checkRequired(b *batch, e *storage.Edit) error {
 				return oci.Errorf(oci.ManifestUnknown, "tag %s: %s", c.Tag, c.Digest)
 			}
 		case storage.DropBlobChange:
-			if _, err := r.stat(c.Digest); err != nil {
+			if _, err := r.stat(c.Digest); err != nil && c.At.IsZero() {
 				return err
 			}
-		case storage.UntagChange, storage.DeleteChange:
+		case storage.UntagChange, storage.DeleteChange, storage.MarkChange, storage.UnmarkChange:
 		}
 	}
 	var missing []digest.Digest

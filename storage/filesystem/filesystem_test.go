@@ -57,6 +57,16 @@ func TestStore(t *testing.T) {
 	}
 }
 
+func TestCollect(t *testing.T) {
+	t.Parallel()
+	for name, opts := range variants() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			storagetest.Collect(t, func(t *testing.T) storage.Store { return open(t, t.TempDir(), opts) })
+		})
+	}
+}
+
 func TestReopen(t *testing.T) {
 	t.Parallel()
 	for name, opts := range variants() {

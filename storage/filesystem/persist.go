@@ -52,7 +52,11 @@ func (r *repo) prepare(st *state, b *batch) error {
 	if err := r.writeBytes(b); err != nil {
 		return err
 	}
-	wave := []func() error{r.settleNames, func() error { return r.appendHistory(b) }}
+	wave := []func() error{
+		r.settleNames,
+		func() error { return r.appendHistory(b) },
+		func() error { return r.writeMarks(b) },
+	}
 	replaces := len(b.changes) > 0 && r.replaces(st)
 	if replaces {
 		wave = append(wave, func() error { return r.stageIndex(b) })

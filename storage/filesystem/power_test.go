@@ -51,6 +51,7 @@ func script(t testing.TB) []*act {
 		nil,
 		deleteAct("a/b", top), deleteAct("a/b", v1), dropAct("a/b", l1),
 		putAct("a/b", v2, "v3"),
+		blobAct("other", "old"), collectAct("other", "old"),
 	}
 }
 
@@ -115,6 +116,19 @@ func deleteAct(repo string, m oci.Manifest) *act {
 func dropAct(repo string, d digest.Digest) *act {
 	return &act{"drop " + d.String(), func(ctx context.Context, s storage.Store) error {
 		return storage.DeleteBlob(ctx, named(s, repo), d, "")
+	}, func(names meaning) { names[repo+" without "+d.String()] = d }}
+}
+
+// collectAct marks a blob and removes what is marked. Who tries again marks it
+// again: that a mark was lost makes nothing go sooner.
+func collectAct(repo, content string) *act {
+	d := digest.FromString(content)
+	return &act{"collect " + content, func(ctx context.Context, s storage.Store) error {
+		err := named(s, repo).Update(ctx, func(e *storage.Edit) error { e.Mark(d, markedAt); return nil })
+		if err != nil {
+			return err
+		}
+		return named(s, repo).Update(ctx, func(e *storage.Edit) error { e.DropMarkedBlob(d, markedAt); return nil })
 	}, func(names meaning) { names[repo+" without "+d.String()] = d }}
 }
 

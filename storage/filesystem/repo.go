@@ -45,6 +45,7 @@ type repo struct {
 	stage     string // see stageDir
 
 	pulls pulls
+	marks marks
 }
 
 func newRepo(s *Store, name oci.Name) *repo {

@@ -82,6 +82,7 @@ func (s *repoSet) forget() {
 	defer s.mu.Unlock()
 	for _, r := range s.known {
 		r.state.Store(nil)
+		r.marks.forget()
 	}
 }
 

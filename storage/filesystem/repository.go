@@ -45,6 +45,9 @@ func (r *Repository) StatBlob(_ context.Context, d digest.Digest) (oci.Descripto
 	if _, err := repo.current(); err != nil {
 		return oci.Descriptor{}, err
 	}
+	if err := repo.rely(d); err != nil {
+		return oci.Descriptor{}, err
+	}
 	fi, err := repo.stat(d)
 	if err != nil {
 		return oci.Descriptor{}, err
@@ -64,6 +67,9 @@ func (r *Repository) OpenBlob(_ context.Context, d digest.Digest) (*storage.Blob
 	}
 	defer repo.done()
 	if _, err := repo.current(); err != nil {
+		return nil, err
+	}
+	if err := repo.rely(d); err != nil {
 		return nil, err
 	}
 	return repo.open(d)
@@ -98,6 +104,11 @@ func (r *Repository) Resolve(ctx context.Context, ref oci.Reference) (oci.Descri
 		return oci.Descriptor{}, err
 	}
 	defer repo.done()
+	if d, ok := ref.Digest(); ok {
+		if err := repo.rely(d); err != nil {
+			return oci.Descriptor{}, err
+		}
+	}
 	st, err := repo.named()
 	if err != nil {
 		return oci.Descriptor{}, err

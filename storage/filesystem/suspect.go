@@ -115,7 +115,7 @@ func (s *suspect) verify(r *repo) error {
 	if v.done {
 		return nil
 	}
-	for _, a := range []digest.Algorithm{digest.SHA256, digest.SHA384, digest.SHA512} {
+	for _, a := range algorithms {
 		err := s.verifyDir(blobDir(r.name, a), a)
 		if err != nil {
 			return err

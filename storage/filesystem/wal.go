@@ -149,7 +149,7 @@ func fromStorage(changes []storage.Change) []change {
 			out = append(out, change{Untag: s.Tag.String()})
 		case storage.DeleteChange:
 			out = append(out, change{Deleted: s.Digest})
-		case storage.DropBlobChange:
+		case storage.DropBlobChange, storage.MarkChange, storage.UnmarkChange:
 		}
 	}
 	return out

@@ -30,7 +30,7 @@ func (i *Index) Apply(changes []storage.Change) (*Index, []Event) {
 			a.untag(c.Tag)
 		case storage.DeleteChange:
 			a.delete(c.Digest)
-		case storage.DropBlobChange:
+		case storage.DropBlobChange, storage.MarkChange, storage.UnmarkChange:
 		}
 	}
 	return a.commit(), a.events
@@ -239,7 +239,7 @@ func (i *Index) Replay(changes []storage.Change) *Index {
 			a.untag(c.Tag)
 		case storage.DeleteChange:
 			a.delete(c.Digest)
-		case storage.DropBlobChange:
+		case storage.DropBlobChange, storage.MarkChange, storage.UnmarkChange:
 		}
 	}
 	return a.commit()

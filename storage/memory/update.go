@@ -2,6 +2,7 @@ package memory
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/opencontainers/go-digest"
@@ -25,6 +26,9 @@ func (r *repository) Update(_ context.Context, fn func(*storage.Edit) error) err
 	e := storage.NewEdit(r.base())
 	if err := fn(e); err != nil {
 		return err
+	}
+	if e.Marks() {
+		return errors.ErrUnsupported
 	}
 	return r.apply(e)
 }
@@ -60,7 +64,7 @@ func (r *repository) apply(e *storage.Edit) error {
 			c.blobs[ch.Digest] = slices.Clone(ch.Manifest.Raw)
 		case storage.DropBlobChange:
 			delete(c.blobs, ch.Digest)
-		case storage.TagChange, storage.UntagChange, storage.DeleteChange:
+		case storage.TagChange, storage.UntagChange, storage.DeleteChange, storage.MarkChange, storage.UnmarkChange:
 		}
 	}
 	c.index, _ = c.index.Apply(changes)

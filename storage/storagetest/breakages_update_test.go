@@ -53,6 +53,10 @@ func apply(e *storage.Edit, changes ...storage.Change) {
 			e.Delete(c.Digest)
 		case storage.DropBlobChange:
 			e.DropBlob(c.Digest)
+		case storage.MarkChange:
+			e.Mark(c.Digest, c.At)
+		case storage.UnmarkChange:
+			e.Unmark(c.Digest)
 		}
 	}
 }

@@ -242,7 +242,7 @@ func (c *journaled) apply(changes []storage.Change) {
 					delete(c.Tags, t)
 				}
 			}
-		case storage.DropBlobChange:
+		case storage.DropBlobChange, storage.MarkChange, storage.UnmarkChange:
 			delete(c.Blobs, ch.Digest)
 		}
 	}

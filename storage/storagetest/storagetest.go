@@ -2,10 +2,11 @@
 // every store, Reopen and Crash for those that outlive their process, ReadOnly
 // for those that refuse to write. Bench measures them all with one yardstick.
 //
+// Collect is for those from which garbage can be collected.
+//
 // A check is named after the sentence of the contract that it holds the store
-// to. Three sentences have none here, because a Store alone can't be asked:
-// that StatBlob takes a garbage collector's mark off (the collector's tests do),
-// that manifests which only a foreign image index lists are found (the tests of
+// to. Two sentences have none here, because a Store alone can't be asked: that
+// manifests which only a foreign image index lists are found (the tests of
 // the backends that can be given one), and that Ready is cheap.
 package storagetest
 

@@ -1,0 +1,153 @@
+package filesystem
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"path"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/caddy-oci/oci-registry/oci"
+	"github.com/caddy-oci/oci-registry/storage"
+)
+
+var _ storage.Collectable = (*Repository)(nil)
+
+// algorithms are those whose digests blobs are found by.
+var algorithms = []digest.Algorithm{digest.SHA256, digest.SHA384, digest.SHA512}
+
+// Contents implements storage.Collectable.
+func (r *Repository) Contents(ctx context.Context) iter.Seq2[storage.Content, error] {
+	return func(yield func(storage.Content, error) bool) {
+		for _, a := range algorithms {
+			digests, err := r.digests(a)
+			if err != nil {
+				yield(storage.Content{}, err)
+				return
+			}
+			for _, d := range digests {
+				c, there, err := r.content(ctx, d)
+				if err == nil && !there {
+					continue
+				}
+				if !yield(c, err) || err != nil {
+					return
+				}
+			}
+		}
+	}
+}
+
+// digests are the names in a folder of blobs.
+func (r *Repository) digests(a digest.Algorithm) ([]digest.Digest, error) {
+	if err := r.store.enter(); err != nil {
+		return nil, err
+	}
+	defer r.store.leave()
+	names, err := r.store.suspect.entries(blobDir(r.name, a))
+	digests := make([]digest.Digest, 0, len(names))
+	for _, name := range names {
+		if d := digest.NewDigestFromEncoded(a, name); isDigest(d) {
+			digests = append(digests, d)
+		}
+	}
+	return digests, err
+}
+
+// content is a blob as a collector sees it; false if it isn't there, or is none.
+func (r *Repository) content(ctx context.Context, d digest.Digest) (storage.Content, bool, error) {
+	repo, err := r.use()
+	if err != nil {
+		return storage.Content{}, false, err
+	}
+	defer repo.done()
+	if err := ctx.Err(); err != nil {
+		return storage.Content{}, false, err
+	}
+	fi, err := repo.stat(d)
+	if err != nil {
+		return storage.Content{}, false, unless(errors.Is(err, oci.BlobUnknown), err)
+	}
+	since, _, err := repo.markedSince(d)
+	return storage.Content{Digest: d, Size: fi.Size(), Marked: since}, true, err
+}
+
+// Peek implements storage.Collectable.
+func (r *Repository) Peek(_ context.Context, d digest.Digest) (*storage.Blob, error) {
+	repo, err := r.use()
+	if err != nil {
+		return nil, err
+	}
+	defer repo.done()
+	if _, err := repo.current(); err != nil {
+		return nil, err
+	}
+	return repo.open(d)
+}
+
+// Retire implements storage.Collectable. What other tools keep in the folder stays,
+// and so does the history.
+func (r *Repository) Retire(context.Context) (bool, error) {
+	repo, err := r.use()
+	if err != nil {
+		return false, err
+	}
+	defer repo.done()
+	repo.commitMu.Lock()
+	defer repo.commitMu.Unlock()
+	if err := r.store.lock.check(); err != nil {
+		return false, err
+	}
+	st, err := repo.refresh()
+	if err != nil {
+		return false, err
+	}
+	switch {
+	case st.broken != nil:
+		return false, st.broken
+	case st.index == nil:
+		return true, nil
+	case st.index.Len() > 0:
+		return false, nil
+	}
+	return repo.retire()
+}
+
+// retire removes the folders of blobs first: as long as there's a blob, that fails
+// and nothing has happened. Who adds one meanwhile makes the folders anew.
+func (r *repo) retire() (bool, error) {
+	r.release()
+	dirs := make([]string, 0, len(algorithms)+1)
+	for _, a := range algorithms {
+		dirs = append(dirs, blobDir(r.name, a))
+	}
+	for _, dir := range append(dirs, blobsDir(r.name)) {
+		if err := r.store.fs.Remove(dir); err != nil && !missing(err) {
+			has, herr := r.store.hasBlob(r.name)
+			if herr == nil && !has {
+				herr = err // it isn't for a blob that the folder stays
+			}
+			return false, herr
+		}
+	}
+	if err := r.gone(); err != nil { // our own first, so that nobody misses index.json
+		return false, err
+	}
+	for _, name := range []string{pullsPath(r.name), marksPath(r.name), indexPath(r.name), markerPath(r.name)} {
+		if err := r.store.fs.Remove(name); err != nil && !missing(err) {
+			return false, err
+		}
+	}
+	_ = r.store.fs.Remove(r.name.String()) // there may be a repository inside, or what others keep there
+	r.marked = false
+	r.marks.forget()
+	r.state.Store(nil)
+	r.store.catalog.remove(r.name)
+	return true, errors.Join(r.syncIfThere(r.name.String()), r.syncIfThere(path.Dir(r.name.String())), r.syncIfThere(ownDir(r.name)))
+}
+
+func (r *repo) syncIfThere(dir string) error {
+	err := r.store.disk.SyncDir(dir)
+	return unless(missing(err), err)
+}
