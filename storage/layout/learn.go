@@ -47,14 +47,7 @@ func (i *Index) LearnFrom(old *Index) *Index {
 			if m == nil || !m.read {
 				continue
 			}
-			known := oci.Manifest{Descriptor: m.desc, Subject: m.subject}
-			for _, c := range m.children {
-				known.Manifests = append(known.Manifests, c.descriptor())
-			}
-			if d, ok := old.referrers.Get(pair(m.subject, desc.Digest)); ok {
-				known.Descriptor = d
-			}
-			a.learn(known)
+			a.learn(old.known(m))
 			a.unread.Delete(key)
 			grown = true // its children may be unread now
 		}
@@ -80,4 +73,27 @@ func (a *applier) learn(m oci.Manifest) {
 	h := &manifest{desc: listed(m.Descriptor)}
 	a.read(h, m)
 	a.hidden.Insert([]byte(m.Digest), h)
+}
+
+// Known yields the manifests that index.json lists, in order of digest, with all
+// that was learned of them: what Apply needs to put them into another Index.
+func (i *Index) Known() iter.Seq[oci.Manifest] {
+	return func(yield func(oci.Manifest) bool) {
+		for _, m := range from(i.manifests.Root(), nil) {
+			if !yield(i.known(m)) {
+				return
+			}
+		}
+	}
+}
+
+func (i *Index) known(m *manifest) oci.Manifest {
+	known := oci.Manifest{Descriptor: m.desc, Subject: m.subject}
+	for _, c := range m.children {
+		known.Manifests = append(known.Manifests, c.descriptor())
+	}
+	if d, ok := i.referrers.Get(pair(m.subject, m.desc.Digest)); ok {
+		known.Descriptor = d
+	}
+	return known
 }
