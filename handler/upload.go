@@ -71,7 +71,11 @@ func (h *Handler) patchUpload(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	defer closeUpload(u)
+	// Another process may be asked to go on from here.
+	if err := u.Close(); err != nil {
+		r.sayProgress(w, err)
+		return err
+	}
 	r.answerSession(w, u, http.StatusAccepted)
 	return nil
 }

@@ -157,7 +157,8 @@ type Upload interface {
 	// Cancel forgets the session and its content; a no-op once it has ended.
 	Cancel(ctx context.Context) error
 
-	// Close releases the handle; the session stays.
+	// Close releases the handle; the session stays. Other processes may not see what
+	// was appended before the handle is closed; an error says that they won't.
 	Close() error
 }
 
