@@ -3,6 +3,7 @@ module github.com/caddy-oci/oci-registry
 go 1.26.0
 
 require (
+	github.com/anishathalye/porcupine v1.3.1
 	github.com/caddyserver/caddy/v2 v2.11.9
 	github.com/dustin/go-humanize v1.1.0
 	github.com/hashicorp/go-immutable-radix/v2 v2.1.0

@@ -35,6 +35,7 @@ var layers = map[string]string{
 	"storage/layout":      "oci storage",
 	"storage/memory":      "oci storage storage/layout internal/vfs internal/durable",
 	"storage/filesystem":  "oci storage storage/layout internal/vfs internal/durable internal/journal",
+	"storage/s3":          "oci storage storage/layout internal/vfs internal/durable",
 	"storage/readonly":    "oci storage",
 	"storage/observed":    "oci storage",
 	"storage/storagetest": "oci storage internal/vfs",

@@ -1,0 +1,194 @@
+package s3
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/caddy-oci/oci-registry/storage"
+)
+
+// probe finds out whether a store keeps what this package rests on. It runs
+// beside serving; who wants to write waits for it.
+type probe struct {
+	store *Store
+	done  chan struct{} // closed once failed is known
+	// failed is what the store doesn't keep; nil if it keeps all.
+	failed error
+}
+
+// racers is how many writes race. A store that looks before it writes is found
+// by few.
+const racers = 16
+
+// errUntrue is a promise that the store hasn't kept.
+var errUntrue = errors.New("not kept")
+
+// start begins to probe. Until the bucket can be reached it's tried again.
+func (p *probe) start(ctx context.Context) {
+	p.store.running.Go(func() {
+		defer close(p.done)
+		for pause := time.Second; ; pause = min(2*pause, time.Minute) {
+			err := p.run(ctx)
+			if err == nil || errors.Is(err, errUntrue) {
+				p.failed = err
+				return
+			}
+			if sleep(ctx, pause) != nil {
+				p.failed = storage.ErrClosed
+				return
+			}
+		}
+	})
+}
+
+// outcome returns nil if the store may be written to, or why it mayn't yet or at all.
+func (p *probe) outcome() error {
+	select {
+	case <-p.done:
+	default:
+		return fmt.Errorf("%w: the bucket is still being probed", storage.ErrStandby)
+	}
+	if p.failed != nil {
+		return fmt.Errorf("%w: the store can't be written to by several processes, since it fails a check (%w); "+
+			"if no other process ever writes to this bucket, say single_writer", storage.ErrStandby, p.failed)
+	}
+	return nil
+}
+
+// wait is outcome once there's one, which isn't waited for for ever.
+func (p *probe) wait(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, p.store.opts.RetryFor)
+	defer cancel()
+	select {
+	case <-p.done:
+	case <-ctx.Done():
+	}
+	return p.outcome()
+}
+
+func (p *probe) run(ctx context.Context) (err error) {
+	var used []string
+	key := func() string {
+		k := p.store.keys.probe(newID())
+		used = append(used, k)
+		return k
+	}
+	for _, check := range []func(context.Context, string) error{p.swaps, p.createRace, p.swapRace} {
+		_, err = retry(ctx, p.store.patience, func() (none, error) { return none{}, check(ctx, key()) })
+		if err != nil {
+			break
+		}
+	}
+	return errors.Join(err, p.store.bucket.remove(ctx, used...))
+}
+
+// put makes a conditional put, and reports whether it was done.
+func (p *probe) put(ctx context.Context, key, body, match string) (etag string, done bool, err error) {
+	what := putRequest{Key: key, Body: []byte(body), IfMatch: match, IfAbsent: match == ""}
+	etag, err = p.store.bucket.put(ctx, what)
+	if errors.Is(err, errConflict) {
+		return "", false, nil
+	}
+	return etag, err == nil, err
+}
+
+// swaps writes one object after another's condition, and reads each.
+func (p *probe) swaps(ctx context.Context, key string) error {
+	first, done, err := p.put(ctx, key, "first", "")
+	if err != nil {
+		return err
+	}
+	if !done {
+		return fmt.Errorf("%w: an object that isn't there can't be created with If-None-Match: *", errUntrue)
+	}
+	if _, done, err = p.put(ctx, key, "again", ""); err != nil || done {
+		return untrue(err, "If-None-Match: * overwrites an object")
+	}
+	second, done, err := p.put(ctx, key, "second", first)
+	if err != nil || !done {
+		return untrue(err, "an object can't be replaced with If-Match and its ETag")
+	}
+	if _, done, err = p.put(ctx, key, "third", first); err != nil || done {
+		return untrue(err, "If-Match and an old ETag overwrites an object")
+	}
+	return p.reads(ctx, key, second)
+}
+
+func untrue(err error, what string) error {
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: %s", errUntrue, what)
+}
+
+// reads looks at an object that was just written.
+func (p *probe) reads(ctx context.Context, key, etag string) error {
+	body, now, err := p.store.bucket.fetch(ctx, getRequest{Key: key})
+	if err != nil || string(body) != "second" || now != etag {
+		return untrue(err, "a read after a write sees something else")
+	}
+	got, err := p.store.bucket.get(ctx, getRequest{Key: key, IfNoneMatch: etag})
+	if err == nil {
+		return untrue(got.Close(), "If-None-Match isn't kept by reads")
+	}
+	if !errors.Is(err, errNotModified) {
+		return err
+	}
+	page, _, err := p.store.bucket.list(ctx, key, "")
+	if err != nil || len(page) != 1 || page[0].Key != key {
+		return untrue(err, "a list after a write doesn't have it")
+	}
+	return nil
+}
+
+func (p *probe) createRace(ctx context.Context, key string) error {
+	return p.race(ctx, key, "", "If-None-Match: *")
+}
+
+func (p *probe) swapRace(ctx context.Context, key string) error {
+	etag, done, err := p.put(ctx, key, "before", "")
+	if err != nil || !done {
+		return untrue(err, "an object that isn't there can't be created with If-None-Match: *")
+	}
+	return p.race(ctx, key, etag, "If-Match")
+}
+
+// race lets many write on one condition, of whom one may. Of those that get no
+// answer any may have been the one.
+func (p *probe) race(ctx context.Context, key, match, condition string) error {
+	var done [racers]bool
+	var errs [racers]error
+	var racing sync.WaitGroup
+	for i := range racers {
+		racing.Go(func() { _, done[i], errs[i] = p.put(ctx, key, racer(i), match) })
+	}
+	racing.Wait()
+	body, _, err := p.store.bucket.fetch(ctx, getRequest{Key: key})
+	if err != nil && !errors.Is(err, errNotFound) {
+		return err
+	}
+	winners, right := 0, false
+	for i := range racers {
+		if errs[i] != nil && !passing(errs[i]) {
+			return errs[i]
+		}
+		if done[i] {
+			winners++
+		}
+		if string(body) == racer(i) {
+			right = done[i] || errs[i] != nil
+		}
+	}
+	switch {
+	case winners > 1:
+		return untrue(nil, "of several writers with one "+condition+" not exactly one succeeds")
+	case !right:
+		return untrue(nil, "of several writers with one "+condition+" the content isn't the winner's")
+	}
+	return nil
+}
+
+func racer(i int) string { return fmt.Sprint("racer ", i) }

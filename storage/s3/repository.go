@@ -1,0 +1,183 @@
+package s3
+
+import (
+	"context"
+	"iter"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/caddy-oci/oci-registry/oci"
+	"github.com/caddy-oci/oci-registry/storage"
+)
+
+// Repository is a name in a Store; what it holds is the bucket's.
+type Repository struct {
+	store *Store
+	name  oci.Name
+}
+
+var _ storage.Repository = (*Repository)(nil)
+
+// enter begins something with the repository; done ends it.
+func (r *Repository) enter() (known *repo, done func(), err error) {
+	left, err := r.store.begin()
+	if err != nil {
+		return nil, nil, err
+	}
+	known = r.store.cache.acquire(r.store, r.name)
+	return known, func() {
+		r.store.cache.release(known)
+		left()
+	}, nil
+}
+
+// Name implements storage.Reader.
+func (r *Repository) Name() oci.Name { return r.name }
+
+// StatBlob implements storage.Reader. It always asks the bucket, since a client
+// relies on the answer for its push.
+func (r *Repository) StatBlob(ctx context.Context, d digest.Digest) (oci.Descriptor, error) {
+	known, done, err := r.enter()
+	if err != nil {
+		return oci.Descriptor{}, err
+	}
+	defer done()
+	s, err := known.refresh(ctx)
+	if err != nil {
+		return oci.Descriptor{}, err
+	}
+	b, err := known.rely(ctx, s, d)
+	if err != nil {
+		return oci.Descriptor{}, err
+	}
+	return describe(d, b), nil
+}
+
+// OpenBlob implements storage.Reader. It reads nothing before it's read from.
+func (r *Repository) OpenBlob(ctx context.Context, d digest.Digest) (*storage.Blob, error) {
+	known, done, err := r.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	b, err := known.blob(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	return &storage.Blob{Descriptor: describe(d, b), ReadSeekCloser: r.content(ctx, d, b.entry)}, nil
+}
+
+func describe(d digest.Digest, b *blob) oci.Descriptor {
+	return oci.Descriptor{MediaType: oci.MediaTypeBlob, Digest: d, Size: b.Size}
+}
+
+// blob finds a blob by what is known, if that's fresh and has it, else by asking.
+func (r *repo) blob(ctx context.Context, d digest.Digest) (*blob, error) {
+	s := r.lately(r.store.opts.DigestsFreshFor)
+	if s == nil || s.find(d) == nil {
+		var err error
+		if s, err = r.refresh(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return r.rely(ctx, s, d)
+}
+
+// rely finds a blob on which somebody is going to rely.
+func (r *repo) rely(_ context.Context, s *state, d digest.Digest) (*blob, error) {
+	b := s.find(d)
+	if b == nil {
+		return nil, oci.Errorf(oci.BlobUnknown, "%s", d)
+	}
+	return b, nil
+}
+
+// Index implements storage.Reader.
+func (r *Repository) Index(ctx context.Context) (storage.Index, error) {
+	known, done, err := r.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	s, err := known.existing(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s.index, nil
+}
+
+// existing returns the state of a repository that exists, as it is now.
+func (r *repo) existing(ctx context.Context) (*state, error) {
+	s, err := r.refresh(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !s.exists() {
+		return nil, oci.Errorf(oci.NameUnknown, "%s", r.name)
+	}
+	return s, nil
+}
+
+// Resolve implements storage.Reader. A tag takes one conditional read.
+func (r *Repository) Resolve(ctx context.Context, ref oci.Reference) (oci.Descriptor, error) {
+	known, done, err := r.enter()
+	if err != nil {
+		return oci.Descriptor{}, err
+	}
+	defer done()
+	if _, ok := ref.Digest(); ok {
+		if s := known.lately(r.store.opts.DigestsFreshFor); s != nil {
+			if desc, unknown := s.index.Resolve(ref); unknown == nil {
+				return desc, nil
+			}
+		}
+	}
+	s, err := known.existing(ctx)
+	if err != nil {
+		return oci.Descriptor{}, err
+	}
+	return s.index.Resolve(ref)
+}
+
+// Referrers implements storage.Reader.
+func (r *Repository) Referrers(ctx context.Context, subject, after digest.Digest) (iter.Seq[oci.Descriptor], error) {
+	idx, err := r.Index(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return idx.Referrers(subject, after), nil
+}
+
+// Update implements storage.Repository.
+func (r *Repository) Update(ctx context.Context, fn func(*storage.Edit) error) error {
+	known, done, err := r.enter()
+	if err != nil {
+		return err
+	}
+	defer done()
+	q := &edit{fn: fn}
+	return known.change(ctx, q.plan)
+}
+
+// MountBlob implements storage.Repository.
+func (r *Repository) MountBlob(ctx context.Context, d digest.Digest, from oci.Name) (oci.Descriptor, error) {
+	known, done, err := r.enter()
+	if err != nil {
+		return oci.Descriptor{}, err
+	}
+	defer done()
+	other := r.store.cache.acquire(r.store, from)
+	defer r.store.cache.release(other)
+	s, err := other.refresh(ctx)
+	if err != nil {
+		return oci.Descriptor{}, err
+	}
+	b, err := other.rely(ctx, s, d)
+	if err != nil {
+		return oci.Descriptor{}, err
+	}
+	if _, err := known.addBlob(ctx, change{Blob: d, entry: b.entry}, ""); err != nil {
+		return oci.Descriptor{}, err
+	}
+	return describe(d, b), nil
+}

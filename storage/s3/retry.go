@@ -1,0 +1,197 @@
+package s3
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+// patience says how long a call that fails is tried again. All calls of a store
+// share one, so that a store that wants less load gets less from everybody.
+type patience struct {
+	first, most time.Duration // the pause after the first failure, and the longest
+	budget      time.Duration // for all attempts of one call
+
+	mu     sync.Mutex
+	pace   time.Duration // what every call waits for before it's made
+	slowed time.Time     // when that has grown
+}
+
+func newPatience(budget time.Duration) *patience {
+	return &patience{first: 25 * time.Millisecond, most: 2 * time.Second, budget: budget}
+}
+
+// attempts is the trying of one call.
+type attempts struct {
+	of  *patience
+	n   int
+	end time.Time
+}
+
+func (p *patience) begin() *attempts { return &attempts{of: p, end: time.Now().Add(p.budget)} }
+
+// again waits before the next attempt. It returns err if there's to be none.
+func (a *attempts) again(ctx context.Context, err error) error {
+	d := a.of.first << min(a.n, 16)
+	if d <= 0 || d > a.of.most {
+		d = a.of.most
+	}
+	a.n++
+	d = d/2 + time.Duration(rand.Int64N(int64(d/2)+1)) //nolint:gosec // it spreads load, and is no secret
+	if time.Now().Add(d).After(a.end) {
+		return fmt.Errorf("gave up after %d attempts: %w", a.n, err)
+	}
+	return sleep(ctx, d)
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// note adapts the pace to what the store says: twice as slow when it complains,
+// which counts once for all calls that were under way, and a tenth faster with
+// each success.
+func (p *patience) note(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch now := time.Now(); {
+	case errors.Is(err, errSlowDown) && now.Sub(p.slowed) > p.first:
+		p.slowed = now
+		p.pace = min(max(2*p.pace, p.first/8), 4*p.first)
+	case err == nil && p.pace > 0:
+		if p.pace -= p.pace/10 + 1; p.pace < p.first/100 {
+			p.pace = 0
+		}
+	}
+}
+
+func (p *patience) wait(ctx context.Context) error {
+	p.mu.Lock()
+	d := p.pace
+	p.mu.Unlock()
+	return sleep(ctx, d)
+}
+
+// once makes a call at the store's pace.
+func once[T any](ctx context.Context, p *patience, call func() (T, error)) (T, error) {
+	if err := p.wait(ctx); err != nil {
+		var zero T
+		return zero, err
+	}
+	v, err := call()
+	p.note(err)
+	return v, err
+}
+
+// retry makes a call that may be made twice until it succeeds or patience ends.
+func retry[T any](ctx context.Context, p *patience, call func() (T, error)) (T, error) {
+	for a := p.begin(); ; {
+		v, err := once(ctx, p, call)
+		if !passing(err) {
+			return v, err
+		}
+		if err := a.again(ctx, err); err != nil {
+			return v, err
+		}
+	}
+}
+
+// patient is a bucket whose calls are tried again, all but conditional puts: what
+// one of those has come to is for its caller to find out.
+type patient struct {
+	bucket
+
+	patience *patience
+}
+
+func (p *patient) get(ctx context.Context, what getRequest) (*gotten, error) {
+	return retry(ctx, p.patience, func() (*gotten, error) { return p.bucket.get(ctx, what) })
+}
+
+// fetch reads an object whole.
+func (p *patient) fetch(ctx context.Context, what getRequest) (body []byte, etag string, err error) {
+	body, err = retry(ctx, p.patience, func() (all []byte, err error) {
+		all, etag, err = p.fetchOnce(ctx, what)
+		return all, err
+	})
+	return body, etag, err
+}
+
+func (p *patient) fetchOnce(ctx context.Context, what getRequest) (body []byte, etag string, err error) {
+	got, err := p.bucket.get(ctx, what)
+	if err != nil {
+		return nil, "", err
+	}
+	body, err = io.ReadAll(got)
+	if err = errors.Join(err, got.Close()); err != nil {
+		err = fmt.Errorf("%w: read %s: %w", errTemporary, what.Key, err)
+	}
+	return body, got.ETag, err
+}
+
+func (p *patient) stat(ctx context.Context, key string) (listed, error) {
+	return retry(ctx, p.patience, func() (listed, error) { return p.bucket.stat(ctx, key) })
+}
+
+func (p *patient) list(ctx context.Context, prefix, after string) (page []listed, more bool, err error) {
+	page, err = retry(ctx, p.patience, func() (found []listed, err error) {
+		found, more, err = p.bucket.list(ctx, prefix, after)
+		return found, err
+	})
+	return page, more, err
+}
+
+func (p *patient) put(ctx context.Context, what putRequest) (string, error) {
+	call := func() (string, error) { return p.bucket.put(ctx, what) }
+	if what.conditional() {
+		return once(ctx, p.patience, call)
+	}
+	return retry(ctx, p.patience, call)
+}
+
+func (p *patient) remove(ctx context.Context, keys ...string) error {
+	_, err := retry(ctx, p.patience, func() (none, error) { return none{}, p.bucket.remove(ctx, keys...) })
+	return err
+}
+
+func (p *patient) begin(ctx context.Context, key string) (string, error) {
+	return retry(ctx, p.patience, func() (string, error) { return p.bucket.begin(ctx, key) })
+}
+
+func (p *patient) part(ctx context.Context, key, upload string, n int, body []byte) (string, error) {
+	return retry(ctx, p.patience, func() (string, error) { return p.bucket.part(ctx, key, upload, n, body) })
+}
+
+// complete has no parts to find if an attempt before has succeeded, as has a
+// Commit that was tried again. Then the object is there.
+func (p *patient) complete(ctx context.Context, key, upload string, parts []part) error {
+	_, err := retry(ctx, p.patience, func() (none, error) { return none{}, p.bucket.complete(ctx, key, upload, parts) })
+	if errors.Is(err, errNotFound) {
+		_, err = p.stat(ctx, key)
+	}
+	return err
+}
+
+func (p *patient) abort(ctx context.Context, key, upload string) error {
+	_, err := retry(ctx, p.patience, func() (none, error) { return none{}, p.bucket.abort(ctx, key, upload) })
+	if errors.Is(err, errNotFound) {
+		return nil
+	}
+	return err
+}
+
+type none struct{}

@@ -1,0 +1,225 @@
+// Package s3 keeps registries in a bucket of an object store that speaks S3. Any
+// number of processes may serve one bucket at once, each doing everything.
+//
+//	data/<random ID>        bytes, written once; an ID is never used again
+//	repositories/<name>     a record each, changed by compare-and-swap, never removed
+//	segments/<random ID>    what a record doesn't hold any more, written once
+//	uploads/<session>       a record for each upload session that outlives a request
+//
+// docs/adr/0005-s3-record.md says why, and storage/format.md exactly how.
+package s3
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/caddy-oci/oci-registry/oci"
+	"github.com/caddy-oci/oci-registry/storage"
+)
+
+// Options say how a Store works, beside where it is.
+type Options struct {
+	// Prefix is what all keys begin with. Default: none.
+	Prefix string
+
+	// PartSize is how large the parts of a large blob are, in bytes: from 5 MiB on,
+	// but the tests'. Default: 16 MiB, or more if a blob said to be huge needs it.
+	PartSize int64
+
+	// PartsAtOnce is how many parts of one blob are sent at once. Default: 4.
+	PartsAtOnce int
+
+	// Memory is what all uploads together may hold in part buffers, in bytes; who
+	// needs more waits. Default: 256 MiB.
+	Memory int64
+
+	// RetryFor is how long a call that fails is tried again. Default: 20 s.
+	RetryFor time.Duration
+
+	// DigestsFreshFor is how old the knowledge may be by which a blob or manifest is
+	// found by digest, so that pulling what a tag has led to asks no more. Something
+	// deleted by another process may be served for so long. Default: 5 s; negative:
+	// it's always asked.
+	DigestsFreshFor time.Duration
+
+	// SingleWriter is for stores that don't keep the conditions of conditional
+	// writes. Nobody else may write to the bucket then. Default: false.
+	SingleWriter bool
+}
+
+func (o Options) withDefaults() Options {
+	setDefault(&o.PartSize, 16<<20)
+	setDefault(&o.PartsAtOnce, 4)
+	setDefault(&o.Memory, 256<<20)
+	setDefault(&o.RetryFor, 20*time.Second)
+	setDefault(&o.DigestsFreshFor, 5*time.Second)
+	o.Memory = max(o.Memory, o.PartSize)
+	return o
+}
+
+func setDefault[T comparable](v *T, to T) {
+	var zero T
+	if *v == zero {
+		*v = to
+	}
+}
+
+// Store is a storage.Store in a bucket. Only Open makes one.
+type Store struct {
+	opts     Options
+	keys     keys
+	patience *patience
+	bucket   *patient
+	cache    cache
+	sessions sessions
+	memory   *semaphore.Weighted // bytes of part buffers
+	probe    *probe
+	limits   limits
+	stop     context.CancelFunc // ends what runs in the background
+
+	running sync.WaitGroup // what Close waits for; added to under mu, while the store is open
+	mu      sync.RWMutex
+	closed  bool
+}
+
+var _ storage.Store = (*Store)(nil)
+
+func open(b bucket, opts Options) *Store {
+	opts = opts.withDefaults()
+	if opts.SingleWriter {
+		b = unconditional{b}
+	}
+	p := newPatience(opts.RetryFor)
+	s := &Store{
+		opts: opts, keys: newKeys(opts.Prefix), patience: p, bucket: &patient{b, p},
+		cache:    cache{repos: make(map[oci.Name]*repo)},
+		sessions: sessions{live: make(map[string]*session), over: make(map[string]struct{})},
+		memory:   semaphore.NewWeighted(opts.Memory),
+		limits:   limits{tail: 256 << 10, segments: 1 << 20, inline: 32 << 10},
+		stop:     func() {},
+	}
+	s.probe = &probe{store: s, done: make(chan struct{})}
+	close(s.probe.done)
+	return s
+}
+
+// openProbed is open, with a probe beside serving.
+func openProbed(b bucket, opts Options) *Store {
+	s := open(b, opts)
+	if opts.SingleWriter {
+		return s
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s.stop, s.probe.done = cancel, make(chan struct{})
+	s.probe.start(ctx)
+	return s
+}
+
+// limits are how large things may grow, in bytes.
+type limits struct {
+	tail     int // of a record: beyond, it's folded
+	segments int // of a record, before they become one
+	inline   int // the bytes of a session that are in its record
+}
+
+// unconditional is a bucket with one writer, who knows what is there.
+type unconditional struct{ bucket }
+
+func (u unconditional) put(ctx context.Context, what putRequest) (string, error) {
+	what.IfMatch, what.IfAbsent = "", false
+	return u.bucket.put(ctx, what)
+}
+
+// begin keeps Close waiting until done is called.
+func (s *Store) begin() (done func(), err error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed {
+		return nil, storage.ErrClosed
+	}
+	s.running.Add(1)
+	return s.running.Done, nil
+}
+
+// Repository implements storage.Store.
+func (s *Store) Repository(name oci.Name) storage.Repository { return &Repository{s, name} }
+
+// Repositories implements storage.Store. A page of a thousand is one call.
+func (s *Store) Repositories(ctx context.Context, after oci.Name) iter.Seq2[oci.Name, error] {
+	return func(yield func(oci.Name, error) bool) {
+		last := ""
+		if !after.IsZero() {
+			last = s.keys.record(after)
+		}
+		for more := true; more; {
+			var page []listed
+			var err error
+			page, more, err = s.page(ctx, last)
+			if err != nil {
+				yield(oci.Name{}, err)
+				return
+			}
+			for _, o := range page {
+				last = o.Key
+				name, err := s.keys.name(o.Key)
+				if err != nil || o.Size < smallest { // not ours, or retired
+					continue
+				}
+				if !yield(name, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func (s *Store) page(ctx context.Context, after string) ([]listed, bool, error) {
+	done, err := s.begin()
+	if err != nil {
+		return nil, false, err
+	}
+	defer done()
+	if err := ctx.Err(); err != nil {
+		return nil, false, err
+	}
+	return s.bucket.list(ctx, s.keys.records(), after)
+}
+
+// Ready implements storage.Store.
+func (s *Store) Ready(ctx context.Context) error {
+	done, err := s.begin()
+	if err != nil {
+		return err
+	}
+	defer done()
+	if err := s.probe.outcome(); err != nil {
+		return err
+	}
+	_, _, err = s.bucket.fetch(ctx, getRequest{Key: s.keys.condemned(), Length: 1})
+	if errors.Is(err, errNotFound) {
+		return nil
+	}
+	return err
+}
+
+// writable returns nil once it's known that the store can be written to safely.
+func (s *Store) writable(ctx context.Context) error { return s.probe.wait(ctx) }
+
+// Close implements storage.Store. Sessions that others could go on with are written down.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	closed := s.closed
+	s.closed = true
+	s.mu.Unlock()
+	if closed {
+		return storage.ErrClosed
+	}
+	s.stop()
+	s.running.Wait()
+	return s.sessions.flush(context.Background())
+}

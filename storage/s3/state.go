@@ -1,0 +1,219 @@
+package s3
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/go-immutable-radix/v2"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/caddy-oci/oci-registry/oci"
+	"github.com/caddy-oci/oci-registry/storage"
+	"github.com/caddy-oci/oci-registry/storage/layout"
+)
+
+// contents is what a repository holds. It doesn't change.
+type contents struct {
+	index *layout.Index
+	blobs *iradix.Tree[*blob] // by digest; the bytes of manifests too
+}
+
+// blob is where a blob is, and since when it has had a mark, if it has one.
+type blob struct {
+	entry
+
+	marked time.Time
+}
+
+func nothing() contents { return contents{layout.New(), iradix.New[*blob]()} }
+
+// find returns a blob, or nil.
+func (c *contents) find(d digest.Digest) *blob {
+	b, _ := c.blobs.Get([]byte(d))
+	return b
+}
+
+// apply returns the contents after the changes.
+func (c *contents) apply(changes []change) (contents, error) {
+	blobs := c.blobs.Txn()
+	var names []storage.Change
+	for i := range changes {
+		ch := &changes[i]
+		name, isName, err := ch.name()
+		if err != nil {
+			return contents{}, err
+		}
+		if isName {
+			names = append(names, name)
+		} else {
+			ch.applyTo(blobs)
+		}
+	}
+	next := contents{c.index, blobs.Commit()}
+	if len(names) > 0 {
+		next.index, _ = c.index.Apply(names)
+	}
+	return next, nil
+}
+
+// name returns the change as an Index takes it, if it's one of names.
+func (ch *change) name() (c storage.Change, isName bool, err error) {
+	switch {
+	case ch.Put != nil:
+		m := oci.Manifest{Descriptor: *ch.Put, Subject: ch.Subject}
+		for _, child := range ch.Children {
+			m.Manifests = append(m.Manifests, child.descriptor())
+		}
+		return storage.Change{Kind: storage.PutChange, Manifest: m, Digest: m.Digest}, true, nil
+	case ch.Tag != "":
+		t, err := oci.ParseTag(ch.Tag)
+		return storage.Change{Kind: storage.TagChange, Tag: t, Digest: ch.Digest}, true, err
+	case ch.Untag != "":
+		t, err := oci.ParseTag(ch.Untag)
+		return storage.Change{Kind: storage.UntagChange, Tag: t}, true, err
+	case ch.Delete != "":
+		return storage.Change{Kind: storage.DeleteChange, Digest: ch.Delete}, true, nil
+	}
+	return storage.Change{}, false, nil
+}
+
+func (c child) descriptor() oci.Descriptor {
+	return oci.Descriptor{MediaType: c.MediaType, Digest: c.Digest, Size: c.Size}
+}
+
+// applyTo does a change that isn't one of names.
+func (ch *change) applyTo(blobs *iradix.Txn[*blob]) {
+	key := []byte(ch.Blob + ch.Drop + ch.Mark + ch.Unmark) // there's one of them
+	old, ok := blobs.Get(key)
+	switch {
+	case ch.Blob != "":
+		blobs.Insert(key, &blob{entry: ch.entry})
+	case !ok:
+	case ch.Drop != "":
+		blobs.Delete(key)
+	case ch.Mark != "":
+		if old.marked.IsZero() {
+			blobs.Insert(key, &blob{old.entry, ch.Since})
+		}
+	case ch.Unmark != "":
+		blobs.Insert(key, &blob{entry: old.entry})
+	}
+}
+
+// snapshot returns the changes that make the contents of nothing.
+func (c *contents) snapshot() []change {
+	var all []change
+	for key, b := range walk(c.blobs) {
+		all = append(all, change{Blob: digest.Digest(key), entry: b.entry})
+		if !b.marked.IsZero() {
+			all = append(all, change{Mark: digest.Digest(key), Since: b.marked})
+		}
+	}
+	for m := range c.index.Known() {
+		all = append(all, putOf(m))
+	}
+	for t, desc := range c.index.Tags(oci.Tag{}) {
+		all = append(all, change{Tag: t.String(), Digest: desc.Digest})
+	}
+	return all
+}
+
+// putOf is a manifest as a record has it: without its bytes, and with what a
+// list of referrers says of it only if it refers to something.
+func putOf(m oci.Manifest) change {
+	desc := oci.Descriptor{MediaType: m.MediaType, Digest: m.Digest, Size: m.Size}
+	if m.Subject != "" {
+		desc.ArtifactType, desc.Annotations = m.ArtifactType, m.Annotations
+	}
+	ch := change{Put: &desc, Subject: m.Subject}
+	for _, c := range m.Manifests {
+		ch.Children = append(ch.Children, child{c.MediaType, c.Digest, c.Size})
+	}
+	return ch
+}
+
+// state is a repository's record, read. It doesn't change.
+type state struct {
+	contents
+
+	etag string // of the record; "" if there's none
+	head head
+	tail []line
+	base contents // what the segments say, before the tail
+}
+
+func absent() *state { return &state{contents: nothing(), base: nothing()} }
+
+// exists reports whether anything was ever put here, and not retired since.
+func (s *state) exists() bool { return s.etag != "" && !s.head.Retired }
+
+// knows reports whether the commit, or upload session, is among the last.
+func (s *state) knows(id string) bool {
+	return slices.Contains(s.head.Folded, id) ||
+		slices.ContainsFunc(s.tail, func(l line) bool { return l.names(id) })
+}
+
+func (s *state) tailSize() (n int) {
+	for _, l := range s.tail {
+		n += len(l)
+	}
+	return n
+}
+
+// with returns the state after a commit. It has no etag yet.
+func (s *state) with(name oci.Name, c commit) (*state, error) {
+	l, err := encodeLine(c)
+	if err != nil {
+		return nil, err
+	}
+	next := &state{head: s.head, base: s.base}
+	next.head.Format, next.head.Repository, next.head.Retired = format, name.String(), false
+	next.head.Count++
+	next.tail = append(slices.Clip(s.tail), l)
+	next.contents, err = s.apply(c.Changes)
+	return next, err
+}
+
+// bytes is the record.
+func (s *state) bytes() ([]byte, error) {
+	first, err := encodeLine(s.head)
+	if err != nil {
+		return nil, err
+	}
+	return bytes.Join(append([][]byte{first}, tailBytes(s.tail)...), nil), nil
+}
+
+func tailBytes(lines []line) [][]byte {
+	all := make([][]byte, len(lines))
+	for i, l := range lines {
+		all[i] = l
+	}
+	return all
+}
+
+// replay applies lines of commits.
+func (c *contents) replay(lines []line) (contents, error) {
+	var all []change
+	for i, l := range lines {
+		done, err := decodeCommit(l)
+		if err != nil {
+			return contents{}, fmt.Errorf("line %d: %w", i, err)
+		}
+		all = append(all, done.Changes...)
+	}
+	return c.apply(all)
+}
+
+// walk yields a tree in order of its keys, which are the tree's own.
+func walk[T any](t *iradix.Tree[T]) func(yield func([]byte, T) bool) {
+	return func(yield func([]byte, T) bool) {
+		it := t.Root().Iterator()
+		for k, v, ok := it.Next(); ok; k, v, ok = it.Next() {
+			if !yield(k, v) {
+				return
+			}
+		}
+	}
+}
