@@ -74,6 +74,7 @@ type putRequest struct {
 	Sum      []byte // sha256 of Body, which the store checks; nil: to be computed
 	IfMatch  string // an etag that the object must have; errNotFound if there's none
 	IfAbsent bool   // there must be no object
+	Blob     bool   // it's content of a blob, that may be kept where it's cheap
 }
 
 func (p *putRequest) conditional() bool { return p.IfMatch != "" || p.IfAbsent }
@@ -97,6 +98,7 @@ var (
 	errConflict    = errors.New("s3: the object isn't what the condition says")
 	errSlowDown    = errors.New("s3: slow down")
 	errTemporary   = errors.New("s3: failed, and may work later")
+	errRefused     = errors.New("s3: refused")
 )
 
 // passing reports whether the same call may succeed later. Whether it did

@@ -123,7 +123,7 @@ func (s *session) putWhole(ctx context.Context, want digest.Digest) (entry, erro
 		return e, nil
 	}
 	e.ID = newID()
-	put := putRequest{Key: s.repository.store.keys.data(e.ID), Body: body}
+	put := putRequest{Key: s.repository.store.keys.data(e.ID), Body: body, Blob: true}
 	if want.Algorithm() == digest.SHA256 {
 		put.Sum, _ = hex.DecodeString(want.Encoded()) // it's a digest
 	}

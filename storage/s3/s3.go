@@ -81,6 +81,7 @@ type Store struct {
 	probe    *probe
 	limits   limits
 	stop     context.CancelFunc // ends what runs in the background
+	release  func()             // gives back what the bucket has
 
 	running sync.WaitGroup // what Close waits for; added to under mu, while the store is open
 	mu      sync.RWMutex
@@ -101,7 +102,7 @@ func open(b bucket, opts Options) *Store {
 		sessions: sessions{live: make(map[string]*session), over: make(map[string]struct{})},
 		memory:   semaphore.NewWeighted(opts.Memory),
 		limits:   limits{tail: 256 << 10, segments: 1 << 20, inline: 32 << 10},
-		stop:     func() {},
+		stop:     func() {}, release: func() {},
 	}
 	s.probe = &probe{store: s, done: make(chan struct{})}
 	close(s.probe.done)
@@ -221,5 +222,6 @@ func (s *Store) Close() error {
 	}
 	s.stop()
 	s.running.Wait()
+	defer s.release()
 	return s.sessions.flush(context.Background())
 }

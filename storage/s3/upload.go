@@ -263,7 +263,7 @@ func (s *session) persist(ctx context.Context) (err error) {
 	c, rec := &s.content, s.rec
 	if len(c.buf) > c.store.limits.inline {
 		rest := entry{ID: newID(), Size: int64(len(c.buf))}
-		if _, err := s.repository.store.bucket.put(ctx, putRequest{Key: s.repository.store.keys.data(rest.ID), Body: c.buf}); err != nil {
+		if _, err := s.repository.store.bucket.put(ctx, putRequest{Key: s.repository.store.keys.data(rest.ID), Body: c.buf, Blob: true}); err != nil {
 			return err
 		}
 		c.rests = append(c.rests, rest)
