@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -35,6 +36,7 @@ func (u *upload) Commit(ctx context.Context, want digest.Digest) (oci.Descriptor
 	if err := s.settle(); err != nil {
 		return oci.Descriptor{}, err
 	}
+	written := time.Now()
 	e, own, err := s.object(ctx, want)
 	if errors.Is(err, oci.DigestInvalid) {
 		return oci.Descriptor{}, errors.Join(err, s.discard(ctx))
@@ -42,7 +44,13 @@ func (u *upload) Commit(ctx context.Context, want digest.Digest) (oci.Descriptor
 	if err != nil {
 		return oci.Descriptor{}, err
 	}
-	added, err := known.addBlob(ctx, change{Blob: want, Session: s.id.text, entry: e}, s.by)
+	add := known.addBlob
+	if own { // else the session's record names it
+		add = func(ctx context.Context, c change, by string) (bool, error) {
+			return known.addUnsure(ctx, c, by, written)
+		}
+	}
+	added, err := add(ctx, change{Blob: want, Session: s.id.text, entry: e}, s.by)
 	if err != nil {
 		return oci.Descriptor{}, fmt.Errorf("commit an upload: %w", err)
 	}

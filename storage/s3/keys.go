@@ -24,7 +24,7 @@ func (k keys) data(id string) string       { return k.prefix + "data/" + id }
 func (k keys) segment(id string) string    { return k.prefix + "segments/" + id }
 func (k keys) session(id string) string    { return k.prefix + "uploads/" + id }
 func (k keys) probe(id string) string      { return k.prefix + "probe/" + id }
-func (k keys) condemned() string           { return k.prefix + "condemned" }
+func (k keys) condemned(id string) string  { return k.prefix + "condemned/" + id[:1] }
 func (k keys) name(key string) (oci.Name, error) {
 	return oci.ParseName(nested.Replace(strings.TrimPrefix(key, k.records())))
 }

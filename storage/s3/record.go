@@ -74,6 +74,7 @@ type entry struct {
 	Offset int64  `json:"offset,omitempty"`
 	Size   int64  `json:"size,omitempty"`
 	Raw    []byte `json:"raw,omitempty"`
+	Unsure bool   `json:"unsure,omitempty"` // it's being mounted: the bytes mustn't go, and nobody may rely on them
 }
 
 // inline reports whether the bytes are in the record.

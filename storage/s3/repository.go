@@ -158,26 +158,3 @@ func (r *Repository) Update(ctx context.Context, fn func(*storage.Edit) error) e
 	q := &edit{fn: fn}
 	return known.change(ctx, q.plan)
 }
-
-// MountBlob implements storage.Repository.
-func (r *Repository) MountBlob(ctx context.Context, d digest.Digest, from oci.Name) (oci.Descriptor, error) {
-	known, done, err := r.enter()
-	if err != nil {
-		return oci.Descriptor{}, err
-	}
-	defer done()
-	other := r.store.cache.acquire(r.store, from)
-	defer r.store.cache.release(other)
-	s, err := other.refresh(ctx)
-	if err != nil {
-		return oci.Descriptor{}, err
-	}
-	b, err := other.rely(ctx, s, d)
-	if err != nil {
-		return oci.Descriptor{}, err
-	}
-	if _, err := known.addBlob(ctx, change{Blob: d, entry: b.entry}, ""); err != nil {
-		return oci.Descriptor{}, err
-	}
-	return describe(d, b), nil
-}

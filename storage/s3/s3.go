@@ -201,12 +201,15 @@ func (s *Store) Ready(ctx context.Context) error {
 	if err := s.probe.outcome(); err != nil {
 		return err
 	}
-	_, _, err = s.bucket.fetch(ctx, getRequest{Key: s.keys.condemned(), Length: 1})
+	_, _, err = s.bucket.fetch(ctx, getRequest{Key: s.keys.condemned(anyID), Length: 1})
 	if errors.Is(err, errNotFound) {
 		return nil
 	}
 	return err
 }
+
+// anyID is one that may or may not have been used.
+const anyID = "A"
 
 // writable returns nil once it's known that the store can be written to safely.
 func (s *Store) writable(ctx context.Context) error { return s.probe.wait(ctx) }

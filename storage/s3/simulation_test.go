@@ -171,7 +171,10 @@ func whole(ctx context.Context, s *Store, name oci.Name) error {
 	if err != nil {
 		return err
 	}
-	for key := range walk(now.blobs) {
+	for key, b := range walk(now.blobs) {
+		if b.Unsure { // who mounted it has died
+			continue
+		}
 		if err := verify(ctx, s.Repository(name), digest.Digest(key)); err != nil {
 			return err
 		}

@@ -29,9 +29,12 @@ type blob struct {
 
 func nothing() contents { return contents{layout.New(), iradix.New[*blob]()} }
 
-// find returns a blob, or nil.
+// find returns a blob that one may rely on, or nil.
 func (c *contents) find(d digest.Digest) *blob {
-	b, _ := c.blobs.Get([]byte(d))
+	b, ok := c.blobs.Get([]byte(d))
+	if !ok || b.Unsure {
+		return nil
+	}
 	return b
 }
 
