@@ -56,6 +56,19 @@ func (a *awsBucket) abort(ctx context.Context, key, upload string) error {
 	return failure(ctx, err)
 }
 
+func (a *awsBucket) begun(ctx context.Context, prefix string, after begun) (page []begun, more bool, err error) {
+	out, err := a.client.ListMultipartUploads(ctx, &awss3.ListMultipartUploadsInput{
+		Bucket: &a.at.Bucket, Prefix: &prefix, KeyMarker: some(after.Key), UploadIdMarker: some(after.Upload),
+	})
+	if err != nil {
+		return nil, false, failure(ctx, err)
+	}
+	for _, u := range out.Uploads {
+		page = append(page, begun{aws.ToString(u.Key), aws.ToString(u.UploadId), aws.ToTime(u.Initiated)})
+	}
+	return page, aws.ToBool(out.IsTruncated), nil
+}
+
 // failure returns an error of the client as one of a bucket.
 func failure(ctx context.Context, err error) error {
 	if err == nil || ctx.Err() != nil {

@@ -9,7 +9,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/caddy-oci/oci-registry/oci"
 	"github.com/caddy-oci/oci-registry/storage"
 )
 
@@ -135,7 +134,7 @@ func (c *content) start() error {
 	}
 	b := s.find(c.digest)
 	if b == nil {
-		return oci.Errorf(oci.BlobUnknown, "%s", c.digest)
+		return unknownBlob(c.digest)
 	}
 	if b.inline() && b.Size > 0 {
 		c.body = inRecord{bytes.NewReader(b.Raw[c.at:])}

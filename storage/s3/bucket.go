@@ -14,6 +14,7 @@ type bucket interface {
 	reader
 	writer
 	multipart
+	unfinished
 }
 
 type reader interface {
@@ -50,6 +51,19 @@ type multipart interface {
 
 	// abort forgets all the parts.
 	abort(ctx context.Context, key, upload string) error
+}
+
+// unfinished is how multipart uploads are found that nobody knows of any more.
+type unfinished interface {
+	// begun returns up to 1,000 of those of keys that begin with prefix, and
+	// whether there are more, which come after the last one. Some stores tell of none.
+	begun(ctx context.Context, prefix string, after begun) (page []begun, more bool, err error)
+}
+
+// begun is a multipart upload that isn't finished.
+type begun struct {
+	Key, Upload string
+	At          time.Time
 }
 
 // getRequest says what to read. Length 0 is all from Offset on.

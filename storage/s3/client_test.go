@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/anishathalye/porcupine"
 	"github.com/opencontainers/go-digest"
@@ -39,9 +40,10 @@ func newClient(s *simulation, number int, seed uint64) *client {
 
 // run does some things. Then what the client has changed is to be as it has left it.
 func (c *client) run() {
-	acts := []func(){c.push, c.push, c.upload, c.upload, c.race, c.fight, c.fight, c.untag, c.mount, c.drop, c.crash}
-	for range 6 {
+	acts := []func(){c.push, c.push, c.upload, c.upload, c.race, c.fight, c.fight, c.untag, c.mount, c.drop, c.crash, c.sweep, c.sweep, c.snatch, c.snatch, c.mount}
+	for range 8 {
 		acts[c.random.IntN(len(acts))]()
+		time.Sleep(time.Duration(c.random.IntN(120)) * time.Millisecond)
 	}
 	for tag, d := range c.tags {
 		c.owns("tag "+tag, func(ctx context.Context, s *Store) error {
@@ -171,6 +173,47 @@ func (c *client) holds(d digest.Digest, content string) {
 	})
 }
 
+// grace is how long what nobody uses stays.
+const grace = 100 * time.Millisecond
+
+// sweep removes what nobody has used for a grace.
+func (c *client) sweep() {
+	for _, err := range c.any().Sweep(c.ctx, time.Now().Add(-grace), false) {
+		if err != nil && !unansweredErr(err) {
+			c.errorf("sweep: %w", err)
+		}
+	}
+}
+
+// snatch mounts a blob while it's dropped and swept.
+func (c *client) snatch() {
+	content := c.content()
+	d := digest.FromString(content)
+	if _, err := storage.PutBlob(c.ctx, c.any().Repository(app), d, strings.NewReader(content), storage.UploadOptions{}); err != nil {
+		return
+	}
+	time.Sleep(grace + time.Millisecond)
+	dropper, sweeper, mounter := c.any(), c.any(), c.any()
+	tries := 1 + c.random.IntN(3)
+	var busy sync.WaitGroup
+	busy.Go(func() {
+		_ = storage.DeleteBlob(c.ctx, dropper.Repository(app), d, "") // it may have died
+		for range 2 {
+			for _, err := range sweeper.Sweep(c.ctx, time.Now().Add(-grace), false) {
+				_ = err // it may have died, too
+			}
+			time.Sleep(grace + time.Millisecond)
+		}
+	})
+	for range tries {
+		if _, err := mounter.Repository(other).MountBlob(c.ctx, d, app); err == nil {
+			c.owns("a snatched blob", func(ctx context.Context, s *Store) error { return verify(ctx, s.Repository(other), d) })
+			break
+		}
+	}
+	busy.Wait()
+}
+
 // untag removes a tag of the client's own.
 func (c *client) untag() {
 	tag := fmt.Sprintf("c%d-%d", c.number, c.random.IntN(2))
@@ -272,11 +315,12 @@ func (c *client) upload() {
 	}
 	id, acknowledged, unsure := u.ID(), int64(0), false // unsure: it may be committed
 	_ = u.Close()
+	touched := time.Now()
 	for range 12 {
 		r := c.any().Repository(app)
 		u, err := r.ResumeUpload(c.ctx, id)
 		if errors.Is(err, oci.BlobUploadUnknown) {
-			if acknowledged > 0 && !unsure {
+			if acknowledged > 0 && !unsure && time.Since(touched) < grace {
 				c.errorf("client %d: a session of %d bytes: %w", c.number, acknowledged, err)
 			}
 			return
@@ -292,7 +336,7 @@ func (c *client) upload() {
 			n := 1 + c.random.IntN(len(rest))
 			_, err = u.Append(c.ctx, at, strings.NewReader(rest[:n]))
 			if err = errors.Join(err, u.Close()); err == nil {
-				acknowledged = at + int64(n)
+				acknowledged, touched = at+int64(n), time.Now()
 			}
 			continue
 		}

@@ -2,6 +2,7 @@ package s3
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/opencontainers/go-digest"
@@ -26,7 +27,7 @@ func (u *edit) plan(s *state) ([]change, string, error) {
 	if missing := missing(s, e.Required(), changes); len(missing) > 0 {
 		return nil, "", storage.MissingError(missing...)
 	}
-	return effects(s, changes), e.By, nil
+	return effects(s, changes, e.Required()), e.By, nil
 }
 
 // missing returns what is required and neither there nor put, each digest once.
@@ -41,45 +42,107 @@ func missing(s *state, required []digest.Digest, changes []storage.Change) (miss
 	return missing
 }
 
-// effects returns what the changes do to s, as a record has it; nothing if they do nothing.
-func effects(s *state, changes []storage.Change) []change {
-	_, events := s.index.Apply(changes)
-	effect := len(events) > 0
-	var all []change
-	for _, c := range changes {
-		switch c.Kind {
-		case storage.PutChange:
-			if s.find(c.Digest) == nil {
-				raw := slices.Clone(c.Manifest.Raw)
-				all = append(all, change{Blob: c.Digest, entry: entry{Size: int64(len(raw)), Raw: raw}})
-				effect = true
-			}
-			all = append(all, putOf(c.Manifest))
-		case storage.TagChange:
-			all = append(all, change{Tag: c.Tag.String(), Digest: c.Digest})
-		case storage.UntagChange:
-			all = append(all, change{Untag: c.Tag.String()})
-		case storage.DeleteChange:
-			all = append(all, change{Delete: c.Digest})
-		case storage.DropBlobChange:
-			all = append(all, change{Drop: c.Digest})
-			effect = effect || s.find(c.Digest) != nil
-		}
+// effects returns what the changes do to s, as a record has it; nothing if they do
+// nothing. Marks go from what is put, tagged or required.
+func effects(s *state, changes []storage.Change, required []digest.Digest) []change {
+	p := &planner{state: s}
+	for _, d := range required {
+		p.unmark(d)
 	}
-	if !effect {
+	for _, c := range changes {
+		p.add(c)
+	}
+	if _, events := s.index.Apply(p.names); len(events) == 0 && !p.effect {
 		return nil
 	}
-	return all
+	return p.all
 }
 
-// addBlob makes a blob of the repository, unless it's one already: then what came
-// isn't needed.
-func (r *repo) addBlob(ctx context.Context, add change, by string) (added bool, err error) {
-	err = r.change(ctx, func(s *state) ([]change, string, error) {
-		if added = s.find(add.Blob) == nil; added {
-			return []change{add}, by, nil
+// planner turns changes into those of a record.
+type planner struct {
+	state  *state
+	all    []change
+	names  []storage.Change // those that an index knows
+	effect bool             // something is changed that no index knows
+}
+
+func (p *planner) add(c storage.Change) {
+	switch c.Kind {
+	case storage.PutChange:
+		p.put(c)
+	case storage.TagChange:
+		p.unmark(c.Digest)
+		p.name(c, change{Tag: c.Tag.String(), Digest: c.Digest})
+	case storage.UntagChange:
+		p.name(c, change{Untag: c.Tag.String()})
+	case storage.DeleteChange:
+		if p.due(c) {
+			p.name(c, change{Delete: c.Digest})
 		}
-		return nil, "", nil
-	})
-	return added, err
+	case storage.DropBlobChange:
+		if p.state.find(c.Digest) != nil && p.due(c) {
+			p.blob(change{Drop: c.Digest})
+		}
+	case storage.MarkChange:
+		if b := p.state.find(c.Digest); b != nil && b.marked.IsZero() {
+			p.blob(change{Mark: c.Digest, Since: c.At})
+		}
+	case storage.UnmarkChange:
+		p.unmark(c.Digest)
+	}
+}
+
+func (p *planner) put(c storage.Change) {
+	p.unmark(c.Digest)
+	if p.state.find(c.Digest) == nil {
+		raw := slices.Clone(c.Manifest.Raw)
+		p.blob(change{Blob: c.Digest, entry: entry{Size: int64(len(raw)), Raw: raw}})
+	}
+	p.name(c, putOf(c.Manifest))
+}
+
+func (p *planner) name(c storage.Change, ch change) {
+	p.names = append(p.names, c)
+	p.all = append(p.all, ch)
+}
+
+func (p *planner) blob(ch change) {
+	p.all = append(p.all, ch)
+	p.effect = true
+}
+
+func (p *planner) unmark(d digest.Digest) {
+	if b := p.state.find(d); b != nil && !b.marked.IsZero() {
+		p.blob(change{Unmark: d})
+	}
+}
+
+// due reports whether what goes only if it was marked early enough was.
+func (p *planner) due(c storage.Change) bool {
+	if c.At.IsZero() {
+		return true
+	}
+	b := p.state.find(c.Digest)
+	return b != nil && !b.marked.IsZero() && !b.marked.After(c.At)
+}
+
+// rely finds a blob on which somebody is going to rely, and takes the mark off it.
+func (r *repo) rely(ctx context.Context, s *state, d digest.Digest) (*blob, error) {
+	b := s.find(d)
+	if b != nil && !b.marked.IsZero() {
+		err := r.change(ctx, func(s *state) ([]change, string, error) {
+			b = s.find(d)
+			return effects(s, nil, []digest.Digest{d}), "", nil
+		})
+		if errors.Is(err, storage.ErrStandby) { // who can't write leaves marks
+			err = nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	if b == nil {
+		return nil, unknownBlob(d)
+	}
+	return b, nil
 }

@@ -44,13 +44,10 @@ func (u *upload) Commit(ctx context.Context, want digest.Digest) (oci.Descriptor
 	if err != nil {
 		return oci.Descriptor{}, err
 	}
-	add := known.addBlob
-	if own { // else the session's record names it
-		add = func(ctx context.Context, c change, by string) (bool, error) {
-			return known.addUnsure(ctx, c, by, written)
-		}
+	if !own { // the session's record names it
+		written = s.at
 	}
-	added, err := add(ctx, change{Blob: want, Session: s.id.text, entry: e}, s.by)
+	added, err := known.addBlob(ctx, change{Blob: want, Session: s.id.text, entry: e}, s.by, written)
 	if err != nil {
 		return oci.Descriptor{}, fmt.Errorf("commit an upload: %w", err)
 	}

@@ -2,6 +2,7 @@ package s3
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/md5"
 	"crypto/sha256"
@@ -194,7 +195,9 @@ func (f *fake) complete(_ context.Context, key, upload string, parts []part) err
 		body = append(body, o.body...)
 	}
 	delete(f.uploads, upload)
-	f.objects[key] = f.object(body)
+	o := f.object(body)
+	o.modified = u.begun // as AWS has it
+	f.objects[key] = o
 	return nil
 }
 
@@ -205,6 +208,22 @@ func (f *fake) abort(_ context.Context, key, upload string) error {
 	}
 	delete(f.uploads, upload)
 	return nil
+}
+
+func (f *fake) begun(_ context.Context, prefix string, after begun) (page []begun, more bool, err error) {
+	defer f.enter("begun")()
+	for id, u := range f.uploads {
+		if strings.HasPrefix(u.key, prefix) && (u.key > after.Key || u.key == after.Key && id > after.Upload) {
+			page = append(page, begun{u.key, id, u.begun})
+		}
+	}
+	slices.SortFunc(page, func(a, b begun) int {
+		return cmp.Or(strings.Compare(a.Key, b.Key), strings.Compare(a.Upload, b.Upload))
+	})
+	if len(page) > f.page {
+		return page[:f.page], true, nil
+	}
+	return page, false, nil
 }
 
 // openOn opens a store with small parts, which is closed when the test ends.

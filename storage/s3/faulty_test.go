@@ -103,6 +103,14 @@ func (f *faulty) abort(ctx context.Context, key, upload string) error {
 	return err
 }
 
+func (f *faulty) begun(ctx context.Context, prefix string, after begun) (page []begun, more bool, err error) {
+	page, err = fail(f, func() ([]begun, error) {
+		page, more, err = f.bucket.begun(ctx, prefix, after)
+		return page, err
+	})
+	return page, more, err
+}
+
 // A bucket that fails every fifth call is nobody's business but the store's.
 func TestStoreOnAFaultyBucket(t *testing.T) {
 	t.Parallel()

@@ -28,7 +28,7 @@ func (r *repo) fold(ctx context.Context, s *state) (*state, error) {
 		}
 	}
 	id := newID()
-	if _, err := r.store.bucket.put(ctx, putRequest{Key: r.store.keys.segment(id), Body: body}); err != nil {
+	if _, err := r.store.bucket.put(ctx, putRequest{Key: r.store.keys.segment(r.name, id), Body: body}); err != nil {
 		return nil, err
 	}
 	next.head.Segments = append(slices.Clip(next.head.Segments), segment{id, len(body)})

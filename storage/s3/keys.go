@@ -21,10 +21,14 @@ func newKeys(prefix string) keys {
 func (k keys) records() string             { return k.prefix + "repositories/" }
 func (k keys) record(name oci.Name) string { return k.records() + flat.Replace(name.String()) }
 func (k keys) data(id string) string       { return k.prefix + "data/" + id }
-func (k keys) segment(id string) string    { return k.prefix + "segments/" + id }
-func (k keys) session(id string) string    { return k.prefix + "uploads/" + id }
-func (k keys) probe(id string) string      { return k.prefix + "probe/" + id }
-func (k keys) condemned(id string) string  { return k.prefix + "condemned/" + id[:1] }
+func (k keys) segments() string            { return k.prefix + "segments/" }
+func (k keys) segment(name oci.Name, id string) string {
+	return k.segments() + flat.Replace(name.String()) + "/" + id
+}
+func (k keys) sessions() string           { return k.prefix + "uploads/" }
+func (k keys) session(id string) string   { return k.sessions() + id }
+func (k keys) probe(id string) string     { return k.prefix + "probe/" + id }
+func (k keys) condemned(id string) string { return k.prefix + "condemned/" + id[:min(1, len(id))] }
 func (k keys) name(key string) (oci.Name, error) {
 	return oci.ParseName(nested.Replace(strings.TrimPrefix(key, k.records())))
 }

@@ -29,30 +29,29 @@ func (r *Repository) MountBlob(ctx context.Context, d digest.Digest, from oci.Na
 	if err != nil {
 		return oci.Descriptor{}, err
 	}
-	if _, err := known.addUnsure(ctx, change{Blob: d, entry: b.entry}, "", time.Time{}); err != nil {
+	if _, err := known.addBlob(ctx, change{Blob: d, entry: b.entry}, "", time.Time{}); err != nil {
 		return oci.Descriptor{}, err
 	}
 	return describe(d, b), nil
 }
 
-// slow is how long bytes that no record and no session names may be known to be
-// there. It's less than any grace.
-const slow = 25 * time.Second
-
-// addUnsure is addBlob for bytes of which it isn't certain that they stay, since
-// they were written some time ago. Zero is long ago.
-func (r *repo) addUnsure(ctx context.Context, add change, by string, written time.Time) (added bool, err error) {
+// addBlob makes a blob of the repository, unless it's one already: then what came
+// isn't needed. Until when its bytes were sure to be there is written; if that's
+// long ago they may be going to be swept.
+func (r *repo) addBlob(ctx context.Context, add change, by string, written time.Time) (added bool, err error) {
 	unsure := false
 	err = r.change(ctx, func(s *state) ([]change, string, error) {
 		if added = s.find(add.Blob) == nil; !added {
-			return nil, "", nil
+			return effects(s, nil, []digest.Digest{add.Blob}), by, nil
 		}
-		unsure = !add.inline() && time.Since(written) > slow
-		add.Unsure = unsure
+		unsure = !add.inline() && time.Since(written) > r.store.limits.slow
+		if add.Unsure, add.Since = unsure, (time.Time{}); unsure {
+			add.Since = time.Now().UTC()
+		}
 		return []change{add}, by, nil
 	})
 	// The process, or the machine, may have stood still at any point.
-	if err == nil && added && !add.inline() && (unsure || time.Since(written) > 2*slow) {
+	if err == nil && added && !add.inline() && (unsure || time.Since(written) > 2*r.store.limits.slow) {
 		err = r.confirm(ctx, add.Blob, add.entry)
 	}
 	return added, err

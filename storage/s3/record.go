@@ -57,9 +57,11 @@ type change struct {
 	entry
 
 	Drop   digest.Digest `json:"drop,omitempty"`
-	Mark   digest.Digest `json:"mark,omitempty"` // since Since
-	Since  time.Time     `json:"since,omitzero"`
+	Mark   digest.Digest `json:"mark,omitempty"`
+	Since  time.Time     `json:"since,omitzero"` // of a mark, or of a blob that's unsure
 	Unmark digest.Digest `json:"unmark,omitempty"`
+
+	retire bool // it's never written: a record that is retired holds nothing else
 }
 
 type child struct {
@@ -114,6 +116,12 @@ func splitLines(data []byte) ([]line, error) {
 // smallest is the least size of a record that isn't retired, in bytes: so a list
 // of records shows which are.
 const smallest = 100
+
+// retired is the head of all that is left of a repository. It's written over the
+// record and never removed, so that who knows the old one can't bring it back.
+func retired(count int64, id string) head {
+	return head{Format: format, Count: count, Retired: true, Folded: []string{id}}
+}
 
 // decodeRecord splits a record.
 func decodeRecord(data []byte) (h head, tail []line, err error) {

@@ -204,7 +204,7 @@ func (r *repo) segments(ctx context.Context, from *state, segments []segment) (c
 	group.SetLimit(segmentsAtOnce)
 	for i, seg := range segments {
 		group.Go(func() (err error) {
-			bodies[i], _, err = r.store.bucket.fetch(ctx, getRequest{Key: r.store.keys.segment(seg.ID)})
+			bodies[i], _, err = r.store.bucket.fetch(ctx, getRequest{Key: r.store.keys.segment(r.name, seg.ID)})
 			return err
 		})
 	}

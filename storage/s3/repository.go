@@ -64,8 +64,14 @@ func (r *Repository) OpenBlob(ctx context.Context, d digest.Digest) (*storage.Bl
 	if err != nil {
 		return nil, err
 	}
-	return &storage.Blob{Descriptor: describe(d, b), ReadSeekCloser: r.content(ctx, d, b.entry)}, nil
+	return r.open(ctx, d, b), nil
 }
+
+func (r *Repository) open(ctx context.Context, d digest.Digest, b *blob) *storage.Blob {
+	return &storage.Blob{Descriptor: describe(d, b), ReadSeekCloser: r.content(ctx, d, b.entry)}
+}
+
+func unknownBlob(d digest.Digest) error { return oci.Errorf(oci.BlobUnknown, "%s", d) }
 
 func describe(d digest.Digest, b *blob) oci.Descriptor {
 	return oci.Descriptor{MediaType: oci.MediaTypeBlob, Digest: d, Size: b.Size}
@@ -81,15 +87,6 @@ func (r *repo) blob(ctx context.Context, d digest.Digest) (*blob, error) {
 		}
 	}
 	return r.rely(ctx, s, d)
-}
-
-// rely finds a blob on which somebody is going to rely.
-func (r *repo) rely(_ context.Context, s *state, d digest.Digest) (*blob, error) {
-	b := s.find(d)
-	if b == nil {
-		return nil, oci.Errorf(oci.BlobUnknown, "%s", d)
-	}
-	return b, nil
 }
 
 // Index implements storage.Reader.
@@ -127,7 +124,7 @@ func (r *Repository) Resolve(ctx context.Context, ref oci.Reference) (oci.Descri
 	defer done()
 	if _, ok := ref.Digest(); ok {
 		if s := known.lately(r.store.opts.DigestsFreshFor); s != nil {
-			if desc, unknown := s.index.Resolve(ref); unknown == nil {
+			if desc, unknown := s.index.Resolve(ref); unknown == nil && !s.marked(desc.Digest) {
 				return desc, nil
 			}
 		}
@@ -136,7 +133,11 @@ func (r *Repository) Resolve(ctx context.Context, ref oci.Reference) (oci.Descri
 	if err != nil {
 		return oci.Descriptor{}, err
 	}
-	return s.index.Resolve(ref)
+	desc, err := s.index.Resolve(ref)
+	if d, ok := ref.Digest(); ok && err == nil && s.marked(d) {
+		_, err = known.rely(ctx, s, d)
+	}
+	return desc, err
 }
 
 // Referrers implements storage.Reader.

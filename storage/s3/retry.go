@@ -194,4 +194,12 @@ func (p *patient) abort(ctx context.Context, key, upload string) error {
 	return err
 }
 
+func (p *patient) begun(ctx context.Context, prefix string, after begun) (page []begun, more bool, err error) {
+	page, err = retry(ctx, p.patience, func() (found []begun, err error) {
+		found, more, err = p.bucket.begun(ctx, prefix, after)
+		return found, err
+	})
+	return page, more, err
+}
+
 type none struct{}

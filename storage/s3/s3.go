@@ -3,7 +3,7 @@
 //
 //	data/<random ID>        bytes, written once; an ID is never used again
 //	repositories/<name>     a record each, changed by compare-and-swap, never removed
-//	segments/<random ID>    what a record doesn't hold any more, written once
+//	segments/<name>/<ID>    what a record doesn't hold any more, written once
 //	uploads/<session>       a record for each upload session that outlives a request
 //
 // docs/adr/0005-s3-record.md says why, and storage/format.md exactly how.
@@ -101,7 +101,7 @@ func open(b bucket, opts Options) *Store {
 		cache:    cache{repos: make(map[oci.Name]*repo)},
 		sessions: sessions{live: make(map[string]*session), over: make(map[string]struct{})},
 		memory:   semaphore.NewWeighted(opts.Memory),
-		limits:   limits{tail: 256 << 10, segments: 1 << 20, inline: 32 << 10},
+		limits:   limits{tail: 256 << 10, segments: 1 << 20, inline: 32 << 10, slow: 25 * time.Second},
 		stop:     func() {}, release: func() {},
 	}
 	s.probe = &probe{store: s, done: make(chan struct{})}
@@ -121,11 +121,15 @@ func openProbed(b bucket, opts Options) *Store {
 	return s
 }
 
-// limits are how large things may grow, in bytes.
+// limits are how large things may grow, in bytes, and how old.
 type limits struct {
 	tail     int // of a record: beyond, it's folded
 	segments int // of a record, before they become one
 	inline   int // the bytes of a session that are in its record
+
+	// slow is how long bytes that no record and no session names are sure to be
+	// there. It's less than half of any grace.
+	slow time.Duration
 }
 
 // unconditional is a bucket with one writer, who knows what is there.

@@ -40,6 +40,7 @@ type session struct {
 	ended   bool
 	rec     sessionRecord // what others see,
 	etag    string        // and its etag; "" if there's none yet
+	at      time.Time     // when that was so
 	dirty   bool          // there's more than that
 	size    int64
 	hash    hash.Hash // of all size bytes
@@ -131,6 +132,7 @@ func (s *session) load(ctx context.Context) error {
 	if s.dirty || s.writers > 0 {
 		return nil
 	}
+	asked := time.Now()
 	rec, etag, err := s.read(ctx)
 	if err != nil {
 		return err
@@ -138,7 +140,7 @@ func (s *session) load(ctx context.Context) error {
 	if etag == "" {
 		return s.fresh(ctx)
 	}
-	return s.take(rec, etag)
+	return s.take(rec, etag, asked)
 }
 
 // fresh makes it a session of which nothing was written down. One that was
@@ -167,10 +169,11 @@ func (s *session) fresh(ctx context.Context) error {
 }
 
 // take makes the session what a record says.
-func (s *session) take(rec sessionRecord, etag string) error {
+func (s *session) take(rec sessionRecord, etag string, asked time.Time) error {
 	if rec.Ended || rec.Repository != s.repository.name.String() {
 		return unknownUpload(s.id.text)
 	}
+	s.at = asked
 	if etag == s.etag {
 		return nil
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -45,9 +46,10 @@ func (s *session) write(ctx context.Context, rec sessionRecord) error {
 	b := s.repository.store.bucket
 	write := putRequest{Key: s.key(), Body: body, IfMatch: s.etag, IfAbsent: s.etag == ""}
 	for tries := b.patience.begin(); ; {
+		asked := time.Now()
 		etag, err := b.put(ctx, write)
 		if err == nil {
-			s.rec, s.etag = rec, etag
+			s.rec, s.etag, s.at = rec, etag, asked
 			return nil
 		}
 		if !passing(err) && !errors.Is(err, errConflict) && !errors.Is(err, errNotFound) {
@@ -58,7 +60,7 @@ func (s *session) write(ctx context.Context, rec sessionRecord) error {
 		case rerr != nil:
 			return errors.Join(err, rerr)
 		case now.Write == rec.Write:
-			s.rec, s.etag = rec, etag
+			s.rec, s.etag, s.at = rec, etag, asked
 			return nil
 		case etag != s.etag:
 			return fmt.Errorf("%w: the session has gone on", errConflict)

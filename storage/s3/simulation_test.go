@@ -24,9 +24,9 @@ func seeds() uint64 {
 	case os.Getenv("OCI_SOAK") != "":
 		return 50_000
 	case testing.Short():
-		return 100
+		return 60
 	}
-	return 600
+	return 400
 }
 
 // TestSimulation lets replicas that crash push, tag, delete, mount and upload at
@@ -135,7 +135,7 @@ func (s *simulation) start(i int) {
 	b := &replica{world: s.world, name: fmt.Sprint("replica ", i)}
 	opened := open(s.wrap(b), s.opts)
 	opened.patience.first, opened.patience.most = time.Millisecond, 8*time.Millisecond
-	opened.limits = limits{tail: 3 << 10, segments: 8 << 10, inline: 500}
+	opened.limits = limits{tail: 3 << 10, segments: 8 << 10, inline: 500, slow: 20 * time.Millisecond}
 	s.stores[i] = &incarnation{opened, b}
 }
 

@@ -20,7 +20,8 @@ type contents struct {
 	blobs *iradix.Tree[*blob] // by digest; the bytes of manifests too
 }
 
-// blob is where a blob is, and since when it has had a mark, if it has one.
+// blob is where a blob is, and since when it has had a mark, if it has one, or
+// has been unsure.
 type blob struct {
 	entry
 
@@ -36,6 +37,11 @@ func (c *contents) find(d digest.Digest) *blob {
 		return nil
 	}
 	return b
+}
+
+func (c *contents) marked(d digest.Digest) bool {
+	b := c.find(d)
+	return b != nil && !b.marked.IsZero()
 }
 
 // apply returns the contents after the changes.
@@ -92,7 +98,7 @@ func (ch *change) applyTo(blobs *iradix.Txn[*blob]) {
 	old, ok := blobs.Get(key)
 	switch {
 	case ch.Blob != "":
-		blobs.Insert(key, &blob{entry: ch.entry})
+		blobs.Insert(key, &blob{ch.entry, ch.Since})
 	case !ok:
 	case ch.Drop != "":
 		blobs.Delete(key)
@@ -167,6 +173,9 @@ func (s *state) tailSize() (n int) {
 
 // with returns the state after a commit. It has no etag yet.
 func (s *state) with(name oci.Name, c commit) (*state, error) {
+	if len(c.Changes) == 1 && c.Changes[0].retire {
+		return &state{head: retired(s.head.Count+1, c.ID), base: nothing(), contents: nothing()}, nil
+	}
 	l, err := encodeLine(c)
 	if err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/caddy-oci/oci-registry/oci"
 	"github.com/caddy-oci/oci-registry/storage"
@@ -117,6 +118,7 @@ func (s *session) settle() error {
 func (s *session) reload(ctx context.Context) error {
 	s.content.abandon()
 	s.dirty = false
+	asked := time.Now()
 	rec, etag, err := s.read(ctx)
 	if err != nil {
 		return err
@@ -124,7 +126,7 @@ func (s *session) reload(ctx context.Context) error {
 	if etag == "" {
 		err = unknownUpload(s.id.text)
 	} else {
-		err = s.take(rec, etag)
+		err = s.take(rec, etag, asked)
 	}
 	s.ended = errors.Is(err, oci.BlobUploadUnknown)
 	return err

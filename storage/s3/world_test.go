@@ -209,3 +209,11 @@ func (r *replica) abort(ctx context.Context, key, upload string) error {
 	_, err := play(ctx, r, "abort", func() (none, error) { return none{}, r.fake.abort(ctx, key, upload) })
 	return err
 }
+
+func (r *replica) begun(ctx context.Context, prefix string, after begun) (page []begun, more bool, err error) {
+	page, err = play(ctx, r, "begun", func() (p []begun, err error) {
+		p, more, err = r.fake.begun(ctx, prefix, after)
+		return p, err
+	})
+	return page, more, err
+}

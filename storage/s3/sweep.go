@@ -1,0 +1,316 @@
+package s3
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"path"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/caddy-oci/oci-registry/storage"
+)
+
+var _ storage.Sweeper = (*Store)(nil)
+
+// Sweep implements storage.Sweeper. Data goes in two rounds: the first that finds
+// it named by nothing condemns it, and one a grace later, which finds the same,
+// removes it.
+//
+// What there is is listed before sessions are read, and these before records: so
+// bytes that a commit carries from the one to the other are seen in one of them.
+func (s *Store) Sweep(ctx context.Context, before time.Time, dry bool) iter.Seq2[storage.Swept, error] {
+	return func(yield func(storage.Swept, error) bool) {
+		done, err := s.begin()
+		if err != nil {
+			yield(storage.Swept{}, err)
+			return
+		}
+		defer done()
+		w := &sweep{
+			store: s, before: before, dry: dry, yield: yield,
+			data: make(map[string]int64), segments: make(map[string][]string), inUse: make(map[string]bool),
+		}
+		for _, step := range []func(context.Context){
+			w.listData, w.listSegments, w.readCondemned, w.sweepSessions, w.sweepUploads, w.readRecords, w.sweepData,
+		} {
+			if step(ctx); w.stopped || ctx.Err() != nil {
+				return
+			}
+		}
+	}
+}
+
+// sweep is one round.
+type sweep struct {
+	store  *Store
+	before time.Time
+	dry    bool
+	yield  func(storage.Swept, error) bool
+
+	data      map[string]int64     // sizes of old data, less what is found to be named
+	segments  map[string][]string  // old ones by their record's key
+	inUse     map[string]bool      // data of sessions that go on
+	condemned map[string]time.Time // since when data may not be named
+	unread    bool                 // there's something that may name data and can't be read
+	stopped   bool                 // nobody wants to hear more
+}
+
+// fail reports what couldn't be looked at or removed.
+func (w *sweep) fail(err error) {
+	if !w.stopped {
+		w.stopped = !w.yield(storage.Swept{}, err)
+	}
+}
+
+// found reports a thing, and whether it's to be removed.
+func (w *sweep) found(kind storage.SweptKind, name string, size int64) bool {
+	if w.stopped {
+		return false
+	}
+	w.stopped = !w.yield(storage.Swept{Kind: kind, Name: name, Size: size}, nil)
+	return !w.stopped && !w.dry
+}
+
+// each lists what lies below a prefix, and reports whether that came to its end.
+func (w *sweep) each(ctx context.Context, prefix string, do func(listed)) bool {
+	for after, more := "", true; more && !w.stopped; {
+		var page []listed
+		var err error
+		if page, more, err = w.store.bucket.list(ctx, prefix, after); err != nil {
+			w.fail(fmt.Errorf("list %s: %w", prefix, err))
+			return false
+		}
+		for _, o := range page {
+			after = o.Key
+			do(o)
+		}
+	}
+	return !w.stopped
+}
+
+func (w *sweep) old(o listed) bool { return o.Modified.Before(w.before) }
+
+func (w *sweep) listData(ctx context.Context) {
+	w.each(ctx, w.store.keys.data(""), func(o listed) {
+		if w.old(o) {
+			w.data[path.Base(o.Key)] = o.Size
+		}
+	})
+}
+
+func (w *sweep) listSegments(ctx context.Context) {
+	w.each(ctx, w.store.keys.segments(), func(o listed) {
+		if w.old(o) {
+			record := w.store.keys.records() + path.Base(path.Dir(o.Key))
+			w.segments[record] = append(w.segments[record], path.Base(o.Key))
+		}
+	})
+}
+
+// readCondemned also tidies up after a round that was cut off: of what is
+// condemned for long, what isn't there any more.
+func (w *sweep) readCondemned(ctx context.Context) {
+	w.condemned = make(map[string]time.Time)
+	w.each(ctx, w.store.keys.condemned(""), func(o listed) {
+		list, _, err := w.store.condemned(ctx, path.Base(o.Key))
+		if err != nil {
+			w.unread = true
+			w.fail(err)
+			return
+		}
+		var gone []string
+		for id, since := range list.IDs {
+			w.condemned[id] = since
+			if _, there := w.data[id]; !there && since.Before(w.before) {
+				gone = append(gone, id)
+			}
+		}
+		if len(gone) > 0 && !w.dry {
+			w.pardon(ctx, gone)
+		}
+	})
+}
+
+// pardon takes IDs off the lists.
+func (w *sweep) pardon(ctx context.Context, ids []string) {
+	w.edit(ctx, ids, func(list map[string]time.Time, id string) { delete(list, id) })
+}
+
+// edit changes what the lists say of each of the IDs.
+func (w *sweep) edit(ctx context.Context, ids []string, do func(list map[string]time.Time, id string)) {
+	byList := make(map[string][]string)
+	for _, id := range ids {
+		byList[id[:1]] = append(byList[id[:1]], id)
+	}
+	for first, ids := range byList {
+		err := w.store.condemn(ctx, first, func(list map[string]time.Time) {
+			for _, id := range ids {
+				do(list, id)
+			}
+		})
+		if err != nil {
+			w.fail(err)
+		}
+	}
+}
+
+// readRecords reads every record afresh, and takes from data what they name.
+func (w *sweep) readRecords(ctx context.Context) {
+	if len(w.data) == 0 && len(w.segments) == 0 {
+		return
+	}
+	var keys []string
+	if !w.each(ctx, w.store.keys.records(), func(o listed) { keys = append(keys, o.Key) }) {
+		w.unread = true
+		return
+	}
+	var mu sync.Mutex
+	var errs []error
+	var reading sync.WaitGroup
+	turns := make(chan struct{}, recordsAtOnce)
+	for _, key := range keys {
+		turns <- struct{}{}
+		reading.Go(func() {
+			defer func() { <-turns }()
+			named, err := w.readRecord(ctx, key)
+			mu.Lock()
+			defer mu.Unlock()
+			for _, id := range named {
+				delete(w.data, id)
+			}
+			if err != nil {
+				errs = append(errs, err)
+			}
+		})
+	}
+	reading.Wait()
+	for _, err := range errs {
+		w.unread = true
+		w.fail(err)
+	}
+}
+
+// recordsAtOnce is how many records are read at once.
+const recordsAtOnce = 8
+
+// readRecord returns the data that a record names. Old segments that it doesn't
+// name any more go, and so does what a mount that has died has left in it.
+func (w *sweep) readRecord(ctx context.Context, key string) (named []string, err error) {
+	name, err := w.store.keys.name(key)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", key, err)
+	}
+	r := w.store.cache.acquire(w.store, name)
+	defer w.store.cache.release(r)
+	s, err := r.refresh(ctx)
+	if err != nil {
+		return nil, err
+	}
+	forsaken := false
+	for _, b := range walk(s.blobs) {
+		if !b.inline() {
+			named = append(named, b.ID)
+		}
+		forsaken = forsaken || b.Unsure && b.marked.Before(w.before)
+	}
+	if w.dry {
+		return named, nil
+	}
+	if forsaken {
+		err = r.change(ctx, w.dropForsaken)
+	}
+	if err == nil {
+		err = w.sweepSegments(ctx, r, s, w.segments[key])
+	}
+	return named, err
+}
+
+func (w *sweep) dropForsaken(s *state) (changes []change, by string, err error) {
+	for key, b := range walk(s.blobs) {
+		if b.Unsure && b.marked.Before(w.before) {
+			changes = append(changes, change{Drop: digestOf(key)})
+		}
+	}
+	return changes, "", nil
+}
+
+// sweepSegments removes the segments that the record doesn't name. Somebody may
+// be about to write a record that does, and stand still since long ago. So the
+// record is changed first: then that write can't come through any more.
+func (w *sweep) sweepSegments(ctx context.Context, r *repo, s *state, old []string) error {
+	var keys []string
+	for _, id := range old {
+		if !s.hasSegment(id) {
+			keys = append(keys, w.store.keys.segment(r.name, id))
+		}
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	err := r.change(ctx, func(s *state) ([]change, string, error) {
+		return []change{{retire: s.head.Retired}}, "", nil
+	})
+	if err == nil {
+		err = w.remove(ctx, keys)
+	}
+	return err
+}
+
+func (s *state) hasSegment(id string) bool {
+	for _, seg := range s.head.Segments {
+		if seg.ID == id {
+			return true
+		}
+	}
+	return false
+}
+
+func (w *sweep) remove(ctx context.Context, keys []string) error {
+	for len(keys) > 0 {
+		n := min(len(keys), 1000)
+		if err := w.store.bucket.remove(ctx, keys[:n]...); err != nil {
+			return err
+		}
+		keys = keys[n:]
+	}
+	return nil
+}
+
+// sweepData condemns what nothing names, and removes what was condemned a grace ago.
+func (w *sweep) sweepData(ctx context.Context) {
+	if w.unread {
+		return // it may name anything
+	}
+	var doomed, gone, keys []string
+	for id, size := range w.data {
+		since, known := w.condemned[id]
+		if known && !since.Before(w.before) {
+			continue
+		}
+		if !known && !w.dry {
+			doomed = append(doomed, id)
+			continue
+		}
+		if w.found(storage.SweptBlob, strings.TrimPrefix(w.store.keys.data(id), w.store.keys.prefix), size) {
+			gone, keys = append(gone, id), append(keys, w.store.keys.data(id))
+		}
+		if w.stopped {
+			break
+		}
+	}
+	now := time.Now().UTC()
+	if len(doomed) > 0 {
+		w.edit(ctx, doomed, func(list map[string]time.Time, id string) {
+			if _, ok := list[id]; !ok {
+				list[id] = now
+			}
+		})
+	}
+	if err := w.remove(ctx, keys); err != nil {
+		w.fail(err)
+		return
+	}
+	w.pardon(ctx, gone)
+}
