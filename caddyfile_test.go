@@ -97,11 +97,14 @@ func TestAdaptRefuses(t *testing.T) {
 		{"sync", "sync maybe", `sync "maybe": want on or off`},
 		{"root and storage", "root /srv\nstorage memory", "contradict the option storage"},
 		{"sync in memory", "storage memory\nsync off", "contradict the option storage"},
-		{"storage", "storage floppy", "no module oci_registry.storage.floppy is in this build of Caddy: want one of counted, filesystem, memory"},
-		{"storage what", "storage", "want storage counted|filesystem|memory|slow { … }"},
+		{"storage", "storage floppy", "no module oci_registry.storage.floppy is in this build of Caddy: want one of counted, filesystem, memory, s3"},
+		{"storage what", "storage", "want storage counted|filesystem|memory|s3|slow { … }"},
 		{"option of memory", "storage memory {\nroot /srv\n}", `unknown option "root": there are no options here`},
 		{"option of filesystem", "storage filesystem {\nrot /srv\n}", `unknown option "rot": want one of root, sync`},
 		{"root twice in storage", "storage filesystem {\nroot /a\nroot /b\n}", "option root is given twice"},
+		{"option of s3", "storage s3 {\nbuckets a\n}", `unknown option "buckets": want one of access_key, bucket, encryption`},
+		{"argument of s3", "storage s3 registry", `unexpected argument "registry"`},
+		{"part size", "storage s3 {\npart_size many\n}", `part_size "many": want a size like 4MiB`},
 		{"argument of filesystem", "storage filesystem /srv", "write 'root /srv' in its block"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

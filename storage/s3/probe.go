@@ -60,7 +60,7 @@ func (p *probe) outcome() error {
 
 // wait is outcome once there's one, which isn't waited for for ever.
 func (p *probe) wait(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, p.store.opts.RetryFor)
+	ctx, cancel := context.WithTimeout(ctx, p.store.options().RetryFor)
 	defer cancel()
 	select {
 	case <-p.done:

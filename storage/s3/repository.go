@@ -79,7 +79,7 @@ func describe(d digest.Digest, b *blob) oci.Descriptor {
 
 // blob finds a blob by what is known, if that's fresh and has it, else by asking.
 func (r *repo) blob(ctx context.Context, d digest.Digest) (*blob, error) {
-	s := r.lately(r.store.opts.DigestsFreshFor)
+	s := r.lately(r.store.options().DigestsFreshFor)
 	if s == nil || s.find(d) == nil {
 		var err error
 		if s, err = r.refresh(ctx); err != nil {
@@ -123,7 +123,7 @@ func (r *Repository) Resolve(ctx context.Context, ref oci.Reference) (oci.Descri
 	}
 	defer done()
 	if _, ok := ref.Digest(); ok {
-		if s := known.lately(r.store.opts.DigestsFreshFor); s != nil {
+		if s := known.lately(r.store.options().DigestsFreshFor); s != nil {
 			if desc, unknown := s.index.Resolve(ref); unknown == nil && !s.marked(desc.Digest) {
 				return desc, nil
 			}

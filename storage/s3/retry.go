@@ -14,9 +14,9 @@ import (
 // share one, so that a store that wants less load gets less from everybody.
 type patience struct {
 	first, most time.Duration // the pause after the first failure, and the longest
-	budget      time.Duration // for all attempts of one call
 
 	mu     sync.Mutex
+	budget time.Duration // for all attempts of one call
 	pace   time.Duration // what every call waits for before it's made
 	slowed time.Time     // when that has grown
 }
@@ -32,7 +32,17 @@ type attempts struct {
 	end time.Time
 }
 
-func (p *patience) begin() *attempts { return &attempts{of: p, end: time.Now().Add(p.budget)} }
+func (p *patience) begin() *attempts {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return &attempts{of: p, end: time.Now().Add(p.budget)}
+}
+
+func (p *patience) set(budget time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.budget = budget
+}
 
 // again waits before the next attempt. It returns err if there's to be none.
 func (a *attempts) again(ctx context.Context, err error) error {

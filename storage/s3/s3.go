@@ -14,6 +14,7 @@ import (
 	"errors"
 	"iter"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -71,7 +72,7 @@ func setDefault[T comparable](v *T, to T) {
 
 // Store is a storage.Store in a bucket. Only Open makes one.
 type Store struct {
-	opts     Options
+	tuned    atomic.Pointer[Options]
 	keys     keys
 	patience *patience
 	bucket   *patient
@@ -97,16 +98,31 @@ func open(b bucket, opts Options) *Store {
 	}
 	p := newPatience(opts.RetryFor)
 	s := &Store{
-		opts: opts, keys: newKeys(opts.Prefix), patience: p, bucket: &patient{b, p},
+		keys: newKeys(opts.Prefix), patience: p, bucket: &patient{b, p},
 		cache:    cache{repos: make(map[oci.Name]*repo)},
 		sessions: sessions{live: make(map[string]*session), over: make(map[string]struct{})},
 		memory:   semaphore.NewWeighted(opts.Memory),
 		limits:   limits{tail: 256 << 10, segments: 1 << 20, inline: 32 << 10, slow: 25 * time.Second},
 		stop:     func() {}, release: func() {},
 	}
+	s.tuned.Store(&opts)
 	s.probe = &probe{store: s, done: make(chan struct{})}
 	close(s.probe.done)
 	return s
+}
+
+// options are those that hold now.
+func (s *Store) options() *Options { return s.tuned.Load() }
+
+// Tune changes the options for what is begun from now on, all but Prefix, Memory
+// and SingleWriter.
+func (s *Store) Tune(opts Options) {
+	now := s.options()
+	opts.Prefix, opts.Memory, opts.SingleWriter = now.Prefix, now.Memory, now.SingleWriter
+	opts = opts.withDefaults()
+	opts.Memory = now.Memory // what there is of it was set aside at the beginning
+	s.tuned.Store(&opts)
+	s.patience.set(opts.RetryFor)
 }
 
 // openProbed is open, with a probe beside serving.

@@ -67,7 +67,7 @@ func (ss *sessions) handle(r *Repository, id sessionID, by string) *session {
 	s := ss.live[id.text]
 	if s == nil {
 		s = &session{repository: r, id: id, by: by, turn: make(chan struct{}, 1), hash: id.algorithm.Hash()}
-		s.content = stream{store: r.store, partSize: r.store.opts.PartSize}
+		s.content = stream{store: r.store, partSize: r.store.options().PartSize}
 		ss.live[id.text] = s
 	}
 	s.handles++
@@ -259,5 +259,5 @@ const maxParts = 9000
 // partSize is the size of the parts of a blob that may have that many bytes.
 func (s *Store) partSize(size int64) int64 {
 	least := (size/maxParts + 1<<20) >> 20 << 20
-	return min(max(s.opts.PartSize, least), s.opts.Memory)
+	return min(max(s.options().PartSize, least), s.options().Memory)
 }

@@ -164,7 +164,7 @@ func (c *stream) abandon() {
 // sendPart sends what there is as the next part.
 func (s *session) sendPart(ctx context.Context) error {
 	c := &s.content
-	if err := c.land(s.repository.store.opts.PartsAtOnce - 1); err != nil {
+	if err := c.land(s.repository.store.options().PartsAtOnce - 1); err != nil {
 		return err
 	}
 	if c.next >= c.reserved {
