@@ -9,6 +9,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/caddy-oci/oci-registry/storage"
 )
 
 // against opens a bucket of a store that answers as told.
@@ -65,6 +67,8 @@ func TestAnswers(t *testing.T) {
 		{502, "", errTemporary},
 		{504, "", errTemporary},
 		{400, "RequestTimeout", errTemporary},
+		{507, "XMinioStorageFull", storage.ErrFull},
+		{507, "", storage.ErrFull},
 		{403, "AccessDenied", errRefused},
 		{400, "EntityTooSmall", errRefused},
 	} {

@@ -12,6 +12,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/caddy-oci/oci-registry/storage"
 )
 
 func (a *awsBucket) begin(ctx context.Context, key string) (string, error) {
@@ -105,6 +107,8 @@ func kindOf(status int, code string) error {
 		return errTemporary
 	case "ConditionalRequestConflict", "PreconditionFailed":
 		return errConflict
+	case "XMinioStorageFull", "QuotaExceeded", "InsufficientCapacity":
+		return storage.ErrFull
 	}
 	switch {
 	case status == http.StatusNotModified:
@@ -115,6 +119,8 @@ func kindOf(status int, code string) error {
 		return errConflict
 	case status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable:
 		return errSlowDown
+	case status == http.StatusInsufficientStorage:
+		return storage.ErrFull
 	case status >= http.StatusInternalServerError, status == http.StatusRequestTimeout:
 		return errTemporary
 	}

@@ -76,16 +76,23 @@ func (r *repo) work(ctx context.Context) {
 // is still that. What a plan says of an old state counts for nothing: if there's
 // nothing to write, the state is compared with the bucket's.
 func (r *repo) commit(ctx context.Context, group []*request) error {
-	tries := r.store.patience.begin()
+	tries, stored := r.store.patience.begin(), time.Now()
 	s, fresh, err := r.current(ctx)
 	if err != nil {
 		return err
 	}
 	for {
-		id := newID()
+		id, began := newID(), time.Now()
+		if began.Sub(stored) > r.store.limits.slow/2 {
+			forget(group)
+			stored = began
+		}
 		next, err := r.plan(ctx, s, group, id)
 		if err != nil {
 			return err
+		}
+		if time.Since(began) > r.store.limits.slow { // what was stored on the way may be going to be swept
+			return errTooLong
 		}
 		if next == s && fresh {
 			return nil
@@ -100,6 +107,15 @@ func (r *repo) commit(ctx context.Context, group []*request) error {
 			return err
 		}
 		s, fresh = latest, true
+	}
+}
+
+var errTooLong = errors.New("storing a manifest took too long")
+
+// forget makes what the requests have stored be stored anew.
+func forget(group []*request) {
+	for _, q := range group {
+		q.stored = nil
 	}
 }
 

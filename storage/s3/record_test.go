@@ -2,12 +2,14 @@ package s3
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -262,4 +264,45 @@ func TestCache(t *testing.T) {
 	if weight != s.cache.weight {
 		t.Fatalf("they weigh %d, not %d", weight, s.cache.weight)
 	}
+}
+
+// A process that stands still after it has stored what a record is about to name
+// doesn't name it.
+func TestCommitStandsStill(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, s *Store, f *fake) {
+		d := pushText(t, s, 10)
+		still := &standing{fake: f}
+		s = openOn(t, still, Options{})
+		put := func() error {
+			return storage.PutManifest(t.Context(), s.Repository(app), imageOf(t, text(maxInline), d), storage.PutOptions{})
+		}
+		if err := put(); !errors.Is(err, errTooLong) {
+			t.Fatalf("error %v, want %v", err, errTooLong)
+		}
+		if err := put(); err != nil {
+			t.Fatal(err)
+		}
+		if err := whole(t.Context(), s, app); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// standing is a bucket whose caller stands still once it has stored data, which
+// is swept meanwhile.
+type standing struct {
+	*fake
+
+	stood bool
+}
+
+func (s *standing) put(ctx context.Context, what putRequest) (string, error) {
+	etag, err := s.fake.put(ctx, what)
+	if strings.HasPrefix(what.Key, "data/") && !s.stood {
+		s.stood = true
+		delete(s.objects, what.Key)
+		time.Sleep(10 * day)
+	}
+	return etag, err
 }
