@@ -87,7 +87,7 @@ func TestS3(t *testing.T) {
 	minio := newStore(t)
 	for what, check := range map[string]func(*testing.T, *store){
 		"the contract": contract, "a store that fails": faults, "calls": calls,
-		"a large blob": largeBlob, "a store that lies": liar, "no bucket": noBucket,
+		"a large blob": largeBlob, "a store that lies": liar, "no bucket": noBucket, "replicas": replicas, "sweep": sweep,
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
@@ -131,8 +131,8 @@ func faults(t *testing.T, minio *store) {
 	})
 }
 
-// image is an image of ten layers of a size, and the contents of its blobs.
-func image(t *testing.T, size int) (m oci.Manifest, contents []string, bytes int64) {
+// tenLayers is an image of ten layers of a size, and the contents of its blobs.
+func tenLayers(t *testing.T, size int) (m oci.Manifest, contents []string, bytes int64) {
 	t.Helper()
 	contents = append(contents, `{"architecture":"amd64"}`)
 	var layers []string
@@ -192,7 +192,7 @@ func request(t *testing.T, r storage.Repository, id, content string, want digest
 
 // What it takes to push ten layers, and to pull them.
 func calls(t *testing.T, minio *store) {
-	m, contents, size := image(t, 2<<20)
+	m, contents, size := tenLayers(t, 2<<20)
 	for what, c := range map[string]struct {
 		push func(t *testing.T, r storage.Repository, id, content string)
 		most int

@@ -1,0 +1,67 @@
+//go:build real
+
+package s3_test
+
+import (
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/caddy-oci/oci-registry/oci"
+	"github.com/caddy-oci/oci-registry/storage"
+	"github.com/caddy-oci/oci-registry/storage/s3"
+)
+
+// What is dropped and what is given up goes from a real store, in as many rounds
+// as it takes, and what is named stays. The rounds are those of a later time.
+func sweep(t *testing.T, minio *store) {
+	s := ready(t, minio.at(minio.endpoint), s3.Options{Prefix: minio.prefix(), PartSize: 5 << 20})
+	r := s.Repository(name(t, "a"))
+	push := func(content string) digest.Digest {
+		t.Helper()
+		d := digest.FromString(content)
+		if _, err := storage.PutBlob(t.Context(), r, d, strings.NewReader(content), storage.UploadOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	small, large := strings.Repeat("small ", 10_000), strings.Repeat("large ", 2_000_000)
+	kept := []digest.Digest{push(small), push(large)}
+	for _, content := range []string{"x" + small, "x" + large} {
+		if err := storage.DeleteBlob(t.Context(), r, push(content), ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	u, err := r.NewUpload(t.Context(), storage.UploadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err = u.Append(t.Context(), 0, io.LimitReader(&numbers{left: 12 << 20}, 12<<20)); err != nil {
+		t.Fatal(err)
+	}
+	if err := u.Close(); err != nil {
+		t.Fatal(err)
+	}
+	found := make(map[storage.SweptKind]int)
+	for range 3 {
+		for what, err := range s.Sweep(t.Context(), time.Now().Add(time.Hour), false) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			found[what.Kind]++
+		}
+	}
+	if found[storage.SweptUpload] != 1 || found[storage.SweptBlob] != 3 { // the third is what the session had beside its parts
+		t.Errorf("found %v", found)
+	}
+	if _, err := r.ResumeUpload(t.Context(), u.ID()); !errors.Is(err, oci.BlobUploadUnknown) {
+		t.Errorf("the session: %v", err)
+	}
+	for _, d := range kept {
+		read(t, r, d)
+	}
+}
