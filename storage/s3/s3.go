@@ -35,8 +35,8 @@ type Options struct {
 	// PartsAtOnce is how many parts of one blob are sent at once. Default: 4.
 	PartsAtOnce int
 
-	// Memory is what all uploads together may hold in part buffers, in bytes; who
-	// needs more waits. Default: 256 MiB.
+	// Memory is what all uploads together may hold in part buffers, in bytes. What
+	// there's no room for is stored in small objects first. Default: 256 MiB.
 	Memory int64
 
 	// RetryFor is how long a call that fails is tried again. Default: 20 s.
@@ -63,6 +63,9 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
+// spare is what of Memory isn't for clients to fill.
+func (o *Options) spare() int64 { return max(o.PartSize, o.Memory/4) }
+
 func setDefault[T comparable](v *T, to T) {
 	var zero T
 	if *v == zero {
@@ -72,17 +75,19 @@ func setDefault[T comparable](v *T, to T) {
 
 // Store is a storage.Store in a bucket. Only Open makes one.
 type Store struct {
-	tuned    atomic.Pointer[Options]
-	keys     keys
-	patience *patience
-	bucket   *patient
-	cache    cache
-	sessions sessions
-	memory   *semaphore.Weighted // bytes of part buffers
-	probe    *probe
-	limits   limits
-	stop     context.CancelFunc // ends what runs in the background
-	release  func()             // gives back what the bucket has
+	tuned     atomic.Pointer[Options]
+	keys      keys
+	patience  *patience
+	bucket    *patient
+	cache     cache
+	sessions  sessions
+	memory    *semaphore.Weighted // bytes of part buffers that clients fill
+	spare     *semaphore.Weighted // and of those that are filled from rests,
+	spareSize int64               // which are so many
+	probe     *probe
+	limits    limits
+	stop      context.CancelFunc // ends what runs in the background
+	release   func()             // gives back what the bucket has
 
 	running sync.WaitGroup // what Close waits for; added to under mu, while the store is open
 	mu      sync.RWMutex
@@ -101,9 +106,10 @@ func open(b bucket, opts Options) *Store {
 		keys: newKeys(opts.Prefix), patience: p, bucket: &patient{b, p},
 		cache:    cache{repos: make(map[oci.Name]*repo)},
 		sessions: sessions{live: make(map[string]*session), over: make(map[string]struct{})},
-		memory:   semaphore.NewWeighted(opts.Memory),
-		limits:   limits{tail: 256 << 10, segments: 1 << 20, inline: 32 << 10, slow: 25 * time.Second},
-		stop:     func() {}, release: func() {},
+		memory:   semaphore.NewWeighted(opts.Memory - opts.spare()),
+		spare:    semaphore.NewWeighted(opts.spare()), spareSize: opts.spare(),
+		limits: limits{tail: 256 << 10, segments: 1 << 20, inline: 32 << 10, slow: 25 * time.Second},
+		stop:   func() {}, release: func() {},
 	}
 	s.tuned.Store(&opts)
 	s.probe = &probe{store: s, done: make(chan struct{})}
@@ -121,6 +127,7 @@ func (s *Store) Tune(opts Options) {
 	opts.Prefix, opts.Memory, opts.SingleWriter = now.Prefix, now.Memory, now.SingleWriter
 	opts = opts.withDefaults()
 	opts.Memory = now.Memory // what there is of it was set aside at the beginning
+	opts.PartSize = min(opts.PartSize, s.spareSize)
 	s.tuned.Store(&opts)
 	s.patience.set(opts.RetryFor)
 }

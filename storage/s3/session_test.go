@@ -244,15 +244,31 @@ func TestMemoryBudget(t *testing.T) {
 	for i := range uploads {
 		wantBlob(t, s, content[i:])
 	}
-	if !s.memory.TryAcquire(512 << 10) {
-		t.Fatal("memory wasn't given back")
-	}
+	wantMemory(t, s)
 }
 
 // What a failed or cancelled upload had in memory is given back.
 func TestMemoryIsGivenBack(t *testing.T) {
 	t.Parallel()
-	s := openOn(t, smallParts(), Options{PartSize: 1 << 20, Memory: 1 << 20})
+	for _, memory := range []int64{1 << 20, 2 << 20} {
+		memoryIsGivenBack(t, memory)
+	}
+}
+
+// wantMemory fails unless all the memory is there.
+func wantMemory(t *testing.T, s *Store) {
+	t.Helper()
+	all := s.options().Memory - s.spareSize
+	if !s.memory.TryAcquire(all) || !s.spare.TryAcquire(s.spareSize) {
+		t.Fatal("memory wasn't given back")
+	}
+	s.memory.Release(all)
+	s.spare.Release(s.spareSize)
+}
+
+func memoryIsGivenBack(t *testing.T, memory int64) {
+	t.Helper()
+	s := openOn(t, smallParts(), Options{PartSize: 1 << 20, Memory: memory})
 	content := text(900_000)
 	for _, finish := range []func(u storage.Upload) error{
 		func(u storage.Upload) error { return u.Cancel(t.Context()) },
@@ -271,10 +287,7 @@ func TestMemoryIsGivenBack(t *testing.T) {
 		if err := u.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if !s.memory.TryAcquire(1 << 20) {
-			t.Fatal("memory wasn't given back")
-		}
-		s.memory.Release(1 << 20)
+		wantMemory(t, s)
 	}
 }
 
@@ -301,4 +314,55 @@ func TestSessionID(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Clients that stand still hold up nobody, however many they are.
+func TestSlowClients(t *testing.T) {
+	t.Parallel()
+	s := openOn(t, smallParts(), Options{PartSize: 1 << 20, Memory: 3 << 20})
+	content := text(3 << 20)
+	var done []chan error
+	var slow []*pausing
+	for range 5 {
+		p, err := newPausing(content[:600_000], content[600_000:900_000]), make(chan error, 1)
+		id := begin(t, s)
+		go func() { err <- add(t, s, id, 0, p) }()
+		<-p.reached
+		slow, done = append(slow, p), append(done, err)
+	}
+	if s.memory.TryAcquire(1 << 20) {
+		t.Fatal("there's memory left")
+	}
+	if _, err := storage.PutBlob(t.Context(), s.Repository(app), digest.FromString(content), strings.NewReader(content), storage.UploadOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	wantBlob(t, s, content)
+	for i, p := range slow {
+		close(p.resume)
+		if err := <-done[i]; err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantMemory(t, s)
+}
+
+// A session may have parts that are larger than this process has memory for.
+func TestPartsOfAnother(t *testing.T) {
+	t.Parallel()
+	f := smallParts()
+	a, b := openOn(t, f, Options{PartSize: 1 << 20}), openOn(t, f, Options{PartSize: 64 << 10, Memory: 128 << 10})
+	content := text(3_000_000)
+	id := begin(t, a)
+	if err := add(t, a, id, 0, strings.NewReader(content[:1_500_000])); err != nil {
+		t.Fatal(err)
+	}
+	if err := add(t, b, id, 1_500_000, strings.NewReader(content[1_500_000:])); err != nil {
+		t.Fatal(err)
+	}
+	if err := end(t, b, id, content); err != nil {
+		t.Fatal(err)
+	}
+	wantBlob(t, a, content)
+	wantMemory(t, a)
+	wantMemory(t, b)
 }

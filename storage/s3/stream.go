@@ -6,6 +6,8 @@ import (
 	"io"
 	"slices"
 	"sync"
+
+	"golang.org/x/sync/semaphore"
 )
 
 // stream is the content of an upload session on its way to the bucket: parts that
@@ -21,7 +23,8 @@ type stream struct {
 	flights   []*flight
 	rests     []entry
 	buf       []byte
-	held      int64 // how much of the store's memory buf has
+	held      int64               // how much memory there is for buf,
+	from      *semaphore.Weighted // and whose it is
 }
 
 // flight is a part that's being sent.
@@ -54,7 +57,7 @@ func (c *stream) drop() {
 
 func (c *stream) give(n int64) {
 	if n > 0 {
-		c.store.memory.Release(n)
+		c.from.Release(n)
 		c.held -= n
 	}
 }
@@ -72,12 +75,17 @@ func (c *stream) room() int64 { return c.partSize - c.restSize() - int64(len(c.b
 // inParts is how much is in parts that are there.
 func (c *stream) inParts() int64 { return int64(len(c.parts)) * c.partSize }
 
-// add appends p, which fits. Memory for more than a little is waited for.
+// add appends p, which fits. If there's no memory for more than a little, what
+// there is becomes a rest: clients take their time, and nobody waits for them.
 func (c *stream) add(ctx context.Context, p []byte) error {
-	n := len(c.buf) + len(p)
-	if err := c.hold(ctx, n); err != nil {
-		return err
+	if len(c.buf)+len(p) > smallBuffer && c.held == 0 {
+		if c.store.memory.TryAcquire(c.partSize) {
+			c.held, c.from = c.partSize, c.store.memory
+		} else if err := c.spill(ctx); err != nil {
+			return err
+		}
 	}
+	n := len(c.buf) + len(p)
 	if n > cap(c.buf) {
 		grown := make([]byte, len(c.buf), min(int(c.partSize), max(n, 4*cap(c.buf))))
 		copy(grown, c.buf)
@@ -87,15 +95,31 @@ func (c *stream) add(ctx context.Context, p []byte) error {
 	return nil
 }
 
-// hold reserves memory for n bytes in buf.
-func (c *stream) hold(ctx context.Context, n int) error {
-	if n <= smallBuffer || c.held > 0 {
+// spill makes what is here only a rest.
+func (c *stream) spill(ctx context.Context) error {
+	if len(c.buf) == 0 {
 		return nil
 	}
-	if err := c.store.memory.Acquire(ctx, c.partSize); err != nil {
+	rest := entry{ID: newID(), Size: int64(len(c.buf))}
+	if _, err := c.store.bucket.put(ctx, putRequest{Key: c.store.keys.data(rest.ID), Body: c.buf, Blob: true}); err != nil {
 		return err
 	}
-	c.held = c.partSize
+	c.rests = append(c.rests, rest)
+	c.drop()
+	return nil
+}
+
+// hold waits for memory for a part that is going to be sent, which others give
+// back as fast as the store takes it.
+func (c *stream) hold(ctx context.Context) error {
+	if c.held > 0 {
+		return nil
+	}
+	n := min(c.partSize, c.store.spareSize) // the session may be of a process that has more
+	if err := c.store.spare.Acquire(ctx, n); err != nil {
+		return err
+	}
+	c.held, c.from = n, c.store.spare
 	return nil
 }
 
@@ -104,7 +128,7 @@ func (c *stream) gather(ctx context.Context) ([]byte, error) {
 	if len(c.rests) == 0 {
 		return c.buf, nil
 	}
-	if err := c.hold(ctx, int(c.restSize())+len(c.buf)); err != nil {
+	if err := c.hold(ctx); err != nil {
 		return nil, err
 	}
 	var all bytes.Buffer
@@ -124,7 +148,7 @@ func (c *stream) gather(ctx context.Context) ([]byte, error) {
 func (c *stream) send(ctx context.Context, key, upload string, body, hash []byte) {
 	f := &flight{part: part{Number: c.next}, hash: hash, done: make(chan struct{})}
 	c.next++
-	held := c.held
+	held, from := c.held, c.from
 	c.held, c.buf, c.rests = 0, nil, nil
 	c.flights = append(c.flights, f)
 	var sending sync.WaitGroup
@@ -132,7 +156,7 @@ func (c *stream) send(ctx context.Context, key, upload string, body, hash []byte
 		defer close(f.done) // settle waits for it
 		f.ETag, f.err = c.store.bucket.part(ctx, key, upload, f.Number, body)
 		if held > 0 {
-			c.store.memory.Release(held)
+			from.Release(held)
 		}
 	})
 }

@@ -264,12 +264,9 @@ func (s *session) save(ctx context.Context) error {
 func (s *session) persist(ctx context.Context) (err error) {
 	c, rec := &s.content, s.rec
 	if len(c.buf) > c.store.limits.inline {
-		rest := entry{ID: newID(), Size: int64(len(c.buf))}
-		if _, err := s.repository.store.bucket.put(ctx, putRequest{Key: s.repository.store.keys.data(rest.ID), Body: c.buf, Blob: true}); err != nil {
+		if err := c.spill(ctx); err != nil {
 			return err
 		}
-		c.rests = append(c.rests, rest)
-		c.drop()
 	}
 	rec.Parts, rec.PartsHash, rec.PartSize, rec.NextPart = c.parts, c.partsHash, c.partSize, c.next
 	rec.Rests, rec.Inline, rec.Size = c.rests, c.buf, s.size
