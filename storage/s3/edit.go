@@ -62,8 +62,9 @@ func effects(s *state, changes []storage.Change, required []digest.Digest) []cha
 type planner struct {
 	state  *state
 	all    []change
-	names  []storage.Change // those that an index knows
-	effect bool             // something is changed that no index knows
+	names  []storage.Change       // those that an index knows
+	effect bool                   // something is changed that no index knows
+	marked map[digest.Digest]bool // whether it's marked after what came before; else the state says
 }
 
 func (p *planner) add(c storage.Change) {
@@ -84,7 +85,8 @@ func (p *planner) add(c storage.Change) {
 			p.blob(change{Drop: c.Digest})
 		}
 	case storage.MarkChange:
-		if b := p.state.find(c.Digest); b != nil && b.marked.IsZero() {
+		if p.state.find(c.Digest) != nil && !p.isMarked(c.Digest) {
+			p.setMarked(c.Digest, true)
 			p.blob(change{Mark: c.Digest, Since: c.At})
 		}
 	case storage.UnmarkChange:
@@ -112,9 +114,24 @@ func (p *planner) blob(ch change) {
 }
 
 func (p *planner) unmark(d digest.Digest) {
-	if b := p.state.find(d); b != nil && !b.marked.IsZero() {
+	if p.isMarked(d) {
+		p.setMarked(d, false)
 		p.blob(change{Unmark: d})
 	}
+}
+
+func (p *planner) isMarked(d digest.Digest) bool {
+	if marked, ok := p.marked[d]; ok {
+		return marked
+	}
+	return p.state.marked(d)
+}
+
+func (p *planner) setMarked(d digest.Digest, marked bool) {
+	if p.marked == nil {
+		p.marked = make(map[digest.Digest]bool)
+	}
+	p.marked[d] = marked
 }
 
 // due reports whether what goes only if it was marked early enough was.
@@ -123,7 +140,7 @@ func (p *planner) due(c storage.Change) bool {
 		return true
 	}
 	b := p.state.find(c.Digest)
-	return b != nil && !b.marked.IsZero() && !b.marked.After(c.At)
+	return b != nil && p.isMarked(c.Digest) && !b.marked.IsZero() && !b.marked.After(c.At)
 }
 
 // rely finds a blob on which somebody is going to rely, and takes the mark off it.

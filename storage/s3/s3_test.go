@@ -31,6 +31,16 @@ func TestStore(t *testing.T) {
 	}
 }
 
+func TestCollect(t *testing.T) {
+	t.Parallel()
+	for name, opts := range variants() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			storagetest.Collect(t, func(t *testing.T) storage.Store { return openOn(t, smallParts(), opts) })
+		})
+	}
+}
+
 func TestReopen(t *testing.T) {
 	t.Parallel()
 	for name, opts := range variants() {
