@@ -99,17 +99,26 @@ func (s *sessionSet) find(id string) (*session, error) {
 	if n := s.open[id]; n != nil {
 		return n, nil
 	}
-	if s.loading == nil {
-		s.loading = make(map[string]chan struct{})
-	}
-	loaded := make(chan struct{})
-	s.loading[id] = loaded
+	loaded := s.load(id)
 	s.mu.Unlock()
 	n, err := loadSession(s.store, id)
 	s.mu.Lock()
-	delete(s.loading, id)
-	close(loaded)
+	loaded()
 	return n, err
+}
+
+// load has everybody else wait who wants the session, until loaded is called. Who
+// calls either holds mu.
+func (s *sessionSet) load(id string) (loaded func()) {
+	if s.loading == nil {
+		s.loading = make(map[string]chan struct{})
+	}
+	done := make(chan struct{})
+	s.loading[id] = done
+	return func() {
+		delete(s.loading, id)
+		close(done)
+	}
 }
 
 // take adds a handle to a session that is known.
