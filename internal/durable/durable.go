@@ -54,8 +54,8 @@ type Journal interface {
 	// SyncDirLater is SyncDir, durable from the next Barrier, Sync or SyncDir on.
 	SyncDirLater(name string) error
 
-	// Others has the next SyncDir of a directory include names that somebody else
-	// has changed.
+	// Others has the next SyncDir of a name's directory include the name, which
+	// somebody else may have given.
 	Others(name string)
 
 	// Doubt allows files in a directory to get their names before their bytes are
@@ -102,11 +102,11 @@ func (w *Writer) Barrier() error {
 	return nil
 }
 
-// Others is to be called before a SyncDir that has to make durable what somebody
-// else has named in dir.
-func (w *Writer) Others(dir string) {
+// Others is to be called before a SyncDir that has to make a name durable which
+// somebody else may have given.
+func (w *Writer) Others(name string) {
 	if j := w.journal(); j != nil {
-		j.Others(dir)
+		j.Others(name)
 	}
 }
 

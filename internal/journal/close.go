@@ -63,44 +63,42 @@ func (t *tree) finish(e *epoch) error {
 	t.mu.Lock()
 	root := e.root
 	t.mu.Unlock()
-	for dirs := e.dirs; ; dirs = nil {
-		todo := t.unfinished(e, named)
-		if todo == nil {
+	for first := true; ; first = false {
+		todo, done := t.unfinished(e, named, first)
+		if done {
 			return nil
 		}
-		dirs = maps.Clone(dirs)
-		if dirs == nil {
-			dirs = make(map[string]bool)
+		dirs := make(map[string]bool)
+		if first {
+			maps.Copy(dirs, e.dirs)
 		}
 		if err := t.syncOut(root, todo, dirs); err != nil {
 			return err
 		}
 		maps.Copy(named, todo)
-		if len(named) == 0 {
-			named[nil] = "" // there were no files, and the directories are done
-		}
 	}
 }
 
 // unfinished returns the files of an epoch that aren't durable by their present
-// names. If there are none the epoch is closing, and it returns nil.
-func (t *tree) unfinished(e *epoch, named map[*entry]string) map[*entry]string {
+// names. If there are none, and its directories were synced, it's done: the epoch
+// is closing.
+func (t *tree) unfinished(e *epoch, named map[*entry]string, first bool) (todo map[*entry]string, done bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if e.closing {
-		return nil
+	if e.closing || t.past != e { // the journal was ended meanwhile
+		return nil, true
 	}
 	for e.isMoving() {
 		t.stopped.Wait()
 	}
-	todo := make(map[*entry]string)
+	todo = make(map[*entry]string)
 	for f := range e.files {
 		if f.name != "" && named[f] != f.name {
 			todo[f] = f.name
 		}
 	}
-	if len(todo) > 0 || len(named) == 0 {
-		return todo
+	if len(todo) > 0 || first {
+		return todo, false
 	}
 	e.closing = true
 	for f := range e.files {
@@ -108,7 +106,12 @@ func (t *tree) unfinished(e *epoch, named map[*entry]string) map[*entry]string {
 			f.whole = false // a part of it is on the disk only, from now on
 		}
 	}
-	return nil
+	for dir := range e.made {
+		if !t.now.made[dir] && !t.next.made[dir] {
+			delete(t.made, dir) // its name is durable
+		}
+	}
+	return nil, true
 }
 
 func (e *epoch) isMoving() bool {
@@ -175,6 +178,10 @@ func (t *tree) syncFiles(files map[*entry]string) error {
 	for _, name := range files {
 		group.Go(func() error {
 			err := t.syncNamed(name)
+			if errors.Is(err, fs.ErrPermission) {
+				t.opts.Log.Warn("a file isn't synced", "error", err) // somebody has taken it from us
+				return nil
+			}
 			if err != nil && !isFile(t.under, name) {
 				return nil
 			}
@@ -224,9 +231,17 @@ func syncFile(fsys vfs.FS, name string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// rewrite writes what a file holds into it again, and syncs it.
+// rewrite writes what a file holds into it again, and syncs it. One that can't be
+// written is replaced by a copy.
 func rewrite(fsys vfs.FS, name string) error {
 	f, err := fsys.OpenFile(name, os.O_RDWR)
+	if errors.Is(err, fs.ErrPermission) {
+		data, rerr := readAll(fsys, name)
+		if rerr != nil {
+			return rerr
+		}
+		return replace(fsys, name, &final{data: data})
+	}
 	if err != nil {
 		return err
 	}
@@ -315,19 +330,32 @@ func (t *tree) syncAll() error {
 func (t *tree) removeLogs() error {
 	newer := t.lastEpoch()
 	for _, n := range []uint64{newer + 1, newer} {
-		if l := t.logs[n%2]; l != nil {
-			_ = l.file.Close() // nothing in it counts
-			t.logs[n%2] = nil
+		if err := t.removeLog(n); err != nil {
+			return err
 		}
-		err := t.under.Remove(logName(n))
-		if err == nil {
-			err = t.under.SyncDir(logDir)
-		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := t.under.SyncDir(logDir); err != nil && isDir(t.under, logDir) {
 			return err
 		}
 	}
 	return nil
+}
+
+// removeLog removes one, unless another process has put its own there.
+func (t *tree) removeLog(n uint64) error {
+	if l := t.logs[n%2]; l != nil {
+		mine, err := l.file.Stat()
+		_ = l.file.Close() // nothing in it counts
+		t.logs[n%2] = nil
+		there, serr := t.under.Stat(logName(n))
+		if err == nil && serr == nil && !vfs.SameFile(mine, there) {
+			return nil
+		}
+	}
+	err := t.under.Remove(logName(n))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 func (t *tree) lastEpoch() uint64 {

@@ -40,6 +40,9 @@ func (t *tree) reallySyncDir(dir string) (seq uint64, err error) {
 	for _, d := range made {
 		delete(t.made, d)
 	}
+	if len(t.synced) >= maxRemembered {
+		clear(t.synced)
+	}
 	t.synced[dir] = true
 	for name, at := range pending {
 		if t.pending[dir][name] != at {

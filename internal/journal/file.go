@@ -125,27 +125,36 @@ func (f *file) Chmod(mode fs.FileMode) error {
 
 // changed notes that the file isn't as it was synced, from off on.
 func (f *file) changed(off int64) {
-	if f.low >= 0 && f.low <= off {
-		return
+	if f.low < 0 || off < f.low {
+		f.low = off
 	}
-	f.low = off
 	f.tree.mu.Lock()
 	defer f.tree.mu.Unlock()
 	f.tree.changed(f.name, off)
 }
 
-// maxDirty is of how many files is remembered what wasn't synced. Files that are
-// never synced, as lists of what was pulled lately, stay among them.
-const maxDirty = 4096
+// maxRemembered is of how many files is remembered what of them was synced and what
+// wasn't. Those that are never synced, as lists of what was pulled lately, stay
+// among them. Of a file that was forgotten all is synced.
+const maxRemembered = 4096
 
 func (t *tree) changed(name string, off int64) {
-	if t.dirty == nil || len(t.dirty) >= maxDirty {
-		t.unsure = t.unsure || t.dirty != nil
+	if t.dirty == nil || len(t.dirty) >= maxRemembered {
 		t.dirty = make(map[string]int64)
+		clear(t.based)
 	}
 	if low, ok := t.dirty[name]; !ok || off < low {
 		t.dirty[name] = off
 	}
+}
+
+// synced notes that a file has nothing any more that isn't durable, or going to be.
+func (t *tree) isSynced(name string) {
+	delete(t.dirty, name)
+	if len(t.based) >= maxRemembered {
+		clear(t.based)
+	}
+	t.based[name] = true
 }
 
 // Sync implements vfs.File.
@@ -167,24 +176,9 @@ func (f *file) SyncLater() error {
 // record puts what has changed into the journal, or syncs the file itself. It
 // returns what has to be durable for the file to be.
 func (f *file) record() (seq uint64, err error) {
-	f.tree.gate.RLock()
-	defer f.tree.gate.RUnlock()
-	unlock := f.tree.lockNames(f.name, "")
-	defer unlock()
-	low, fits := f.tree.changedFrom(f)
-	var data []byte
-	if fits {
-		buf, _ := tails.Get().(*[maxChange]byte)
-		defer tails.Put(buf)
-		data, fits, err = f.tail(low, buf[:])
-	}
-	if err != nil {
-		return 0, err
-	}
-	if !fits {
-		seq, err = f.syncItself()
-	} else {
-		seq = f.tree.wrote(f, low, data)
+	seq, how, err := f.recordTail()
+	if how != inJournal && err == nil {
+		seq, err = f.syncItself(how == byItself)
 	}
 	if err == nil {
 		f.low, f.mode = -1, 0
@@ -192,22 +186,51 @@ func (f *file) record() (seq uint64, err error) {
 	return seq, err
 }
 
-// changedFrom says from where on the journal lacks what's in f; false if f has to
-// be synced itself.
-func (t *tree) changedFrom(f *file) (low int64, ok bool) {
+// way is how a file is to be made durable.
+type way int
+
+const (
+	inJournal way = iota
+	byItself
+	elsewhere // by itself, as a file that isn't what it's called any more
+)
+
+// recordTail puts what has changed into the journal, if it can.
+func (f *file) recordTail() (seq uint64, how way, err error) {
+	f.tree.gate.RLock()
+	defer f.tree.gate.RUnlock()
+	unlock := f.tree.lockNames(f.name, "")
+	defer unlock()
+	low, how := f.tree.changedFrom(f)
+	if how != inJournal {
+		return 0, how, nil
+	}
+	buf, _ := tails.Get().(*[maxChange]byte)
+	defer tails.Put(buf)
+	data, fits, err := f.tail(low, buf[:])
+	if err != nil || !fits {
+		return 0, byItself, err
+	}
+	return f.tree.wrote(f, low, data), inJournal, nil
+}
+
+// changedFrom says from where on the journal lacks what's in f. What comes before
+// has to be durable, or in it.
+func (t *tree) changedFrom(f *file) (low int64, how way) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !t.on || f.low < 0 || f.entry != nil && f.entry != t.files[f.name] {
-		return 0, false
+	low, known := t.dirty[f.name]
+	switch {
+	case !known || f.low < 0 || f.entry != nil && f.entry.name != f.name:
+		return 0, elsewhere
+	case !t.on:
+		return 0, byItself
 	}
-	low = f.low
-	if d, ok := t.dirty[f.name]; ok && d < low {
-		low = d
+	low = min(low, f.low)
+	if low > 0 && (t.isPending(f.name) || t.files[f.name] == nil && !t.based[f.name]) {
+		return 0, byItself
 	}
-	if t.unsure && f.entry == nil && low > 0 {
-		return 0, false // others may have written what comes before
-	}
-	return low, low == 0 || !t.isPending(f.name)
+	return low, inJournal
 }
 
 var tails = sync.Pool{New: func() any { return new([maxChange]byte) }}
@@ -245,34 +268,37 @@ func (t *tree) wrote(f *file, off int64, data []byte) uint64 {
 	}
 	t.touch(e)
 	f.entry = e
-	delete(t.dirty, f.name)
+	t.isSynced(f.name)
 	t.add(op{kind: opWrite, name: f.name, mode: f.mode, off: off, data: data})
 	t.touchNames(f.name)
 	return t.seq
 }
 
-// syncItself syncs the file where it is. If the journal has older bytes of it,
-// its name is made durable too, and then those count no more.
-func (f *file) syncItself() (seq uint64, err error) {
-	if err := f.File.Sync(); err != nil {
+// syncItself syncs the file where it is, which may take long. If the journal has
+// older bytes of it, its name is made durable too, and then those count no more.
+func (f *file) syncItself(named bool) (seq uint64, err error) {
+	err = f.File.Sync()
+	switch {
+	case !named:
+		return 0, err
+	case err != nil:
 		f.tree.suspect(f.name)
 		return 0, err
 	}
+	f.tree.gate.RLock()
+	defer f.tree.gate.RUnlock()
 	return f.tree.syncedItself(f)
 }
 
 func (t *tree) syncedItself(f *file) (seq uint64, err error) {
 	t.mu.Lock()
-	known := t.files[f.name]
-	same := t.on && known != nil && (f.entry == nil || f.entry == known)
-	if same {
+	t.isSynced(f.name)
+	known := t.on && t.files[f.name] != nil
+	if known {
 		t.pend(f.name)
 	}
-	if f.entry == nil || f.entry == known {
-		delete(t.dirty, f.name)
-	}
 	t.mu.Unlock()
-	if !same {
+	if !known {
 		return 0, nil
 	}
 	return t.reallySyncDir(path.Dir(f.name))

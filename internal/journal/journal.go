@@ -91,6 +91,14 @@ func (f *FS) Sub(name string) (vfs.FS, error) {
 	return &FS{FS: sub, tree: f.tree, dir: f.name(name)}, nil
 }
 
+// Close implements vfs.FS. What End couldn't make durable is left to the next Begin.
+func (f *FS) Close() error {
+	if f.dir == "." {
+		f.tree.giveUp()
+	}
+	return f.FS.Close()
+}
+
 // Rename implements vfs.FS. It happens once everything is durable that was recorded
 // before, as after a Barrier, unless the new name is in a directory that's in doubt.
 func (f *FS) Rename(from, to string) error {
@@ -146,12 +154,15 @@ func (f *FS) Barrier() error {
 	return f.tree.wait(seq)
 }
 
-// Others says that somebody else may have changed names in a directory: the next
-// SyncDir of it makes those durable too.
+// Others says that somebody else may have given a name: the next SyncDir of its
+// directory makes that durable too, and what the journal says of it counts no more.
 func (f *FS) Others(name string) {
-	f.tree.mu.Lock()
-	defer f.tree.mu.Unlock()
-	delete(f.tree.synced, f.name(name))
+	t := f.tree
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.on && !t.files[f.name(name)].complete() {
+		t.pend(f.name(name))
+	}
 }
 
 // Doubt says that files in a directory get their names before their bytes are

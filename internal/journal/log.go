@@ -54,6 +54,12 @@ func (h head) encode() []byte {
 	return append(b, make([]byte, headSize-len(b))...)
 }
 
+// isLater reports whether b begins as a log of a later version does.
+func isLater(b []byte) bool {
+	const n = len(magic) - 1
+	return len(b) > n && string(b[:n]) == magic[:n] && b[n] != magic[n]
+}
+
 // decodeHead returns false for what is none, as a file that was never begun.
 func decodeHead(b []byte) (head, bool) {
 	const fixed = len(magic) + 4*8

@@ -116,7 +116,7 @@ func (t *tree) moved(k kind, from, to string, link *entry) {
 	if link == nil {
 		link = t.recordMove(k, from, to)
 	}
-	t.touchNames(from, to)
+	t.touchDirs(from, to)
 	if k == opLink {
 		e = link
 	}
@@ -127,8 +127,10 @@ func (t *tree) moved(k kind, from, to string, link *entry) {
 func (t *tree) movedDirty(k kind, from, to string) {
 	low, changed := t.dirty[from]
 	delete(t.dirty, to)
+	delete(t.based, to)
 	if k == opRename {
 		delete(t.dirty, from)
+		delete(t.based, from)
 	}
 	if changed {
 		t.dirty[to] = low
@@ -146,6 +148,7 @@ func (t *tree) touch(e *entry) {
 // gone records that a name is nothing any more.
 func (t *tree) gone(name string) {
 	delete(t.dirty, name)
+	delete(t.based, name)
 	if !t.on {
 		return
 	}
@@ -163,7 +166,7 @@ func (t *tree) dirMade(name string) {
 	if !t.on {
 		return
 	}
-	t.made[name] = true
+	t.made[name], t.next.made[name] = true, true
 	delete(t.synced, name)
 	t.add(op{kind: opDir, name: name})
 	t.touchNames(name)

@@ -59,46 +59,78 @@ func (f *FS) Recover(verify func(dir string) error) error {
 	return t.removeLogs()
 }
 
-// End syncs all files that only the journal has, and removes it. What fails is
-// left for the next Begin.
-func (f *FS) End() error { return f.tree.end((*tree).leave) }
+// End syncs all files that only the journal has, and removes it. If that fails the
+// journal stays in use, and each Sync tries again, until Close.
+func (f *FS) End() error {
+	t := f.tree
+	t.wave.Lock()
+	on := t.stopTimers()
+	var err error
+	if on {
+		err = t.leave()
+	}
+	t.mu.Lock()
+	if err != nil {
+		t.broken, t.ending = true, false
+		t.startTimer(retryTime)
+	}
+	t.mu.Unlock()
+	t.wave.Unlock()
+	if err == nil {
+		t.work.Wait()
+	}
+	return err
+}
 
 // Abandon is End for who may not write to the tree any more: the journal stays
 // there, and may be another one's.
 func (f *FS) Abandon() error {
-	return f.tree.end(func(t *tree) error {
-		t.gate.Lock()
-		defer t.gate.Unlock()
-		return t.syncAll()
-	})
-}
-
-func (t *tree) end(leave func(*tree) error) error {
+	t := f.tree
 	t.wave.Lock()
-	t.mu.Lock()
-	t.ending = true
-	on := t.on
-	t.mu.Unlock()
+	on := t.stopTimers()
 	var err error
 	if on {
-		err = leave(t)
+		t.gate.Lock()
+		err = t.syncAll()
+		t.gate.Unlock()
 	}
+	t.wave.Unlock()
+	t.giveUp()
+	return err
+}
+
+// stopTimers keeps new epochs from beginning by themselves, and reports whether
+// there's a journal. wave is held.
+func (t *tree) stopTimers() (on bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ending = true
+	t.stopTimer()
+	return t.on
+}
+
+// giveUp forgets the journal, and leaves its files where they are.
+func (t *tree) giveUp() {
+	t.wave.Lock()
+	t.stopTimers()
 	t.gate.Lock()
 	t.mu.Lock()
-	t.stopTimer()
 	t.reset()
 	t.durable, t.broken = t.seq, false
 	t.mu.Unlock()
 	t.gate.Unlock()
 	for n, l := range t.logs {
 		if l != nil {
-			err = errors.Join(err, l.file.Close())
+			_ = l.file.Close() // what of it counts is durable
 			t.logs[n] = nil
 		}
 	}
+	if t.root != nil {
+		_ = t.root.Close() // nothing is written to it
+		t.root = nil
+	}
 	t.wave.Unlock()
 	t.work.Wait()
-	return err
 }
 
 // start begins a journal where there's none. wave is held.
@@ -143,7 +175,7 @@ func (t *tree) makeLogs() error {
 
 // read reads what logs there are.
 func (t *tree) read() (*leftover, error) {
-	left := &leftover{names: make(map[string]*name), doubted: make(map[string]bool), sameBoot: true}
+	left := &leftover{names: make(map[string]*final), doubted: make(map[string]bool), sameBoot: true}
 	var logs []logData
 	for n := range t.logs {
 		l, err := t.readFile(logName(uint64(n)))
@@ -203,6 +235,9 @@ func (t *tree) readFile(name string) (l logData, err error) {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return l, err
 	}
+	if isLater(l.data) {
+		return l, fmt.Errorf("%s was written by a later version", name)
+	}
 	l.head, l.found = decodeHead(l.data)
 	device, inode, told := t.opts.Identity(fi)
 	if l.found && told && inode != l.inode {
@@ -217,15 +252,16 @@ func (t *tree) readFile(name string) (l logData, err error) {
 type leftover struct {
 	epoch    uint64
 	sameBoot bool // nothing was lost, so nothing is done again, but all has to be synced
-	names    map[string]*name
+	names    map[string]*final
 	doubted  map[string]bool
 }
 
-// name is what a name has to be.
-type name struct {
+// final is what a name has to be.
+type final struct {
 	kind  kind // of the operation that made it so
 	mode  fs.FileMode
 	data  []byte // all of the file, of an opWrite
+	owned bool   // data isn't a part of a log
 	parts []op   // what has changed of it, of an opStands
 }
 
@@ -236,42 +272,48 @@ func (l *leftover) apply(o op) {
 	case opWrite:
 		l.names[o.name] = was.write(o)
 	case opRename, opLink:
-		is := &name{kind: opStands}
+		is := &final{kind: opStands}
 		if from := l.names[o.from]; from != nil && from.kind == opWrite {
-			is = &name{kind: opWrite, mode: from.mode, data: slices.Clip(from.data)}
+			is = from
+			if o.kind == opLink {
+				is = &final{kind: opWrite, mode: from.mode, data: bytes.Clone(from.data), owned: true}
+			}
 		}
 		if o.kind == opRename {
-			l.names[o.from] = &name{kind: opGone}
+			l.names[o.from] = &final{kind: opGone}
 		}
 		l.names[o.name] = is
 	case opDoubt:
 		l.doubted[o.name] = true
 	case opGone, opDir, opStands:
-		l.names[o.name] = &name{kind: o.kind}
+		l.names[o.name] = &final{kind: o.kind}
 	case opDone:
 	}
 }
 
 // write returns what a file is after a write.
-func (n *name) write(o op) *name {
+func (n *final) write(o op) *final {
 	switch {
 	case o.off == 0:
-		is := &name{kind: opWrite, mode: o.mode, data: slices.Clip(o.data)}
+		is := &final{kind: opWrite, mode: o.mode, data: slices.Clip(o.data)}
 		if o.mode == 0 && n != nil {
 			is.mode = n.mode
 		}
 		return is
 	case n == nil || n.kind != opWrite:
 		if n == nil || n.kind != opStands {
-			n = &name{kind: opStands}
+			n = &final{kind: opStands}
 		}
 		n.parts = append(n.parts, o)
 		return n
 	}
+	if !n.owned {
+		n.data, n.owned = bytes.Clone(n.data), true
+	}
 	if missing := o.off - int64(len(n.data)); missing > 0 {
 		n.data = append(n.data, make([]byte, missing)...)
 	}
-	n.data = append(n.data[:o.off:o.off], o.data...)
+	n.data = append(n.data[:o.off], o.data...)
 	if o.mode != 0 {
 		n.mode = o.mode
 	}
@@ -292,7 +334,9 @@ func (l *leftover) redo(fsys vfs.FS) error {
 	}
 	for _, name := range slices.Backward(sorted) { // what's in a directory before it
 		if l.names[name].kind == opGone && !l.sameBoot {
-			_ = fsys.Remove(name) // a directory may have something in it again
+			if err := fsys.Remove(name); err != nil && isTrouble(err) && !isFull(fsys, name) {
+				return err
+			}
 		}
 	}
 	for dir := range dirs {
@@ -305,28 +349,50 @@ func (l *leftover) redo(fsys vfs.FS) error {
 
 // restore makes one name what it has to be. In the boot that the journal is of it
 // is that already, unless somebody has changed it since: it's only synced.
-func (l *leftover) restore(fsys vfs.FS, name string, n *name) error {
+func (l *leftover) restore(fsys vfs.FS, name string, n *final) error {
 	if n.kind == opDir {
 		if l.sameBoot {
 			return nil
 		}
 		return makeDir(fsys, name)
 	}
-	is, err := readAll(fsys, name)
+	fi, err := fsys.Stat(name)
 	gone := errors.Is(err, fs.ErrNotExist)
 	switch {
 	case err != nil && !gone:
 		return err
-	case n.kind == opWrite && !gone && bytes.Equal(is, n.data):
-		return rewrite(fsys, name) // a sync that failed may have left it lost
-	case n.kind == opWrite && !l.sameBoot:
-		return replace(fsys, name, n)
+	case n.kind == opWrite:
+		return l.restoreWhole(fsys, name, n, fi)
 	case gone:
 		return nil // somebody has removed it, or its name was never durable
-	case l.sameBoot:
+	case l.sameBoot || len(n.parts) == 0:
 		return syncFile(fsys, name)
 	}
 	return patch(fsys, name, n.parts)
+}
+
+// restoreWhole restores a file of which the journal has everything. fi is nil if
+// it isn't there.
+func (l *leftover) restoreWhole(fsys vfs.FS, name string, n *final, fi fs.FileInfo) error {
+	if fi != nil && fi.Size() == int64(len(n.data)) {
+		is, err := readAll(fsys, name)
+		if err == nil && bytes.Equal(is, n.data) && (l.sameBoot || n.mode == 0 || n.mode == fi.Mode().Perm()) {
+			return rewrite(fsys, name) // a sync that failed may have left it lost
+		}
+	}
+	switch {
+	case !l.sameBoot:
+		return replace(fsys, name, n)
+	case fi == nil:
+		return nil // somebody has removed it
+	}
+	return syncFile(fsys, name)
+}
+
+// isFull reports whether there's a directory with something in it.
+func isFull(fsys vfs.FS, name string) bool {
+	entries, err := fsys.ReadDir(name)
+	return err == nil && len(entries) > 0
 }
 
 func readAll(fsys vfs.FS, name string) ([]byte, error) {
@@ -353,9 +419,13 @@ func makeDir(fsys vfs.FS, dir string) error {
 }
 
 // replace makes a file whole, in one step.
-func replace(fsys vfs.FS, name string, n *name) error {
+func replace(fsys vfs.FS, name string, n *final) error {
 	if err := makeDir(fsys, path.Dir(name)); err != nil && path.Dir(name) != "." {
 		return err
+	}
+	mode := n.mode
+	if fi, err := fsys.Stat(name); err == nil && mode == 0 {
+		mode = fi.Mode().Perm()
 	}
 	tmp := path.Join(path.Dir(name), "tmp-"+path.Base(name))
 	f, err := fsys.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
@@ -363,8 +433,8 @@ func replace(fsys vfs.FS, name string, n *name) error {
 		return err
 	}
 	_, err = f.Write(n.data)
-	if err == nil && n.mode != 0 {
-		err = f.Chmod(n.mode)
+	if err == nil && mode != 0 {
+		err = f.Chmod(mode)
 	}
 	if err == nil {
 		err = f.Sync()
@@ -387,6 +457,9 @@ func patch(fsys vfs.FS, name string, parts []op) error {
 		}
 		if err == nil {
 			err = f.Truncate(o.off + int64(len(o.data)))
+		}
+		if err == nil && o.mode != 0 {
+			err = f.Chmod(o.mode)
 		}
 		if err != nil {
 			break

@@ -26,19 +26,20 @@ type tree struct {
 
 	mu      sync.Mutex // guards the rest
 	on      bool
-	ending  bool    // no timer starts any more
-	last    uint64  // the newest epoch's number
-	buf     []byte  // the frame to be, with room for its head
-	spare   []byte  // a buf that was written
-	seq     uint64  // of the last operation recorded
-	durable uint64  // of the last one that a power cut can't undo
-	now     *epoch  // whose log is written
-	past    *epoch  // whose files are being synced; nil if there's none
-	next    touched // by what was recorded and isn't in a log yet
+	ending  bool     // no timer starts any more
+	last    uint64   // the newest epoch's number
+	buf     []byte   // the frame to be, with room for its head
+	spare   []byte   // a buf that was written
+	seq     uint64   // of the last operation recorded
+	durable uint64   // of the last one that a power cut can't undo
+	now     *epoch   // whose log is written
+	past    *epoch   // whose files are being synced; nil if there's none
+	root    vfs.File // the next epoch's; guarded by wave
+	next    touched  // by what was recorded and isn't in a log yet
 
 	files   map[string]*entry            // by name, files whose bytes the journal has
 	dirty   map[string]int64             // by name, from where on a file has changed since it was synced
-	unsure  bool                         // dirty was too much to remember
+	based   map[string]bool              // by name, files of which all that isn't dirty was synced in this process
 	pending map[string]map[string]uint64 // by directory, names of files that the journal hasn't
 	made    map[string]bool              // directories whose names only the journal has
 	synced  map[string]bool              // directories that were synced themselves
@@ -46,6 +47,7 @@ type tree struct {
 	doubted map[string]bool              // directories in doubt; false if that was in the epoch before
 	stopped sync.Cond                    // an entry isn't moving any more
 	timer   *time.Timer                  // for the epoch's end
+	rings   uint64                       // how many timers there were
 	work    sync.WaitGroup               // what the timer and full logs began
 }
 
@@ -65,10 +67,11 @@ type epoch struct {
 type touched struct {
 	files map[*entry]bool
 	dirs  map[string]bool
+	made  map[string]bool // directories that were made
 }
 
 func newTouched() touched {
-	return touched{make(map[*entry]bool), make(map[string]bool)}
+	return touched{make(map[*entry]bool), make(map[string]bool), make(map[string]bool)}
 }
 
 // entry is a file whose bytes the journal has, all or those that have changed.
@@ -97,6 +100,7 @@ func (t *tree) reset() {
 	t.made = make(map[string]bool)
 	t.synced = make(map[string]bool)
 	t.changes = make(map[string]uint64)
+	t.based = make(map[string]bool)
 	t.doubted = make(map[string]bool)
 }
 
@@ -108,12 +112,16 @@ func (e *epoch) end() {
 	}
 }
 
+// newEpoch opens the root, to hear of what can't be written, for the epoch after:
+// what is recorded in this one may have been written before.
 func (t *tree) newEpoch(number uint64) *epoch {
 	root, err := t.under.Open(".")
 	if err != nil {
 		root = nil // files are synced one by one
 	}
-	return &epoch{touched: newTouched(), number: number, root: root}
+	e := &epoch{touched: newTouched(), number: number, root: t.root}
+	t.root = root
+	return e
 }
 
 var seed = maphash.MakeSeed()
@@ -192,10 +200,17 @@ func (t *tree) add(o op) {
 
 // touchNames notes that the last operation was on names in these directories.
 func (t *tree) touchNames(names ...string) {
+	t.touchDirs(names...)
 	for _, name := range names {
-		dir := path.Dir(name)
-		t.next.dirs[dir] = true
-		t.changes[dir] = t.seq
+		t.changes[path.Dir(name)] = t.seq
+	}
+}
+
+// touchDirs notes that the directories of these names have to be synced with the
+// epoch.
+func (t *tree) touchDirs(names ...string) {
+	for _, name := range names {
+		t.next.dirs[path.Dir(name)] = true
 	}
 }
 

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"maps"
+	"strconv"
 	"time"
 )
 
@@ -32,6 +33,11 @@ func (t *tree) isDurable(seq uint64) bool {
 // epoch if it's to be one. If the journal can't be written it's done without it.
 func (t *tree) flush(turn bool) error {
 	if t.broken {
+		t.mu.Lock()
+		t.buf = nil // leaving makes all of it durable
+		t.now.add(t.next)
+		t.next = newTouched()
+		t.mu.Unlock()
 		return t.leave()
 	}
 	t.mu.Lock()
@@ -74,6 +80,7 @@ func (e *epoch) add(recorded touched) {
 	}
 	maps.Copy(e.files, recorded.files)
 	maps.Copy(e.dirs, recorded.dirs)
+	maps.Copy(e.made, recorded.made)
 }
 
 // turn begins epoch n with a frame, which gets what else it has to say. The log it
@@ -84,6 +91,9 @@ func (t *tree) turn(n uint64, frame []byte) ([]byte, error) {
 	t.mu.Unlock()
 	if past != nil {
 		if err := t.finish(past); err != nil {
+			return nil, err
+		}
+		if err := t.sayDone(past); err != nil {
 			return nil, err
 		}
 	}
@@ -102,6 +112,13 @@ func (t *tree) turn(n uint64, frame []byte) ([]byte, error) {
 	old := t.past
 	t.work.Go(func() { t.close(old) })
 	return t.stillDoubted(frame), nil
+}
+
+// sayDone has it in the log, durably, that an epoch's log counts no more. It may be
+// overwritten then: of what is written over it a power cut may leave any part.
+func (t *tree) sayDone(e *epoch) error {
+	frame := op{kind: opDone, name: strconv.FormatUint(e.number, 10)}.append(make([]byte, frameHead))
+	return t.logs[t.now.number%2].append(t.now.number, frame)
 }
 
 // stillDoubted adds to the first frame of an epoch the directories of which
@@ -136,7 +153,9 @@ func (t *tree) begin(n uint64) error {
 func (t *tree) startTimer(after time.Duration) {
 	if t.timer == nil && !t.ending {
 		t.work.Add(1)
-		t.timer = time.AfterFunc(after, t.tend)
+		t.rings++
+		ring := t.rings
+		t.timer = time.AfterFunc(after, func() { t.tend(ring) })
 	}
 }
 
@@ -149,19 +168,23 @@ func (t *tree) stopTimer() {
 
 // tend ends an epoch whose time has come, or begins a journal anew that couldn't
 // be written.
-func (t *tree) tend() {
+func (t *tree) tend(ring uint64) {
 	defer t.work.Done()
 	t.wave.Lock()
 	defer t.wave.Unlock()
 	t.mu.Lock()
-	t.timer = nil
-	on, ending, busy := t.on, t.ending, t.past != nil
-	if busy && on {
+	if t.rings == ring { // else there's a later one
+		t.timer = nil
+	}
+	on, ending, past := t.on, t.ending, t.past
+	if past != nil && on {
 		t.startTimer(retryTime)
 	}
 	t.mu.Unlock()
 	switch {
-	case ending || busy && on:
+	case ending:
+	case past != nil && on:
+		t.work.Go(func() { t.close(past) }) // unless that's going on already
 	case on:
 		if err := t.flush(true); err != nil {
 			t.opts.Log.Error("files can't be synced", "error", err)

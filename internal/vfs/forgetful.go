@@ -25,6 +25,7 @@ var _ FS = (*Forgetful)(nil)
 
 // memory is what is durable, by the numbers that files and directories get.
 type memory struct {
+	one   sync.Mutex // one sync at a time looks at what there is and notes it
 	mu    sync.Mutex
 	nodes []*node
 	fail  func(name string) error // see FailSync
@@ -141,6 +142,8 @@ func (f *Forgetful) Sub(name string) (FS, error) {
 
 // SyncDir implements FS.
 func (f *Forgetful) SyncDir(name string) error {
+	f.memory.one.Lock()
+	defer f.memory.one.Unlock()
 	dir, err := f.node(name)
 	if err != nil {
 		return err
@@ -236,6 +239,8 @@ func (f *forgetfulFile) Write(p []byte) (int, error) {
 }
 
 func (f *forgetfulFile) Sync() error {
+	f.memory.one.Lock()
+	defer f.memory.one.Unlock()
 	now, err := f.node.content()
 	if err != nil {
 		return err

@@ -37,3 +37,13 @@ func KnownSessions(s *Store) (known, open int) {
 	}
 	return known, open
 }
+
+// AfterRebootLarge is AfterReboot with a journal of the usual size.
+func AfterRebootLarge(o Options) Options {
+	o.machine = rebootedLarge{}
+	return o
+}
+
+type rebootedLarge struct{ rebooted }
+
+func (rebootedLarge) journalSize() int64 { return 0 }

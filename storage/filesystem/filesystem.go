@@ -144,9 +144,11 @@ func (s *Store) Tune(opts Options) {
 		s.suspect.mark()
 	}
 	was := s.opts.Swap(&opts)
-	if was.Unsynced != opts.Unsynced || was.Direct != opts.Direct {
-		s.lock.tune()
+	if was.Unsynced == opts.Unsynced && was.Direct == opts.Direct || s.enter() != nil {
+		return
 	}
+	defer s.leave()
+	s.lock.tune()
 }
 
 func (s *Store) log() *slog.Logger { return s.opts.Load().Log }

@@ -51,7 +51,11 @@ func (l *writerLock) take() error {
 	if err := writeOwner(f, owner); err != nil {
 		return errors.Join(fmt.Errorf("write %s: %w", lockName, full(err)), f.Close())
 	}
-	if err := l.store.beginJournal(); err != nil {
+	err = l.store.beginJournal()
+	if errors.Is(full(err), storage.ErrFull) && l.store.space.release() {
+		err = l.store.beginJournal() // what it does again may need room
+	}
+	if err != nil {
 		return errors.Join(full(err), f.Close())
 	}
 	l.file, l.owner, l.seen = f, owner, fileStamp{}
@@ -117,6 +121,9 @@ func (l *writerLock) settle() error {
 	defer l.mu.Unlock()
 	if l.file == nil {
 		return nil
+	}
+	if err := errors.Join(l.sameOwner(), l.inPlace()); err != nil {
+		return l.store.fs.Abandon() // another one writes by now
 	}
 	return l.store.fs.End()
 }

@@ -200,7 +200,7 @@ func (r *repo) syncBlob(d digest.Digest) error {
 	if err != nil {
 		return fmt.Errorf("sync %s: %w", d, err)
 	}
-	r.store.disk.Others(blobDir(r.name, d.Algorithm()))
+	r.store.disk.Others(blobPath(r.name, d))
 	r.noteBlob(d, true)
 	return nil
 }

@@ -251,6 +251,7 @@ func TestSessionIsWrittenDownBeforeItGoesOn(t *testing.T) {
 			ended <- err
 		}()
 		body <- "second"
+		synctest.Wait() // nothing comes or goes while it's copied
 		check(t, os.CopyFS(crashed, os.DirFS(root)))
 		close(body)
 		if err := <-ended; err == nil {
