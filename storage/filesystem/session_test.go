@@ -465,9 +465,9 @@ func TestSessionOnASlowDiskHoldsUpNoOther(t *testing.T) {
 				id := begun(t, root, "content")
 				var reached, proceed atomic.Pointer[chan struct{}]
 				s := openFaulty(t, root, filesystem.Options{}, func(step vfs.Step) error {
-					if wait := proceed.Load(); wait != nil && step.Op == op && strings.Contains(step.Name, "/state") {
+					if wait := proceed.Load(); wait != nil && step.Op == op && strings.Contains(step.Name, "/state") &&
+						proceed.CompareAndSwap(wait, nil) {
 						close(*reached.Load())
-						proceed.Store(nil)
 						<-*wait
 					}
 					return nil
