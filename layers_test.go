@@ -41,6 +41,7 @@ var layers = map[string]string{
 	"storage/storagetest": "oci storage internal/vfs",
 	"authz":               "oci",
 	"handler":             "oci storage authz",
+	"tasks/gc":            "oci storage",
 	"tasks":               "",
 	"internal/state":      "caddy oci storage",
 	".":                   "caddy *",

@@ -110,10 +110,10 @@ func (e *Edit) DropMarkedBlob(d digest.Digest, by time.Time) {
 // Update is worth nothing beside a garbage collector.
 func (e *Edit) Require(digests ...digest.Digest) { e.require = append(e.require, digests...) }
 
-// Marks reports whether the Edit is about marks: a Store whose repositories aren't
-// Collectable refuses it, with errors.ErrUnsupported.
+// Marks reports whether the Edit sets marks or goes by them: a Store whose
+// repositories aren't Collectable refuses it, with errors.ErrUnsupported.
 func (e *Edit) Marks() bool {
-	return slices.ContainsFunc(e.changes, func(c Change) bool { return !c.At.IsZero() || c.Kind == UnmarkChange })
+	return slices.ContainsFunc(e.changes, func(c Change) bool { return !c.At.IsZero() })
 }
 
 // Changes returns what was recorded, in order. Backends call it; wrappers may

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"iter"
 	"net/http"
 
 	"github.com/opencontainers/go-digest"
@@ -74,12 +75,31 @@ func PutManifest(ctx context.Context, to Repository, m oci.Manifest, opts PutOpt
 		}
 		e.By = opts.By
 		e.Require(required(m, opts.Sparse)...)
+		for d := range named(m) { // what need not be there, and is, mustn't go either
+			e.Unmark(d)
+		}
 		e.Put(m)
 		for _, t := range opts.Tags {
 			e.Tag(t, m.Digest)
 		}
 		return nil
 	})
+}
+
+// named yields all that a manifest names.
+func named(m oci.Manifest) iter.Seq[digest.Digest] {
+	return func(yield func(digest.Digest) bool) {
+		for _, list := range [][]oci.Descriptor{m.Blobs, m.Manifests} {
+			for _, d := range list {
+				if !yield(d.Digest) {
+					return
+				}
+			}
+		}
+		if m.Subject != "" {
+			yield(m.Subject)
+		}
+	}
 }
 
 func required(m oci.Manifest, sparse Sparse) []digest.Digest {

@@ -1,0 +1,239 @@
+package gc
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/caddy-oci/oci-registry/oci"
+	"github.com/caddy-oci/oci-registry/storage"
+)
+
+// collector does a round in one repository.
+type collector struct {
+	repository storage.Collectable
+	opts       Options
+	manifests  map[digest.Digest]*manifest // that were read
+	contents   map[digest.Digest]storage.Content
+}
+
+// readContents looks at what there is. What comes later isn't marked, and stays.
+func (c *collector) readContents(ctx context.Context) error {
+	c.contents = make(map[digest.Digest]storage.Content)
+	for content, err := range c.repository.Contents(ctx) {
+		if err != nil {
+			return err
+		}
+		c.contents[content.Digest] = content
+	}
+	return nil
+}
+
+// collect does what is to be done. What goes makes other things go, so it looks
+// again until nothing has gone.
+func (c *collector) collect(ctx context.Context) error {
+	for more := true; more; {
+		idx, err := c.look(ctx)
+		if err != nil {
+			return unless(errors.Is(err, oci.NameUnknown), err)
+		}
+		if more, err = c.round(ctx, idx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func unless(forgiven bool, err error) error {
+	if forgiven {
+		return nil
+	}
+	return err
+}
+
+// look reads what there is: the marks first, and then who needs what.
+func (c *collector) look(ctx context.Context) (storage.Index, error) {
+	if err := c.readContents(ctx); err != nil {
+		return nil, err
+	}
+	idx, err := c.repository.Index(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return idx, c.readManifests(ctx, idx)
+}
+
+// round carries out one plan, some of it at a time: an Update keeps pushes waiting.
+// It reports whether something has gone.
+func (c *collector) round(ctx context.Context, idx storage.Index) (gone bool, err error) {
+	p := &planner{opts: c.opts, now: c.opts.Now(), index: idx, manifests: c.manifests, contents: c.contents}
+	all := p.plan()
+	if c.opts.DryRun {
+		c.tell(all)
+		return false, nil
+	}
+	if len(c.contents)+len(c.manifests) == 0 {
+		return false, c.retire(ctx)
+	}
+	was := c.contents
+	for rest := all; !rest.empty(); {
+		var now plan
+		now, rest = rest.cut(perUpdate)
+		if err := c.apply(ctx, now); err != nil {
+			return false, err
+		}
+	}
+	if len(all.delete)+len(all.drop) == 0 {
+		return false, nil
+	}
+	after, err := c.look(ctx)
+	if err != nil {
+		return false, err
+	}
+	return c.tellGone(all, was, after), nil
+}
+
+// readManifests reads what wasn't read before.
+func (c *collector) readManifests(ctx context.Context, idx storage.Index) error {
+	known := c.manifests
+	c.manifests = make(map[digest.Digest]*manifest)
+	for desc := range idx.Manifests() {
+		if m := known[desc.Digest]; m != nil {
+			c.manifests[desc.Digest] = m
+			continue
+		}
+		if err := c.opts.Wait(ctx, 1); err != nil {
+			return err
+		}
+		m, err := c.read(ctx, desc)
+		if err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			c.problem(Manifest, desc.Digest, err)
+			c.manifests[desc.Digest] = &manifest{unread: true}
+			continue
+		}
+		c.manifests[desc.Digest] = understand(m)
+		for _, b := range m.Blobs {
+			if _, there := c.contents[b.Digest]; !there && len(b.URLs) == 0 {
+				c.missing(ctx, b.Digest)
+			}
+		}
+	}
+	return nil
+}
+
+// missing tells of a blob that a manifest needs and isn't there.
+func (c *collector) missing(ctx context.Context, d digest.Digest) {
+	b, err := c.repository.Peek(ctx, d) // it may have come just now
+	if err == nil {
+		_ = b.Close() // only read
+		return
+	}
+	if _, told := c.contents[d]; !told {
+		c.problem(Blob, d, err)
+	}
+}
+
+// read reads a manifest without taking its mark off.
+func (c *collector) read(ctx context.Context, desc oci.Descriptor) (oci.Manifest, error) {
+	b, err := c.repository.Peek(ctx, desc.Digest)
+	if err != nil {
+		return oci.Manifest{}, err
+	}
+	raw, err := io.ReadAll(b)
+	if err = errors.Join(err, b.Close()); err != nil {
+		return oci.Manifest{}, err
+	}
+	return oci.ParseManifest(desc.MediaType, raw, desc.Digest.Algorithm())
+}
+
+// apply carries out a plan. What was pushed since it was made has taken its marks
+// off what it needs.
+func (c *collector) apply(ctx context.Context, p plan) error {
+	if err := c.opts.mayRemove(ctx, len(p.delete)+len(p.drop)); err != nil {
+		return err
+	}
+	now := c.opts.Now()
+	return c.repository.Update(ctx, func(e *storage.Edit) error {
+		e.By = "gc"
+		for _, d := range p.mark {
+			e.Mark(d, now)
+		}
+		for _, d := range p.unmark {
+			e.Unmark(d)
+		}
+		for _, d := range p.delete {
+			e.DeleteMarked(d, now.Add(-c.opts.UntaggedGrace))
+		}
+		for _, d := range p.drop {
+			e.DropMarkedBlob(d, now.Add(-c.opts.Grace))
+		}
+		return nil
+	})
+}
+
+// retire removes a repository that holds nothing.
+func (c *collector) retire(ctx context.Context) error {
+	if err := c.opts.mayRemove(ctx, 1); err != nil {
+		return err
+	}
+	gone, err := c.repository.Retire(ctx)
+	if gone {
+		c.opts.Found(Finding{Kind: Repository, Repository: c.repository.Name().String(), Name: c.repository.Name().String()})
+	}
+	return err
+}
+
+// tell tells of what would go.
+func (c *collector) tell(p plan) {
+	for _, d := range p.delete {
+		c.found(Manifest, d, c.contents[d].Size)
+	}
+	for _, d := range p.drop {
+		c.found(Blob, d, c.contents[d].Size)
+	}
+}
+
+// tellGone tells of what has gone, and reports whether something has. was is what
+// there was before.
+func (c *collector) tellGone(p plan, was map[digest.Digest]storage.Content, after storage.Index) (gone bool) {
+	for _, d := range p.delete {
+		if _, err := after.Resolve(oci.DigestRef(d)); err != nil {
+			c.found(Manifest, d, 0) // its bytes are a blob now
+			gone = true
+		}
+	}
+	for _, d := range p.drop {
+		if _, there := c.contents[d]; !there {
+			c.found(Blob, d, was[d].Size)
+			gone = true
+		}
+	}
+	return gone
+}
+
+func (c *collector) found(kind Kind, d digest.Digest, size int64) {
+	c.opts.Found(Finding{Kind: kind, Repository: c.repository.Name().String(), Name: d.String(), Size: size})
+}
+
+func (c *collector) problem(kind Kind, d digest.Digest, err error) {
+	c.opts.Found(Finding{Kind: kind, Repository: c.repository.Name().String(), Name: d.String(), Problem: err.Error()})
+}
+
+// cut returns the first n things of a plan, and the rest.
+func (p *plan) cut(n int) (first, rest plan) {
+	take := func(list []digest.Digest) (a, b []digest.Digest) {
+		k := min(n, len(list))
+		n -= k
+		return list[:k], list[k:]
+	}
+	first.unmark, rest.unmark = take(p.unmark)
+	first.delete, rest.delete = take(p.delete)
+	first.drop, rest.drop = take(p.drop)
+	first.mark, rest.mark = take(p.mark)
+	return first, rest
+}

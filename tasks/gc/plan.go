@@ -1,0 +1,209 @@
+package gc
+
+import (
+	"iter"
+	"regexp"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/caddy-oci/oci-registry/oci"
+	"github.com/caddy-oci/oci-registry/storage"
+)
+
+// manifest is what a manifest needs.
+type manifest struct {
+	digests   []digest.Digest // blobs and children
+	subject   digest.Digest
+	unknown   bool // its type isn't known: it's needed
+	unread    bool // it can't be read: what it needs isn't known
+	mediaType string
+}
+
+// plan is what is to be done with a repository, for one moment's names.
+type plan struct {
+	mark   []digest.Digest
+	unmark []digest.Digest
+	delete []digest.Digest // manifests, and then their bytes
+	drop   []digest.Digest // blobs
+
+	circle []digest.Digest // manifests that only their subject keeps, which may go itself
+}
+
+func (p *plan) empty() bool { return len(p.mark)+len(p.unmark)+len(p.delete)+len(p.drop) == 0 }
+
+// planner makes a plan. All manifests of the index are known to it.
+type planner struct {
+	opts      Options
+	now       time.Time
+	index     storage.Index
+	manifests map[digest.Digest]*manifest
+	contents  map[digest.Digest]storage.Content
+}
+
+// plan is made so that it's right whatever of it comes to nothing, because
+// somebody takes a mark off meanwhile: nothing goes as long as there's a manifest
+// that names it, not even one that's about to go. An image index goes before its
+// children, a subject before its referrers, and manifests before their blobs.
+func (p *planner) plan() plan {
+	needed := p.closure(p.roots())
+	named := p.named()
+	var out plan
+	for m := range p.index.Manifests() {
+		p.planManifest(&out, m.Digest, needed.manifests[m.Digest], named)
+	}
+	if len(out.delete) == 0 { // there may be a circle: an index whose subject is its child
+		out.delete = out.circle
+	}
+	if named.opaque {
+		return out
+	}
+	for d, c := range p.contents {
+		if p.manifests[d] == nil {
+			p.planBlob(&out, d, c, needed.blobs[d], named.blobs[d])
+		}
+	}
+	return out
+}
+
+func (p *planner) planManifest(out *plan, d digest.Digest, needed bool, named *set) {
+	marked := p.contents[d].Marked
+	switch {
+	case needed && !marked.IsZero():
+		out.unmark = append(out.unmark, d)
+	case needed:
+	case marked.IsZero():
+		out.mark = append(out.mark, d)
+	case !p.expired(d) || named.blobs[d] || p.hasYoungReferrer(d):
+	case p.manifests[p.manifests[d].subject] == nil:
+		out.delete = append(out.delete, d)
+	case p.expired(p.manifests[d].subject):
+		out.circle = append(out.circle, d)
+	}
+}
+
+// hasYoungReferrer reports whether a referrer keeps a manifest, as long as its own
+// grace isn't over.
+func (p *planner) hasYoungReferrer(d digest.Digest) bool {
+	for desc := range p.index.Referrers(d, "") {
+		if !p.expired(desc.Digest) {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *planner) expired(d digest.Digest) bool {
+	marked := p.contents[d].Marked
+	return !marked.IsZero() && p.over(marked, p.opts.UntaggedGrace)
+}
+
+func (p *planner) planBlob(out *plan, d digest.Digest, c storage.Content, needed, named bool) {
+	switch {
+	case needed && !c.Marked.IsZero():
+		out.unmark = append(out.unmark, d)
+	case needed:
+	case c.Marked.IsZero():
+		out.mark = append(out.mark, d)
+	case !named && p.over(c.Marked, p.opts.Grace):
+		out.drop = append(out.drop, d)
+	}
+}
+
+// over reports whether a grace has passed since a mark. A mark of the future was
+// set by a clock that was wrong, and counts as new.
+func (p *planner) over(marked time.Time, grace time.Duration) bool {
+	return !marked.After(p.now.Add(-grace))
+}
+
+// roots are the manifests that nothing else has to need. A referrer without a
+// subject is one, unless it's marked: then the subject went, and it follows.
+func (p *planner) roots() []digest.Digest {
+	var roots []digest.Digest
+	for _, desc := range p.index.Tags(oci.Tag{}) {
+		roots = append(roots, desc.Digest)
+	}
+	for d, m := range p.manifests {
+		dangling := m.subject != "" && p.manifests[m.subject] == nil
+		early := dangling && !p.opts.DanglingReferrers && p.contents[d].Marked.IsZero()
+		if m.unknown || m.unread || early {
+			roots = append(roots, d)
+		}
+	}
+	return roots
+}
+
+// named is what the manifests name that there are, needed or not: blobs and children.
+func (p *planner) named() *set {
+	s := &set{blobs: make(map[digest.Digest]bool)}
+	for _, m := range p.manifests {
+		s.opaque = s.opaque || m.unread
+		for _, d := range m.digests {
+			s.blobs[d] = true
+		}
+	}
+	return s
+}
+
+// set is manifests and all that they need.
+type set struct {
+	manifests map[digest.Digest]bool
+	blobs     map[digest.Digest]bool
+	opaque    bool // nobody knows all of it
+}
+
+// closure is what manifests need, in both directions: what they name, and who
+// refers to them.
+func (p *planner) closure(from []digest.Digest) *set {
+	s := &set{manifests: make(map[digest.Digest]bool), blobs: make(map[digest.Digest]bool)}
+	for len(from) > 0 {
+		d := from[len(from)-1]
+		from = from[:len(from)-1]
+		m := p.manifests[d]
+		if m == nil || s.manifests[d] {
+			continue
+		}
+		s.manifests[d] = true
+		for _, n := range m.digests {
+			s.blobs[n] = true
+		}
+		from = append(from, m.digests...)
+		if m.subject != "" {
+			s.blobs[m.subject] = true
+			from = append(from, m.subject)
+		}
+		for desc := range p.index.Referrers(d, "") {
+			from = append(from, desc.Digest)
+		}
+	}
+	return s
+}
+
+// understand returns what a manifest needs.
+func understand(m oci.Manifest) *manifest {
+	out := &manifest{subject: m.Subject, unknown: !oci.IsManifest(m.MediaType), mediaType: m.MediaType}
+	for _, list := range [][]oci.Descriptor{m.Blobs, m.Manifests} {
+		for _, d := range list {
+			out.digests = append(out.digests, d.Digest)
+		}
+	}
+	if out.unknown { // whatever it calls its parts
+		for d := range mentioned(m.Raw) {
+			out.digests = append(out.digests, d)
+		}
+	}
+	return out
+}
+
+var digests = regexp.MustCompile(`sha(?:256:[0-9a-f]{64}|384:[0-9a-f]{96}|512:[0-9a-f]{128})`)
+
+// mentioned yields what looks like a digest.
+func mentioned(raw []byte) iter.Seq[digest.Digest] {
+	return func(yield func(digest.Digest) bool) {
+		for _, d := range digests.FindAll(raw, -1) {
+			if !yield(digest.Digest(d)) {
+				return
+			}
+		}
+	}
+}
