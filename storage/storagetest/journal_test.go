@@ -242,7 +242,8 @@ func (c *journaled) apply(changes []storage.Change) {
 					delete(c.Tags, t)
 				}
 			}
-		case storage.DropBlobChange, storage.MarkChange, storage.UnmarkChange:
+		case storage.MarkChange, storage.UnmarkChange:
+		case storage.DropBlobChange:
 			delete(c.Blobs, ch.Digest)
 		}
 	}
