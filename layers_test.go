@@ -54,7 +54,7 @@ var layers = map[string]string{
 var testOnly = []string{"storage/storagetest", "test/..."}
 
 // testsMay is what the tests of any package may import as well, beside their own package.
-const testsMay = "storage storage/layout storage/memory storage/storagetest"
+const testsMay = "storage storage/layout storage/memory storage/filesystem storage/storagetest"
 
 // never is what a package keeps away from in the standard library.
 var never = map[string][]string{
