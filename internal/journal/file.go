@@ -15,7 +15,8 @@ import (
 // for the journal to have it. More is synced where it is.
 const maxChange = 64 << 10
 
-// OpenFile implements vfs.FS. The file is used by one goroutine at a time.
+// OpenFile implements vfs.FS. The file is used by one goroutine at a time, and
+// changed through no other handle while it's being synced.
 func (f *FS) OpenFile(name string, flag int) (vfs.File, error) {
 	if flag&os.O_WRONLY != 0 {
 		flag = flag&^os.O_WRONLY | os.O_RDWR // what has changed is read when it's synced
@@ -148,8 +149,8 @@ func (t *tree) changed(name string, off int64) {
 	}
 }
 
-// synced notes that a file has nothing any more that isn't durable, or going to be.
-func (t *tree) isSynced(name string) {
+// noteSynced notes that a file has nothing any more that isn't durable, or going to be.
+func (t *tree) noteSynced(name string) {
 	delete(t.dirty, name)
 	if len(t.based) >= maxRemembered {
 		clear(t.based)
@@ -268,7 +269,7 @@ func (t *tree) wrote(f *file, off int64, data []byte) uint64 {
 	}
 	t.touch(e)
 	f.entry = e
-	t.isSynced(f.name)
+	t.noteSynced(f.name)
 	t.add(op{kind: opWrite, name: f.name, mode: f.mode, off: off, data: data})
 	t.touchNames(f.name)
 	return t.seq
@@ -292,7 +293,7 @@ func (f *file) syncItself(named bool) (seq uint64, err error) {
 
 func (t *tree) syncedItself(f *file) (seq uint64, err error) {
 	t.mu.Lock()
-	t.isSynced(f.name)
+	t.noteSynced(f.name)
 	known := t.on && t.files[f.name] != nil
 	if known {
 		t.pend(f.name)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -196,6 +197,34 @@ func TestOtherThingsInTheirPlaceAreLeftAlone(t *testing.T) {
 				check(t, b.End(), b.Close())
 			})
 		}
+	}
+}
+
+// In the same boot a file that somebody has taken from us is no reason not to
+// begin. After a power cut it is: it may lack what was acknowledged.
+func TestFilesThatMayNotBeRead(t *testing.T) {
+	t.Parallel()
+	for boot, begins := range map[string]bool{"one": true, "two": false} {
+		root := t.TempDir()
+		b := begin(t, root, machine("one", 7))
+		b.stage("f", "content")
+		check(t, b.SyncDir("."), b.End(), b.Begin(never(t)))
+		f := must(b.OpenFile("f", os.O_RDWR|os.O_APPEND))(t)
+		must(f.Write([]byte("x")))(t)
+		check(t, f.Sync()) // from now on the journal may have what comes
+		must(f.Write([]byte("y")))(t)
+		check(t, f.Sync(), f.Close())
+		b.crash()
+		j := journal.New(vfs.NewFaulty(must(vfs.Dir(root))(t), func(s vfs.Step) error {
+			if s.Name == "f" && (s.Op == "open" || s.Op == "openfile") {
+				return syscall.EACCES
+			}
+			return nil
+		}), machine(boot, 7))
+		if err := j.Recover(never(t)); begins != (err == nil) {
+			t.Errorf("boot %s: %v", boot, err)
+		}
+		check(t, j.Close())
 	}
 }
 

@@ -327,7 +327,11 @@ func (l *leftover) redo(fsys vfs.FS) error {
 	for _, name := range sorted {
 		dirs[path.Dir(name)] = true
 		if n := l.names[name]; n.kind != opGone {
-			if err := l.restore(fsys, name, n); err != nil && isFile(fsys, name) {
+			err := l.restore(fsys, name, n)
+			if l.sameBoot && errors.Is(err, fs.ErrPermission) {
+				continue // somebody has taken it from us, and nothing of it was lost
+			}
+			if err != nil && isFile(fsys, name) {
 				return err
 			}
 		}
