@@ -336,15 +336,27 @@ func (l *leftover) redo(fsys vfs.FS) error {
 			}
 		}
 	}
-	for _, name := range slices.Backward(sorted) { // what's in a directory before it
-		if l.names[name].kind == opGone && !l.sameBoot {
-			if err := fsys.Remove(name); err != nil && isTrouble(err) && !isFull(fsys, name) {
-				return err
-			}
-		}
+	if err := l.remove(fsys, sorted); err != nil {
+		return err
 	}
 	for dir := range dirs {
 		if err := fsys.SyncDir(dir); err != nil && isDir(fsys, dir) {
+			return err
+		}
+	}
+	return nil
+}
+
+// remove removes what isn't to be there: what's in a directory before it.
+func (l *leftover) remove(fsys vfs.FS, sorted []string) error {
+	if l.sameBoot {
+		return nil
+	}
+	for _, name := range slices.Backward(sorted) {
+		if l.names[name].kind != opGone {
+			continue
+		}
+		if err := fsys.Remove(name); err != nil && isTrouble(err) && !isFull(fsys, name) {
 			return err
 		}
 	}
