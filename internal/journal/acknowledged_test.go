@@ -82,8 +82,7 @@ func TestRecoveryReadsNoLargeFiles(t *testing.T) {
 // appends to them.
 func TestBytesOfADeadProcess(t *testing.T) {
 	t.Parallel()
-	root, left := memoryDir(t), memoryDir(t)
-	memory := must(vfs.NewForgetful(must(vfs.Dir(root))(t)))(t)
+	memory := forgetful(t)
 	one := journal.New(memory, options("one"))
 	check(t, one.Begin(never(t)))
 	rwrite(t, one, "log", fresh, "first\n", true)
@@ -95,11 +94,7 @@ func TestBytesOfADeadProcess(t *testing.T) {
 	two := journal.New(memory, options("one"))
 	check(t, two.Begin(never(t)))
 	rwrite(t, two, "log", os.O_WRONLY|os.O_APPEND, "third\n", true)
-	check(t, memory.PowerCut(left))
-
-	three := must(vfs.Dir(left))(t)
-	j := journal.New(three, options("two"))
-	check(t, j.Begin(never(t)))
+	left := recovered(t, memory)
 	if got := string(must(os.ReadFile(filepath.Join(left, "log")))(t)); got != "first\nsecond\nthird\n" {
 		t.Fatalf("log holds %q", got)
 	}
@@ -108,8 +103,7 @@ func TestBytesOfADeadProcess(t *testing.T) {
 // A journal that couldn't be ended doesn't undo later what came then.
 func TestEndThatFails(t *testing.T) {
 	t.Parallel()
-	root, left := memoryDir(t), memoryDir(t)
-	memory := must(vfs.NewForgetful(must(vfs.Dir(root))(t)))(t)
+	memory := forgetful(t)
 	var failing atomic.Bool
 	j := journal.New(vfs.NewFaulty(memory, func(s vfs.Step) error {
 		if failing.Load() && s.Op == "remove" && strings.HasPrefix(s.Name, "_journal") {
@@ -127,9 +121,7 @@ func TestEndThatFails(t *testing.T) {
 	failing.Store(false)
 	rwrite(t, j, "tmp-2", fresh, "new", true)
 	check(t, j.Rename("tmp-2", "index"), j.SyncDir("."))
-	check(t, memory.PowerCut(left))
-	after := journal.New(must(vfs.Dir(left))(t), options("two"))
-	check(t, after.Begin(never(t)))
+	left := recovered(t, memory)
 	if got := string(must(os.ReadFile(filepath.Join(left, "index")))(t)); got != "new" {
 		t.Fatalf("index holds %q, want new, which was acknowledged", got)
 	}
@@ -190,24 +182,29 @@ func TestLogIsBegunOverOneThatIsDone(t *testing.T) {
 		t.Fatal("no third epoch")
 	}
 	for seed := range uint64(300) {
-		luck := rand.New(rand.NewPCG(seed, 9))
-		left := memoryDir(t)
-		check(t, memory.PowerCutKeeping(left, func() bool { return luck.IntN(2) == 0 }))
-		after := journal.New(must(vfs.Dir(left))(t), options("two"))
-		check(t, after.Begin(func(string) error { return nil }))
-		if got := string(must(os.ReadFile(filepath.Join(left, "f")))(t)); !strings.HasPrefix(got, "new") {
-			t.Fatalf("seed %d: f holds %q, want what was acknowledged in the first epoch", seed, got)
-		}
-		_ = after.End()
-		check(t, after.Close(), os.RemoveAll(left))
+		wantNewAfterACut(t, memory, seed)
 	}
+}
+
+// wantNewAfterACut fails unless a power cut leaves what was acknowledged last of f.
+func wantNewAfterACut(t *testing.T, memory *vfs.Forgetful, seed uint64) {
+	t.Helper()
+	luck := rand.New(rand.NewPCG(seed, 9))
+	left := memoryDir(t)
+	check(t, memory.PowerCutKeeping(left, func() bool { return luck.IntN(2) == 0 }))
+	after := journal.New(must(vfs.Dir(left))(t), options("two"))
+	check(t, after.Begin(func(string) error { return nil }))
+	if got := string(must(os.ReadFile(filepath.Join(left, "f")))(t)); !strings.HasPrefix(got, "new") {
+		t.Fatalf("seed %d: f holds %q, want what was acknowledged in the first epoch", seed, got)
+	}
+	_ = after.End()
+	check(t, after.Close(), os.RemoveAll(left))
 }
 
 // A name that was removed, and that somebody else gives again, stays.
 func TestOthersAfterARemoval(t *testing.T) {
 	t.Parallel()
-	root, left := memoryDir(t), memoryDir(t)
-	memory := must(vfs.NewForgetful(must(vfs.Dir(root))(t)))(t)
+	memory := forgetful(t)
 	j := journal.New(memory, options("one"))
 	check(t, j.Begin(never(t)))
 	check(t, j.Mkdir("blobs"))
@@ -219,9 +216,7 @@ func TestOthersAfterARemoval(t *testing.T) {
 	check(t, f.Sync(), f.Close())
 	j.Others("blobs/x")
 	check(t, j.SyncDir("blobs"))
-	check(t, memory.PowerCut(left))
-	after := journal.New(must(vfs.Dir(left))(t), options("two"))
-	check(t, after.Begin(never(t)))
+	left := recovered(t, memory)
 	if _, err := os.Stat(filepath.Join(left, "blobs/x")); err != nil {
 		t.Fatal(err)
 	}
@@ -230,16 +225,13 @@ func TestOthersAfterARemoval(t *testing.T) {
 // A handle may be synced when its file has another name.
 func TestSyncAfterARename(t *testing.T) {
 	t.Parallel()
-	root, left := memoryDir(t), memoryDir(t)
-	memory := must(vfs.NewForgetful(must(vfs.Dir(root))(t)))(t)
+	memory := forgetful(t)
 	j := journal.New(memory, options("one"))
 	check(t, j.Begin(never(t)))
 	f := must(j.OpenFile("tmp-1", fresh))(t)
 	must(f.Write([]byte("content")))(t)
 	check(t, j.Rename("tmp-1", "final"), f.Sync(), j.SyncDir("."))
-	check(t, memory.PowerCut(left))
-	after := journal.New(must(vfs.Dir(left))(t), options("two"))
-	check(t, after.Begin(never(t)))
+	left := recovered(t, memory)
 	got, err := os.ReadFile(filepath.Join(left, "final"))
 	_, terr := os.Stat(filepath.Join(left, "tmp-1"))
 	if string(got) != "content" || !errors.Is(terr, fs.ErrNotExist) {

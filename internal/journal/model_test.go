@@ -393,6 +393,22 @@ func (m *model) verify(dir string) error {
 	return nil
 }
 
+// forgetful is an empty tree that knows what a power cut leaves of it.
+func forgetful(t *testing.T) *vfs.Forgetful {
+	t.Helper()
+	return must(vfs.NewForgetful(must(vfs.Dir(memoryDir(t)))(t)))(t)
+}
+
+// recovered is what there is after a power cut, and the recovery from it.
+func recovered(t *testing.T, memory *vfs.Forgetful) (root string) {
+	t.Helper()
+	root = memoryDir(t)
+	check(t, memory.PowerCut(root))
+	j := journal.New(must(vfs.Dir(root))(t), options("after"))
+	check(t, j.Begin(never(t)), j.End(), j.Close())
+	return root
+}
+
 func memoryDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "journal_test")

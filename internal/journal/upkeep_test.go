@@ -19,8 +19,7 @@ import (
 // The removal of the logs is durable, also if the sync of it fails once.
 func TestRemovalOfLogsIsSynced(t *testing.T) {
 	t.Parallel()
-	root, left := memoryDir(t), memoryDir(t)
-	memory := must(vfs.NewForgetful(must(vfs.Dir(root))(t)))(t)
+	memory := forgetful(t)
 	var failing atomic.Bool
 	removed := 0
 	j := journal.New(vfs.NewFaulty(memory, func(s vfs.Step) error {
@@ -54,9 +53,7 @@ func TestRemovalOfLogsIsSynced(t *testing.T) {
 	if j.Later() {
 		t.Fatal("there's a journal")
 	}
-	check(t, memory.PowerCut(left))
-	after := journal.New(must(vfs.Dir(left))(t), options("two"))
-	check(t, after.Begin(never(t)))
+	left := recovered(t, memory)
 	if got := string(must(os.ReadFile(filepath.Join(left, "index")))(t)); got != "new" {
 		t.Fatalf("index holds %q, want new, which was acknowledged", got)
 	}
@@ -173,8 +170,7 @@ func TestRemovalThatFailsInTheRecovery(t *testing.T) {
 // Two handles on a file: a sync covers what the other one has changed since the last.
 func TestTwoHandles(t *testing.T) {
 	t.Parallel()
-	root, left := memoryDir(t), memoryDir(t)
-	memory := must(vfs.NewForgetful(must(vfs.Dir(root))(t)))(t)
+	memory := forgetful(t)
 	j := journal.New(memory, options("one"))
 	check(t, j.Begin(never(t)))
 	rwrite(t, j, "f", fresh, "0000000000", true)
@@ -187,9 +183,7 @@ func TestTwoHandles(t *testing.T) {
 	must(g.Write([]byte("G")))(t) // at 1
 	must(f.Write([]byte("F")))(t) // at 9
 	check(t, f.Sync())
-	check(t, memory.PowerCut(left))
-	after := journal.New(must(vfs.Dir(left))(t), options("two"))
-	check(t, after.Begin(never(t)))
+	left := recovered(t, memory)
 	if got := string(must(os.ReadFile(filepath.Join(left, "f")))(t)); got != "gG000000fF" {
 		t.Errorf("f holds %q", got)
 	}
