@@ -17,23 +17,7 @@ func TestMarksAcrossReplicas(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	m := imageOf(t, "m", digest.FromString("x"))
-	for name, touch := range map[string]func(s *Store) error{
-		"StatBlob": func(s *Store) error { return second(s.Repository(app).StatBlob(t.Context(), m.Digest)) },
-		"OpenBlob": func(s *Store) error { return second(s.Repository(app).OpenBlob(t.Context(), m.Digest)) },
-		"Resolve":  func(s *Store) error { return second(s.Repository(app).Resolve(t.Context(), oci.DigestRef(m.Digest))) },
-		"MountBlob": func(s *Store) error {
-			return second(s.Repository(other).MountBlob(t.Context(), m.Digest, app))
-		},
-		"Put": func(s *Store) error {
-			return storage.PutManifest(t.Context(), s.Repository(app), m, storage.PutOptions{})
-		},
-		"Tag": func(s *Store) error {
-			return s.Repository(app).Update(t.Context(), func(e *storage.Edit) error { e.Tag(mustTag("t"), m.Digest); return nil })
-		},
-		"Require": func(s *Store) error {
-			return s.Repository(app).Update(t.Context(), func(e *storage.Edit) error { e.Require(m.Digest); return nil })
-		},
-	} {
+	for name, touch := range touches(t, m) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := smallParts()
@@ -86,6 +70,28 @@ func TestMarksAcrossReplicas(t *testing.T) {
 				t.Fatalf("the manifest: %v", err)
 			}
 		})
+	}
+}
+
+// touches are the ways in which a mark is taken off m.
+func touches(t *testing.T, m oci.Manifest) map[string]func(s *Store) error {
+	t.Helper()
+	return map[string]func(s *Store) error{
+		"StatBlob": func(s *Store) error { return second(s.Repository(app).StatBlob(t.Context(), m.Digest)) },
+		"OpenBlob": func(s *Store) error { return second(s.Repository(app).OpenBlob(t.Context(), m.Digest)) },
+		"Resolve":  func(s *Store) error { return second(s.Repository(app).Resolve(t.Context(), oci.DigestRef(m.Digest))) },
+		"MountBlob": func(s *Store) error {
+			return second(s.Repository(other).MountBlob(t.Context(), m.Digest, app))
+		},
+		"Put": func(s *Store) error {
+			return storage.PutManifest(t.Context(), s.Repository(app), m, storage.PutOptions{})
+		},
+		"Tag": func(s *Store) error {
+			return s.Repository(app).Update(t.Context(), func(e *storage.Edit) error { e.Tag(mustTag("t"), m.Digest); return nil })
+		},
+		"Require": func(s *Store) error {
+			return s.Repository(app).Update(t.Context(), func(e *storage.Edit) error { e.Require(m.Digest); return nil })
+		},
 	}
 }
 
