@@ -52,7 +52,7 @@ func failOnce(t *testing.T, seed uint64) {
 	root := memoryDir(t)
 	memory := must(vfs.NewForgetful(must(vfs.Dir(root))(t)))(t)
 	at := luck.IntN(600)
-	errno := []error{syscall.EIO, syscall.ENOSPC}[luck.IntN(2)]
+	short := vfs.Short{Err: []error{syscall.EIO, syscall.ENOSPC}[luck.IntN(2)], Done: part(luck)}
 	var mu sync.Mutex
 	fail := func(s vfs.Step) error {
 		mu.Lock()
@@ -61,7 +61,7 @@ func failOnce(t *testing.T, seed uint64) {
 			return nil
 		}
 		m.note("    %s %s fails", s.Op, s.Name)
-		return vfs.Short{Err: errno, Done: func(n int) int { return luck.IntN(n + 1) }}
+		return short
 	}
 	memory.FailSync(func(name string) error { return fail(vfs.Step{Op: "sync", Name: name}) })
 	play(m, vfs.NewFaulty(memory, func(s vfs.Step) error {
@@ -157,11 +157,18 @@ func powerCut(t *testing.T, luck *rand.Rand, root string, steps int64, happen fu
 	t.Helper()
 	memory := must(vfs.NewForgetful(must(vfs.Dir(root))(t)))(t)
 	fuse := vfs.NewFuse(memory, steps)
-	fuse.Torn = func(n int) int { return luck.IntN(n + 1) }
+	fuse.Torn = part(luck)
 	happen(fuse)
 	left = memoryDir(t)
 	chance := luck.Float64()
 	check(t, memory.PowerCutKeeping(left, func() bool { return luck.Float64() < chance }))
 	check(t, memory.Forget(), memory.Close(), os.RemoveAll(root))
 	return left
+}
+
+// part is how much is done of a write of n bytes. It's drawn beforehand: writes
+// come from the journal's goroutines too.
+func part(luck *rand.Rand) func(n int) int {
+	share := luck.Float64()
+	return func(n int) int { return int(share * float64(n+1)) }
 }

@@ -85,11 +85,12 @@ func killThenCut(t *testing.T, opts filesystem.Options) {
 	root, left := memoryDir(t), memoryDir(t)
 	memory := must(vfs.NewForgetful(must(vfs.Dir(root))(t)))(t)
 	withReserve(t, root)
-	var armed, dead atomic.Bool
-	log := false
+	var armed, log, dead atomic.Bool
 	p := &theatre{opts, vfs.NewFaulty(memory, func(s vfs.Step) error {
-		log = log || armed.Load() && s.Op == "write" && strings.HasSuffix(s.Name, "/log")
-		if log && (s.Op == "sync" || s.Op == "write" && strings.HasPrefix(s.Name, "_journal")) {
+		if armed.Load() && s.Op == "write" && strings.HasSuffix(s.Name, "/log") {
+			log.Store(true)
+		}
+		if log.Load() && (s.Op == "sync" || s.Op == "write" && strings.HasPrefix(s.Name, "_journal")) {
 			dead.Store(true) // killed before the record is durable
 		}
 		if dead.Load() {

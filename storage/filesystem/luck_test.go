@@ -91,7 +91,8 @@ func (u *unlucky) cut(root string, steps int64, happen func(*theatre)) (left str
 	memory := must(vfs.NewForgetful(must(vfs.Dir(root))(u.t)))(u.t)
 	withReserve(u.t, root)
 	fuse := vfs.NewFuse(memory, steps)
-	fuse.Torn = func(n int) int { return u.luck.IntN(n + 1) }
+	share := u.luck.Float64() // drawn here: writes come from other goroutines too
+	fuse.Torn = func(n int) int { return int(share * float64(n+1)) }
 	happen(&theatre{filesystem.AfterReboot(u.opts), fuse, fuse.Blown})
 	check(u.t, os.Remove(root+"/_reserve")) // it would only take time
 	left = memoryDir(u.t)
