@@ -6,6 +6,7 @@
 //	<root>/_pool/_/<alg>/<2 hex>/<hex>   hard links of blobs, to share their bytes
 //	<root>/_repos/<encoded name>/        log, history and pulls of a repository
 //	<root>/_uploads/<id>/                upload sessions; anything here may be lost
+//	<root>/_notes/                       when background work is due
 //	<root>/_lock                         who writes here
 //	<root>/_reserve                      room to delete in when the disk is full
 //

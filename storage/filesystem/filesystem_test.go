@@ -80,6 +80,19 @@ func TestReopen(t *testing.T) {
 	}
 }
 
+func TestMaintain(t *testing.T) {
+	t.Parallel()
+	for name, opts := range variants() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			storagetest.Maintain(t, func(t *testing.T) (storage.Store, func() storage.Store) {
+				root := t.TempDir()
+				return open(t, root, opts), func() storage.Store { return open(t, root, opts) }
+			})
+		})
+	}
+}
+
 func TestCrash(t *testing.T) {
 	t.Parallel()
 	for name, opts := range variants() {

@@ -33,6 +33,7 @@ func (s *Store) Sweep(ctx context.Context, before time.Time, dry bool) iter.Seq2
 		}
 		w.uploads()
 		w.staged(uploadsDir)
+		w.staged(notesDir)
 		w.own()
 		w.pool()
 		w.repositories()

@@ -5,6 +5,8 @@
 //	repositories/<name>     a record each, changed by compare-and-swap, never removed
 //	segments/<name>/<ID>    what a record doesn't hold any more, written once
 //	uploads/<session>       a record for each upload session that outlives a request
+//	notes/<name>            what background work remembers, and
+//	claims/<name>           which process does it
 //
 // docs/adr/0005-s3-record.md says why, and storage/format.md exactly how.
 package s3
@@ -81,6 +83,7 @@ type Store struct {
 	bucket    *patient
 	cache     cache
 	sessions  sessions
+	claims    claims
 	memory    *semaphore.Weighted // bytes of part buffers that clients fill
 	spare     *semaphore.Weighted // and of those that are filled from rests,
 	spareSize int64               // which are so many

@@ -41,6 +41,19 @@ func TestCollect(t *testing.T) {
 	}
 }
 
+func TestMaintain(t *testing.T) {
+	t.Parallel()
+	for name, opts := range variants() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			storagetest.Maintain(t, func(t *testing.T) (storage.Store, func() storage.Store) {
+				f := smallParts()
+				return openOn(t, f, opts), func() storage.Store { return openOn(t, f, opts) }
+			})
+		})
+	}
+}
+
 func TestReopen(t *testing.T) {
 	t.Parallel()
 	for name, opts := range variants() {
