@@ -71,7 +71,7 @@ func (c *collector) round(ctx context.Context, idx storage.Index) (gone bool, er
 	p := &planner{opts: c.opts, now: c.opts.Now(), index: idx, manifests: c.manifests, contents: c.contents}
 	all := p.plan()
 	if c.opts.DryRun {
-		c.tell(all)
+		c.tell(p, all)
 		return false, nil
 	}
 	if len(c.contents)+len(c.manifests) == 0 {
@@ -183,18 +183,23 @@ func (c *collector) retire(ctx context.Context) error {
 	}
 	gone, err := c.repository.Retire(ctx)
 	if gone {
-		c.opts.Found(Finding{Kind: Repository, Repository: c.repository.Name().String(), Name: c.repository.Name().String()})
+		c.opts.Found(Finding{Kind: Repository, Repository: c.name(), Name: c.name()})
 	}
 	return err
 }
 
-// tell tells of what would go.
-func (c *collector) tell(p plan) {
-	for _, d := range p.delete {
-		c.found(Manifest, d, c.contents[d].Size)
+// tell tells of what would go, and when.
+func (c *collector) tell(p *planner, all plan) {
+	for _, d := range all.garbage {
+		f := c.finding(Blob, d)
+		if c.manifests[d] != nil {
+			f.Kind = Manifest
+		}
+		f.Size, f.Due = c.contents[d].Size, p.due(d)
+		c.opts.Found(f)
 	}
-	for _, d := range p.drop {
-		c.found(Blob, d, c.contents[d].Size)
+	if len(c.contents)+len(c.manifests) == 0 {
+		c.opts.Found(Finding{Kind: Repository, Repository: c.name(), Name: c.name(), Due: p.now})
 	}
 }
 
@@ -216,12 +221,22 @@ func (c *collector) tellGone(p plan, was map[digest.Digest]storage.Content, afte
 	return gone
 }
 
+func (c *collector) name() string { return c.repository.Name().String() }
+
+func (c *collector) finding(kind Kind, d digest.Digest) Finding {
+	return Finding{Kind: kind, Repository: c.name(), Name: d.String()}
+}
+
 func (c *collector) found(kind Kind, d digest.Digest, size int64) {
-	c.opts.Found(Finding{Kind: kind, Repository: c.repository.Name().String(), Name: d.String(), Size: size})
+	f := c.finding(kind, d)
+	f.Size = size
+	c.opts.Found(f)
 }
 
 func (c *collector) problem(kind Kind, d digest.Digest, err error) {
-	c.opts.Found(Finding{Kind: kind, Repository: c.repository.Name().String(), Name: d.String(), Problem: err.Error()})
+	f := c.finding(kind, d)
+	f.Problem = err.Error()
+	c.opts.Found(f)
 }
 
 // cut returns the first n things of a plan, and the rest.

@@ -36,12 +36,15 @@ type Options struct {
 	// Default: 14 days. At least MinGrace.
 	UntaggedGrace time.Duration
 
+	// KeepUntagged keeps manifests that nothing needs: what was pushed without a tag,
+	// or has lost it, stays until somebody deletes it. Default: false.
+	KeepUntagged bool
+
 	// DanglingReferrers has referrers go as other manifests do whose subject isn't
 	// there. Default: they're needed, since they may come before their subject.
 	DanglingReferrers bool
 
-	// DryRun changes nothing: it only tells what would go now. What isn't marked yet
-	// wouldn't.
+	// DryRun changes nothing: it only tells what would go, and when.
 	DryRun bool
 
 	// Wait is called before n units of I/O, each a manifest that's read or a thing
@@ -72,6 +75,9 @@ type Finding struct {
 
 	// Size is in bytes, as far as it's known.
 	Size int64 `json:"size,omitempty"`
+
+	// Due is when it goes at the soonest, in a dry run. What is swept would go now.
+	Due time.Time `json:"due,omitzero"`
 
 	// Problem says what is wrong, if something is. Nothing was removed then.
 	Problem string `json:"problem,omitempty"`

@@ -184,16 +184,59 @@ func TestBlobsGoAGraceAfterTheyAreMarked(t *testing.T) {
 	w.wait(grace - time.Second)
 	w.collect(gc.Options{})
 	w.wantContents(r, x, y, m)
-	w.wait(time.Second)
-	w.collect(gc.Options{DryRun: true})
-	w.wantContents(r, x, y, m)
-	if len(w.found) != 1 || w.found[0].Name != y.String() || w.found[0].Kind != gc.Blob {
-		t.Fatalf("a dry run found %v", w.found)
+	for range 2 {
+		w.wait(time.Second)
+		w.collect(gc.Options{DryRun: true})
+		w.wantContents(r, x, y, m)
+		if len(w.found) != 1 || w.found[0] != (gc.Finding{Kind: gc.Blob, Repository: "a", Name: y.String(), Size: 1, Due: w.time()}) {
+			t.Fatalf("a dry run found %v", w.found)
+		}
 	}
 	w.collect(gc.Options{})
 	w.wantContents(r, x, m)
 	if len(w.found) != 1 || w.found[0].Size != 1 {
 		t.Fatalf("found %v", w.found)
+	}
+}
+
+// A dry run also says what is going to go, and when at the soonest.
+func TestDryRunForetells(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	r := w.repo("a")
+	old := w.push(r, w.image("old", w.blob(r, "x")), "v1")
+	w.push(r, w.image("new"), "v1")
+	w.collect(gc.Options{DryRun: true})
+	if len(w.found) != 2 {
+		t.Fatalf("a dry run found %v, want a manifest and its blob", w.found)
+	}
+	for _, f := range w.found {
+		want := w.time().Add(grace)
+		if f.Name == old.String() {
+			want = w.time().Add(untagged)
+		}
+		if !f.Due.Equal(want) {
+			t.Errorf("%v is due at %v, want %v", f, f.Due, want)
+		}
+	}
+	w.wait(untagged + grace)
+	w.collect(gc.Options{})
+	w.wantContents(r, old, w.image("new").Digest, digest.FromString("x")) // the dry run has marked nothing
+}
+
+func TestUntaggedManifestsMayBeKept(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	r := w.repo("a")
+	x, y := w.blob(r, "x"), w.blob(r, "y")
+	untaggedImage := w.push(r, w.image("old", x))
+	for range 3 {
+		w.collect(gc.Options{KeepUntagged: true})
+		w.wait(2 * untagged)
+	}
+	w.wantContents(r, x, untaggedImage)
+	if len(w.found) != 0 {
+		t.Fatalf("found %v, but %v should have gone before", w.found, y)
 	}
 }
 

@@ -27,7 +27,8 @@ type plan struct {
 	delete []digest.Digest // manifests, and then their bytes
 	drop   []digest.Digest // blobs
 
-	circle []digest.Digest // manifests that only their subject keeps, which may go itself
+	garbage []digest.Digest // all of it, what only has to wait included
+	circle  []digest.Digest // manifests that only their subject keeps, which may go itself
 }
 
 func (p *plan) empty() bool { return len(p.mark)+len(p.unmark)+len(p.delete)+len(p.drop) == 0 }
@@ -68,6 +69,9 @@ func (p *planner) plan() plan {
 
 func (p *planner) planManifest(out *plan, d digest.Digest, needed bool, named *set) {
 	marked := p.contents[d].Marked
+	if !needed {
+		out.garbage = append(out.garbage, d)
+	}
 	switch {
 	case needed && !marked.IsZero():
 		out.unmark = append(out.unmark, d)
@@ -99,6 +103,9 @@ func (p *planner) expired(d digest.Digest) bool {
 }
 
 func (p *planner) planBlob(out *plan, d digest.Digest, c storage.Content, needed, named bool) {
+	if !needed {
+		out.garbage = append(out.garbage, d)
+	}
 	switch {
 	case needed && !c.Marked.IsZero():
 		out.unmark = append(out.unmark, d)
@@ -108,6 +115,22 @@ func (p *planner) planBlob(out *plan, d digest.Digest, c storage.Content, needed
 	case !named && p.over(c.Marked, p.opts.Grace):
 		out.drop = append(out.drop, d)
 	}
+}
+
+// due is when garbage goes at the soonest.
+func (p *planner) due(d digest.Digest) time.Time {
+	grace := p.opts.Grace
+	if p.manifests[d] != nil {
+		grace = p.opts.UntaggedGrace
+	}
+	marked := p.contents[d].Marked
+	if marked.IsZero() || marked.After(p.now) {
+		marked = p.now
+	}
+	if due := marked.Add(grace); due.After(p.now) {
+		return due
+	}
+	return p.now
 }
 
 // over reports whether a grace has passed since a mark. A mark of the future was
@@ -126,7 +149,8 @@ func (p *planner) roots() []digest.Digest {
 	for d, m := range p.manifests {
 		dangling := m.subject != "" && p.manifests[m.subject] == nil
 		early := dangling && !p.opts.DanglingReferrers && p.contents[d].Marked.IsZero()
-		if m.unknown || m.unread || early {
+		kept := p.opts.KeepUntagged && m.subject == ""
+		if m.unknown || m.unread || early || kept {
 			roots = append(roots, d)
 		}
 	}
