@@ -5,6 +5,8 @@
 package quickstart
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -38,6 +40,14 @@ func TestServe(t *testing.T) {
 	serve.Args = []string{"run", "./xcaddy"}
 	srv := registry.Run(t, serve, filepath.Join(t.TempDir(), "content"))
 	_, port, _ := strings.Cut(srv.Host, ":")
+	greeted, cancel := context.WithTimeout(t.Context(), serve.Limit)
+	defer cancel()
+	_ = srv.Until(greeted, func(context.Context) error { // it serves before it says so
+		if !strings.Contains(srv.Log(), "Ctrl-C") {
+			return errors.New("no greeting")
+		}
+		return nil
+	}) // what it lacks is said below
 	for _, want := range []string{srv.Host, srv.Root, "docker push localhost:" + port + "/"} {
 		if !strings.Contains(srv.Log(), want) {
 			t.Errorf("what serve prints lacks %q", want)
