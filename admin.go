@@ -18,6 +18,8 @@ import (
 //	GET /oci_registry/registries         what all registries are and how they do
 //	GET /oci_registry/registries/{name}  what one is
 //
+// and what jobRoutes has.
+//
 // It is made before the apps of its configuration are, so it looks for the
 // registries when it's asked.
 type adminAPI struct{}
@@ -34,10 +36,10 @@ const adminPath = "/oci_registry/registries"
 
 // Routes implements caddy.AdminRouter.
 func (a *adminAPI) Routes() []caddy.AdminRoute {
-	return []caddy.AdminRoute{
-		{Pattern: adminPath, Handler: caddy.AdminHandlerFunc(a.list)},
-		{Pattern: adminPath + "/", Handler: caddy.AdminHandlerFunc(a.show)},
-	}
+	return append(a.jobRoutes(),
+		caddy.AdminRoute{Pattern: adminPath, Handler: caddy.AdminHandlerFunc(a.list)},
+		caddy.AdminRoute{Pattern: adminPath + "/", Handler: caddy.AdminHandlerFunc(a.show)},
+	)
 }
 
 // status is what the admin API says of a registry.
@@ -76,17 +78,25 @@ func (a *adminAPI) show(w http.ResponseWriter, r *http.Request) error {
 	if err := onlyGet(r); err != nil {
 		return err
 	}
-	registries, err := served()
+	reg, err := servedAs(strings.TrimPrefix(r.URL.Path, adminPath+"/"))
 	if err != nil {
 		return err
 	}
-	name := strings.TrimPrefix(r.URL.Path, adminPath+"/")
+	return writeJSON(w, reg.status(r))
+}
+
+// servedAs returns the registry of a name.
+func servedAs(name string) (*Registry, error) {
+	registries, err := served()
+	if err != nil {
+		return nil, err
+	}
 	for _, reg := range registries {
 		if reg.name == name {
-			return writeJSON(w, reg.status(r))
+			return reg, nil
 		}
 	}
-	return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: fmt.Errorf("there's no registry %q", name)}
+	return nil, caddy.APIError{HTTPStatus: http.StatusNotFound, Err: fmt.Errorf("there's no registry %q", name)}
 }
 
 // served returns the registries of the configuration that is running now.

@@ -31,6 +31,7 @@ func (r *Registry) caddyfileOptions() options {
 		"max_blob_size":     size(&r.MaxBlobSize),
 		"external_url":      text(&r.ExternalURL, checkExternalURL),
 		"health":            text(&r.Health, checkHealth),
+		"gc":                collection(&r.GC),
 	}
 }
 
@@ -47,6 +48,8 @@ func (r *Registry) caddyfileOptions() options {
 //		max_blob_size SIZE
 //		external_url URL
 //		health PATH
+//		gc off
+//		gc { … }
 //	}
 //
 // root and sync are short for those of storage filesystem.

@@ -77,7 +77,7 @@ func indent(t *testing.T, s string) string {
 func TestAdaptRefuses(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct{ name, block, want string }{
-		{"unknown", "rot /srv", `unknown option "rot": want one of anonymous, external_url, health`},
+		{"unknown", "rot /srv", `unknown option "rot": want one of anonymous, external_url, gc, health`},
 		{"repeated", "read_only\nread_only", "option read_only is given twice"},
 		{"argument of a flag", "read_only yes", `unexpected "yes" after option read_only`},
 		{"block of a flag", "read_only {\nx\n}", "read_only"},
@@ -94,6 +94,13 @@ func TestAdaptRefuses(t *testing.T) {
 		{"health relative", "health healthz", `health "healthz": want a path like /health`},
 		{"health root", "health /", `health "/": want a path like /health`},
 		{"health in API", "health /v2/health", "below /v2 is the registry's API"},
+		{"gc what", "gc on", `gc "on": want off`},
+		{"option of gc", "gc {\nage 1h\n}", `unknown option "age": want one of dangling_referrers, every, grace`},
+		{"duration", "gc {\ngrace soon\n}", `grace "soon": want a time like 90m, 24h or 14d`},
+		{"negative duration", "gc {\nevery -1h\n}", `every "-1h": want a time`},
+		{"window", "gc {\nwindow 22:00\n}", "window 22:00 has no end: want window FROM TO"},
+		{"times of a window", "gc {\nwindow 22:00 25:00\n}", `"25:00" is no time of day`},
+		{"rate", "gc {\nrate 0\n}", `rate "0": want a number above 0`},
 		{"sync", "sync maybe", `sync "maybe": want on or off`},
 		{"root and storage", "root /srv\nstorage memory", "contradict the option storage"},
 		{"sync in memory", "storage memory\nsync off", "contradict the option storage"},

@@ -25,10 +25,23 @@ var (
 		"Bytes that Caddy may still write to the file system of the registry's root.")
 	usedDesc = gauge("filesystem_used_bytes",
 		"Bytes used on the file system of the registry's root, by whatever is on it.")
+	jobRunningDesc = gauge("job_running",
+		"1 while a round of the job runs in this process, else 0.", "job")
+	jobDueDesc = gauge("job_due_timestamp_seconds",
+		"When the next round of the job is due.", "job")
+	jobCompleteDesc = gauge("job_complete_timestamp_seconds",
+		"When the last round of the job ended, if that was complete, whatever process ran it.", "job")
+	jobProblemsDesc = gauge("job_problems",
+		"Problems that the last round of the job that was complete has found.", "job")
 )
 
-func gauge(name, help string) *prometheus.Desc {
-	return prometheus.NewDesc(metricName(name), help, nil, nil)
+// collected are all that are looked up.
+var collected = []*prometheus.Desc{
+	readyDesc, openUploadsDesc, freeDesc, usedDesc, jobRunningDesc, jobDueDesc, jobCompleteDesc, jobProblemsDesc,
+}
+
+func gauge(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(metricName(name), help, labels, nil)
 }
 
 // register shows r to those who ask for the metrics of its configuration.
@@ -41,7 +54,7 @@ func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, m := range c.registry.meters.all() {
 		m.Describe(ch)
 	}
-	for _, d := range []*prometheus.Desc{readyDesc, openUploadsDesc, freeDesc, usedDesc} {
+	for _, d := range collected {
 		ch <- d
 	}
 }
@@ -55,6 +68,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	ready := 1.0
 	err := c.registry.withStore(ctx, func(s storage.Store) error {
 		collectUse(ctx, s, ch)
+		collectJobs(s, ch)
 		return s.Ready(ctx)
 	})
 	if err != nil {
@@ -77,6 +91,31 @@ func collectUse(ctx context.Context, s storage.Store, ch chan<- prometheus.Metri
 		if space, err := measurer.Space(ctx); err == nil {
 			show(freeDesc, float64(space.Free))
 			show(usedDesc, float64(space.Used))
+		}
+	}
+}
+
+// collectJobs shows what is done in the background.
+func collectJobs(s storage.Store, ch chan<- prometheus.Metric) {
+	at, ok := s.(*workplace)
+	if !ok || at.runner == nil {
+		return
+	}
+	for _, job := range at.runner.Statuses() {
+		show := func(d *prometheus.Desc, value float64) {
+			ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, job.Name)
+		}
+		running := 0.0
+		if job.Current != nil {
+			running = 1
+		}
+		show(jobRunningDesc, running)
+		if !job.Due.IsZero() {
+			show(jobDueDesc, float64(job.Due.Unix()))
+		}
+		if last := job.Last; last != nil && last.Error == "" && last.Params == nil {
+			show(jobCompleteDesc, float64(last.Ended.Unix()))
+			show(jobProblemsDesc, float64(last.Counts["problems"]))
 		}
 	}
 }

@@ -142,6 +142,10 @@ func (h *Handler) serveAPI(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer sendInChunks(r)()
+	if w := p.place; w != nil {
+		w.requests.Add(1)
+		defer w.requests.Add(-1)
+	}
 	if traced {
 		p.traced.ServeHTTP(w, r)
 	} else {
@@ -184,6 +188,7 @@ func (h *Handler) observe(r *http.Request, e *handler.Event) {
 // that are traced, so that the others pay nothing for it.
 type protocol struct {
 	store         storage.Store
+	place         *workplace // whose background work makes way for requests
 	plain, traced *handler.Handler
 }
 
@@ -210,6 +215,7 @@ func (h *Handler) protocolFor(ctx context.Context) (*protocol, error) {
 		Sparse:          h.registry.SparseManifests,
 	}
 	p := &protocol{store: store, plain: handler.New(opts)}
+	p.place, _ = store.(*workplace)
 	opts.Store, opts.Observe = observed.New(opts.Store, traceStore), h.observeTraced
 	p.traced = handler.New(opts)
 	h.protocol.Store(p)

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/caddy-oci/oci-registry/handler"
+	"github.com/caddy-oci/oci-registry/tasks/gc"
 )
 
 // meters count what happens at the registries of one name. No label has a value
@@ -18,6 +19,8 @@ type meters struct {
 	failures       *prometheus.CounterVec
 	received, sent prometheus.Counter
 	pushes, pulls  prometheus.Counter
+	removals       *prometheus.CounterVec
+	freed          prometheus.Counter
 
 	// operations finds those of an operation without looking for them by label.
 	// Those that nobody has asked for aren't shown.
@@ -77,7 +80,14 @@ func newMeters() *meters {
 			"Manifests pushed: PUT requests that succeeded.")),
 		pulls: prometheus.NewCounter(counter("pulls_total",
 			"Manifests pulled: GET requests, not HEAD, that succeeded or found the client's copy current.")),
+		removals: prometheus.NewCounterVec(counter("gc_removed_total",
+			"Things that the collection of garbage has removed, by kind."), []string{"kind"}),
+		freed: prometheus.NewCounter(counter("gc_freed_bytes_total",
+			"Bytes of blobs, sessions and left-overs that the collection of garbage has removed. Those that others share are counted, too.")),
 		operations: make(map[string]func() *operationMeters),
+	}
+	for kind := range counters {
+		m.removals.WithLabelValues(string(kind))
 	}
 	for _, reason := range failureReasons {
 		m.failures.WithLabelValues(reason) // shows that there was none so far
@@ -89,7 +99,7 @@ func newMeters() *meters {
 }
 
 func (m *meters) all() []prometheus.Collector {
-	return []prometheus.Collector{m.requests, m.durations, m.failures, m.received, m.sent, m.pushes, m.pulls}
+	return []prometheus.Collector{m.requests, m.durations, m.failures, m.received, m.sent, m.pushes, m.pulls, m.removals, m.freed}
 }
 
 func (m *meters) operation(name string) *operationMeters {
@@ -117,6 +127,12 @@ func (m *meters) observe(r *http.Request, e *handler.Event) {
 	case e.Operation == "get-manifest" && r.Method == http.MethodGet:
 		m.pulls.Inc()
 	}
+}
+
+// removed counts what the collection of garbage has removed.
+func (m *meters) removed(f gc.Finding) {
+	m.removals.WithLabelValues(string(f.Kind)).Inc()
+	m.freed.Add(float64(f.Size))
 }
 
 // aborted is the index of the class of requests whose client got no answer, or

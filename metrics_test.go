@@ -128,6 +128,10 @@ func TestMetricsOfRequests(t *testing.T) {
 	for _, reason := range failureReasons {
 		want["failures_total "+reason+" main"] = 0
 	}
+	for kind := range counters {
+		want["gc_removed_total "+string(kind)+" main"] = 0
+	}
+	want["gc_freed_bytes_total main"] = 0
 	wantMeasured(t, want, "")
 }
 
@@ -358,7 +362,8 @@ func metricRows(t *testing.T) map[string]string {
 // docs/operations.md has a row for each metric, and names every value of a label.
 func TestMetricsAreDocumented(t *testing.T) {
 	w := newWeb(t)
-	w.run(t, "", "oci_registry {\nroot "+t.TempDir()+"\nanonymous all\n}")
+	admin := w.runWithAdmin(t, onRoot(t.TempDir(), ""), "oci_registry main")
+	admin.round(t, "")
 	w.want(t, http.StatusOK, http.MethodGet, "/v2/", "")
 	doc, err := os.ReadFile("docs/operations.md")
 	if err != nil {

@@ -2,14 +2,19 @@ package ociregistry
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/dustin/go-humanize"
+
+	"github.com/caddy-oci/oci-registry/tasks"
 )
 
 // option parses what follows an option's name in a Caddyfile. The dispenser
@@ -127,6 +132,68 @@ func size(to *int64) option {
 		*to = int64(n)
 		return nil
 	}
+}
+
+// number parses a number above zero.
+func number(to *int) option {
+	return func(d *caddyfile.Dispenser) error {
+		name := d.Val()
+		s, err := argument(d, "NUMBER")
+		if err != nil {
+			return err
+		}
+		if *to, err = strconv.Atoi(s); err != nil || *to <= 0 {
+			return d.Errf("%s %q: want a number above 0; leave the option out for its default", name, s)
+		}
+		return nil
+	}
+}
+
+// duration parses a time such as 90m, 24h or 14d.
+func duration(to *caddy.Duration) option {
+	return func(d *caddyfile.Dispenser) error {
+		name := d.Val()
+		s, err := argument(d, "DURATION, like 90m, 24h or 14d")
+		if err != nil {
+			return err
+		}
+		dur, err := caddy.ParseDuration(s)
+		if err != nil || dur <= 0 {
+			return d.Errf("%s %q: want a time like 90m, 24h or 14d; leave the option out for its default", name, s)
+		}
+		*to = caddy.Duration(dur)
+		return nil
+	}
+}
+
+// window parses two times of day.
+func window(to *string) option {
+	return func(d *caddyfile.Dispenser) error {
+		from, err := argument(d, "FROM TO, like 22:00 06:00")
+		if err != nil {
+			return err
+		}
+		if !d.NextArg() {
+			return d.Errf("window %s has no end: want window FROM TO, like 22:00 06:00", from)
+		}
+		*to = from + "-" + d.Val()
+		if _, err := parseWindow(*to); err != nil {
+			return d.WrapErr(err)
+		}
+		return nil
+	}
+}
+
+// parseWindow reads FROM-TO.
+func parseWindow(s string) (tasks.Window, error) {
+	if s == "" {
+		return tasks.Window{}, nil
+	}
+	from, to, ok := strings.Cut(s, "-")
+	if !ok {
+		return tasks.Window{}, fmt.Errorf("window %q: want FROM-TO, like 22:00-06:00", s)
+	}
+	return tasks.ParseWindow(from, to)
 }
 
 // module parses the configuration of one of the modules of a namespace.

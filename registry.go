@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"path"
 	"strings"
@@ -52,7 +53,12 @@ type Registry struct {
 	// 503. Placeholders are replaced. Default: empty, they aren't served.
 	Health string `json:"health,omitempty"`
 
+	// GC says when garbage is collected, and what is garbage. Default: once a day,
+	// what nothing has needed for as long, and untagged manifests after 14 days.
+	GC *GarbageCollection `json:"gc,omitempty"`
+
 	name        string
+	log         *slog.Logger
 	externalURL string // ExternalURL, without placeholders
 	health      string // Health, likewise
 	description []byte // what a handler said, as JSON; nil if the app declares it
@@ -69,6 +75,7 @@ type Registry struct {
 // beyond looking at the path of a root.
 func (r *Registry) provision(ctx caddy.Context, name string) error {
 	r.name = name
+	r.log = ctx.Slogger().With(slog.String("registry", name))
 	var err error
 	if r.externalURL, err = resolve("external_url", r.ExternalURL); err != nil {
 		return err
@@ -96,6 +103,18 @@ func (r *Registry) provision(ctx caddy.Context, name string) error {
 	}
 	r.backend = backend
 	r.module = backend.CaddyModule().ID.Name()
+	return r.provisionGC()
+}
+
+func (r *Registry) provisionGC() error {
+	if r.GC == nil {
+		r.GC = new(GarbageCollection)
+	} else if r.module == "memory" && !r.GC.Off {
+		return errors.New("gc: storage memory collects no garbage, and forgets all of it with the process: leave gc out")
+	}
+	if err := r.GC.provision(); err != nil {
+		return fmt.Errorf("gc: %w", err)
+	}
 	return nil
 }
 
@@ -157,8 +176,8 @@ func (r *Registry) identity() string { return r.module + " " + r.backend.Identit
 // acquire takes this configuration's share in the store and in what is counted of
 // the registry. The caller releases it.
 func (r *Registry) acquire() {
-	r.lease = state.Acquire(r.identity(), r.backend)
 	r.meters, r.releaseMeters = acquireMeters(r.name)
+	r.lease = state.Acquire(r.identity(), plan{r})
 }
 
 // release gives back what acquire took. Further calls do nothing.

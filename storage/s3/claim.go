@@ -74,7 +74,7 @@ func (s *Store) Claim(ctx context.Context, name string) (release func(), ok bool
 	if err != nil {
 		return nil, false, err
 	}
-	return c.hold(), true, nil
+	return c.hold(context.WithoutCancel(ctx)), true, nil
 }
 
 // claim is one that this process has.
@@ -91,19 +91,19 @@ func (c *claim) write(ctx context.Context, body string) (err error) {
 }
 
 // hold renews the claim until release is called, or it's lost.
-func (c *claim) hold() (release func()) {
-	ctx, stop := context.WithCancel(context.Background())
+func (c *claim) hold(ctx context.Context) (release func()) {
+	renewed, stop := context.WithCancel(ctx)
 	var renewing sync.WaitGroup
 	renewing.Go(func() {
 		tick := time.NewTicker(renewEvery)
 		defer tick.Stop()
 		for {
 			select {
-			case <-ctx.Done():
+			case <-renewed.Done():
 				return
 			case <-tick.C:
 			}
-			if err := c.write(ctx, rand.Text()); err != nil {
+			if err := c.write(renewed, rand.Text()); err != nil {
 				return // it lapses; whoever takes it then does no harm
 			}
 		}
@@ -111,8 +111,8 @@ func (c *claim) hold() (release func()) {
 	return sync.OnceFunc(func() {
 		stop()
 		renewing.Wait()
-		ctx, cancel := context.WithTimeout(context.Background(), renewEvery)
+		last, cancel := context.WithTimeout(ctx, renewEvery)
 		defer cancel()
-		_ = c.write(ctx, released) // else it lapses
+		_ = c.write(last, released) // else it lapses
 	})
 }

@@ -1,0 +1,198 @@
+package ociregistry
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"github.com/caddy-oci/oci-registry/tasks"
+	"github.com/caddy-oci/oci-registry/tasks/gc"
+)
+
+func gcCommand() *cobra.Command {
+	var j jobClient
+	var dry bool
+	cmd := &cobra.Command{
+		Use:   "gc [--dry-run] [--name <registry>] [--address <admin>]",
+		Short: "Collects the garbage of a running registry now",
+		Long: `Collects the garbage of a running registry now, and waits until that's done; an
+interrupt ends the waiting, not the collecting. It asks Caddy's admin endpoint.
+
+What nothing needs goes once its grace has passed, so what was deleted just now is
+marked by this round, and goes in a later one. --dry-run changes nothing: it lists
+what would go, and when.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cmd.SilenceUsage = true
+			return j.collect(cmd.Context(), cmd.OutOrStdout(), dry)
+		},
+	}
+	cmd.Flags().BoolVarP(&dry, "dry-run", "n", false, "Change nothing, and list what would go")
+	cmd.Flags().StringVarP(&j.registry, "name", "", "", "The registry's name (default: the only one there is)")
+	cmd.Flags().StringVarP(&j.admin, "address", "", "", "The address of Caddy's admin endpoint (default: Caddy's)")
+	return cmd
+}
+
+// jobClient asks a running Caddy for background work.
+type jobClient struct {
+	admin    string
+	registry string
+}
+
+// collect begins a round of garbage collection and tells what it came to.
+func (j *jobClient) collect(ctx context.Context, out io.Writer, dry bool) error {
+	if err := j.findRegistry(); err != nil {
+		return err
+	}
+	query := ""
+	if dry {
+		query = "?dry_run"
+	}
+	var round tasks.Report
+	if err := j.ask(http.MethodPost, "/jobs/"+gcJob+query, &round); err != nil {
+		return err
+	}
+	last, err := j.wait(ctx, round.ID)
+	if err != nil {
+		return err
+	}
+	if err := j.tell(out, last, dry); err != nil {
+		return err
+	}
+	if last.Error != "" {
+		return errors.New(last.Error)
+	}
+	return nil
+}
+
+// findRegistry fills in the name of the only registry.
+func (j *jobClient) findRegistry() error {
+	if j.registry != "" {
+		return nil
+	}
+	var all []status
+	if err := j.get(http.MethodGet, adminPath, &all); err != nil {
+		return err
+	}
+	names := make([]string, len(all))
+	for i, s := range all {
+		names[i] = s.Name
+	}
+	if len(names) != 1 {
+		return fmt.Errorf("there are %d registries (%s): say which one with --name", len(names), strings.Join(names, ", "))
+	}
+	j.registry = names[0]
+	return nil
+}
+
+// lookEvery is how often wait looks if a round has ended.
+const lookEvery = 200 * time.Millisecond
+
+// wait returns what came of a round, once it has ended.
+func (j *jobClient) wait(ctx context.Context, id string) (*tasks.Report, error) {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		var s tasks.Status
+		if err := j.ask(http.MethodGet, "/jobs/"+gcJob, &s); err != nil {
+			return nil, err
+		}
+		if s.Last != nil && s.Last.ID == id {
+			return s.Last, nil
+		}
+		if s.Current == nil || s.Current.ID != id {
+			return nil, errors.New("the round was followed by another one; the log says what came of it")
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil, errors.New("not waiting any more; the round goes on")
+		}
+	}
+}
+
+// tell prints what a round has found.
+func (j *jobClient) tell(out io.Writer, last *tasks.Report, dry bool) error {
+	var found roundFindings
+	if err := j.ask(http.MethodGet, "/jobs/"+gcJob+"/findings", &found); err != nil {
+		return err
+	}
+	table := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	for _, f := range found.Findings {
+		if _, err := fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", f.Kind, cmp.Or(f.Repository, "-"), f.Name, humanize.IBytes(uint64(max(0, f.Size))), fate(f, dry)); err != nil {
+			return err
+		}
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	if found.More > 0 {
+		if _, err := fmt.Fprintf(out, "and %d more\n", found.More); err != nil {
+			return err
+		}
+	}
+	return tellCounts(out, last)
+}
+
+// fate says what becomes of something.
+func fate(f gc.Finding, dry bool) string {
+	switch {
+	case f.Problem != "":
+		return f.Problem
+	case !dry:
+		return "removed"
+	case f.Due.After(time.Now()):
+		return "goes in " + time.Until(f.Due).Round(time.Minute).String()
+	}
+	return "goes now"
+}
+
+// tellCounts prints what a round has counted, a line each.
+func tellCounts(out io.Writer, last *tasks.Report) error {
+	if len(last.Counts) == 0 {
+		_, err := fmt.Fprintln(out, "nothing to remove")
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(last.Counts)) {
+		value := humanize.Comma(last.Counts[name])
+		if what, bytes := strings.CutSuffix(name, "_bytes"); bytes {
+			name, value = what, humanize.IBytes(uint64(max(0, last.Counts[name])))
+		}
+		if _, err := fmt.Fprintf(out, "%s: %s\n", strings.ReplaceAll(name, "_", " "), value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ask asks about the registry.
+func (j *jobClient) ask(method, path string, to any) error {
+	return j.get(method, adminPath+"/"+j.registry+path, to)
+}
+
+// get asks the admin endpoint.
+func (j *jobClient) get(method, path string, to any) error {
+	address, err := caddycmd.DetermineAdminAPIAddress(j.admin, nil, "", "")
+	if err != nil {
+		return err
+	}
+	resp, err := caddycmd.AdminAPIRequest(address, method, path, nil, nil)
+	if err != nil {
+		return fmt.Errorf("ask Caddy's admin endpoint at %s: %w", address, err)
+	}
+	err = json.NewDecoder(resp.Body).Decode(to)
+	return errors.Join(err, resp.Body.Close())
+}

@@ -1,0 +1,111 @@
+package ociregistry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-oci/oci-registry/storage"
+	"github.com/caddy-oci/oci-registry/tasks"
+	"github.com/caddy-oci/oci-registry/tasks/gc"
+)
+
+// jobsAPI is the part of the admin API that background work is asked for with:
+//
+//	GET  /oci_registry/registries/{name}/jobs                 all there are, and when they're due
+//	GET  /oci_registry/registries/{name}/jobs/{job}           one
+//	POST /oci_registry/registries/{name}/jobs/{job}           begins a round now; ?dry_run changes nothing
+//	GET  /oci_registry/registries/{name}/jobs/{job}/findings  what the last round of this process has found
+//
+// A round that runs already is 409, whatever process runs it.
+func (a *adminAPI) jobRoutes() []caddy.AdminRoute {
+	const jobs = adminPath + "/{name}/jobs"
+	return []caddy.AdminRoute{
+		{Pattern: "GET " + jobs, Handler: ofPlace(listJobs)},
+		{Pattern: "GET " + jobs + "/{job}", Handler: ofPlace(showJob)},
+		{Pattern: "POST " + jobs + "/{job}", Handler: ofPlace(beginRound)},
+		{Pattern: "GET " + jobs + "/{job}/findings", Handler: ofPlace(listFindings)},
+	}
+}
+
+// roundFindings is what the admin API says of what a round has found.
+type roundFindings struct {
+	// Findings are in the order in which they were found.
+	Findings []gc.Finding `json:"findings"`
+
+	// More is how many there were beyond these.
+	More int `json:"more"`
+}
+
+// ofPlace handles requests that are about what is done on a registry's store.
+func ofPlace(serve func(w http.ResponseWriter, r *http.Request, at *workplace) error) caddy.AdminHandler {
+	return caddy.AdminHandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
+		reg, err := servedAs(r.PathValue("name"))
+		if err != nil {
+			return err
+		}
+		err = reg.withStore(r.Context(), func(s storage.Store) error {
+			at, ok := s.(*workplace)
+			if !ok || at.runner == nil {
+				return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: fmt.Errorf("registry %s has no jobs: its storage needs none", reg.name)}
+			}
+			return serve(w, r, at)
+		})
+		if known, ok := errors.AsType[caddy.APIError](err); ok {
+			return known // Caddy looks for it without unwrapping
+		}
+		return err
+	})
+}
+
+func listJobs(w http.ResponseWriter, _ *http.Request, at *workplace) error {
+	return writeJSON(w, at.runner.Statuses())
+}
+
+func showJob(w http.ResponseWriter, r *http.Request, at *workplace) error {
+	s, ok := at.runner.Status(r.PathValue("job"))
+	if !ok {
+		return jobError(r, tasks.ErrUnknown)
+	}
+	return writeJSON(w, s)
+}
+
+func beginRound(w http.ResponseWriter, r *http.Request, at *workplace) error {
+	var params json.RawMessage
+	if r.URL.Query().Has("dry_run") {
+		params = json.RawMessage(`{"dry_run":true}`)
+	}
+	report, err := at.runner.Trigger(r.Context(), r.PathValue("job"), params)
+	if err != nil {
+		return jobError(r, err)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusAccepted)
+	return json.NewEncoder(w).Encode(report)
+}
+
+func listFindings(w http.ResponseWriter, r *http.Request, at *workplace) error {
+	if r.PathValue("job") != gcJob {
+		return jobError(r, tasks.ErrUnknown)
+	}
+	list, more := at.findings.all()
+	return writeJSON(w, roundFindings{append([]gc.Finding{}, list...), more})
+}
+
+// jobError is what the admin API answers.
+func jobError(r *http.Request, err error) error {
+	status := http.StatusInternalServerError
+	switch {
+	case errors.Is(err, tasks.ErrUnknown):
+		status, err = http.StatusNotFound, fmt.Errorf("there's no job %q, or the registry is read-only", r.PathValue("job"))
+	case errors.Is(err, tasks.ErrRunning):
+		status = http.StatusConflict
+	case errors.Is(err, tasks.ErrStopped), errors.Is(err, context.Canceled):
+		status = http.StatusServiceUnavailable
+	}
+	return caddy.APIError{HTTPStatus: status, Err: err}
+}

@@ -1,0 +1,220 @@
+package ociregistry
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/caddy-oci/oci-registry/tasks"
+	"github.com/caddy-oci/oci-registry/tasks/gc"
+)
+
+const mainJobs = "/oci_registry/registries/main/jobs"
+
+// round begins a round of garbage collection by the admin API and returns what came of it.
+func (w *web) round(t *testing.T, query string) *tasks.Report {
+	t.Helper()
+	var begun tasks.Report
+	decode(t, w.want(t, http.StatusAccepted, http.MethodPost, mainJobs+"/gc"+query, ""), &begun)
+	for {
+		var s tasks.Status
+		decode(t, w.want(t, http.StatusOK, http.MethodGet, mainJobs+"/gc", ""), &s)
+		if s.Last != nil && s.Last.ID == begun.ID {
+			return s.Last
+		}
+	}
+}
+
+// findings are what the last round has found, of one kind.
+func (w *web) findings(t *testing.T, kind gc.Kind) (names []string) {
+	t.Helper()
+	var found roundFindings
+	decode(t, w.want(t, http.StatusOK, http.MethodGet, mainJobs+"/gc/findings", ""), &found)
+	for _, f := range found.Findings {
+		if f.Kind == kind && f.Problem == "" {
+			names = append(names, f.Name)
+		}
+	}
+	return names
+}
+
+func onRoot(root, options string) string {
+	return "oci_registry {\nregistry main {\nroot " + root + "\nanonymous all\n" + options + "\n}\n}"
+}
+
+// age makes the marks that are set in a root, which nobody has open, so much older.
+func age(t *testing.T, root string, by time.Duration) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(root, "_repos", "*", "marks"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("nothing is marked: %v", err)
+	}
+	for _, name := range files {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		for line := range bytes.Lines(data) {
+			var mark map[string]any
+			if err := json.Unmarshal(line, &mark); err != nil {
+				t.Fatalf("%s: %v", line, err)
+			}
+			if at, ok := mark["since"].(string); ok {
+				since, err := time.Parse(time.RFC3339Nano, at)
+				if err != nil {
+					t.Fatal(err)
+				}
+				mark["since"] = since.Add(-by)
+			}
+			line, _ = json.Marshal(mark)
+			out.Write(append(line, '\n'))
+		}
+		if err := os.WriteFile(name, out.Bytes(), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// What is deleted is marked by one round, and removed by one after its grace.
+func TestGarbageGoes(t *testing.T) {
+	w, root := newWeb(t), t.TempDir()
+	admin := w.runWithAdmin(t, onRoot(root, "gc {\ngrace 1h\n}"), "oci_registry main")
+	for _, tag := range []string{"keep", "drop"} {
+		if err := w.push(t.Context(), "a", tag, "layer of "+tag); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kept, dropped := digest.FromString("layer of keep").String(), digest.FromString("layer of drop").String()
+	m := w.want(t, http.StatusOK, http.MethodHead, "/v2/a/manifests/drop", "").Header.Get("Docker-Content-Digest")
+	w.want(t, http.StatusAccepted, http.MethodDelete, "/v2/a/manifests/"+m, "")
+
+	if r := admin.round(t, "?dry_run"); r.Error != "" || r.Counts["would_remove_blobs"] < 2 {
+		t.Fatalf("a dry run: %+v", r)
+	}
+	if names := strings.Join(admin.findings(t, gc.Blob), " "); !strings.Contains(names, dropped) || strings.Contains(names, kept) {
+		t.Fatalf("a dry run found %s, want %s and not %s", names, dropped, kept)
+	}
+	if r := admin.round(t, ""); r.Error != "" || len(r.Counts) != 0 {
+		t.Fatalf("a round within the grace: %+v", r)
+	}
+	w.run(t, "", "respond hello")
+	age(t, root, 2*time.Hour)
+	admin = w.runWithAdmin(t, onRoot(root, "gc {\ngrace 1h\n}"), "oci_registry main")
+	if r := admin.round(t, ""); r.Error != "" || r.Counts["removed_blobs"] < 2 || r.Counts["freed_bytes"] == 0 {
+		t.Fatalf("a round after the grace: %+v", r)
+	}
+	w.want(t, http.StatusNotFound, http.MethodHead, "/v2/a/blobs/"+dropped, "")
+	w.want(t, http.StatusOK, http.MethodHead, "/v2/a/blobs/"+kept, "")
+	w.want(t, http.StatusOK, http.MethodGet, "/v2/a/manifests/keep", "")
+}
+
+// When a round is due survives a reload, a restart and another schedule's reload.
+func TestDueTimesStay(t *testing.T) {
+	w, root := newWeb(t), t.TempDir()
+	due := func(options string) time.Time {
+		t.Helper()
+		admin := w.runWithAdmin(t, onRoot(root, options), "oci_registry main")
+		for {
+			var all []tasks.Status
+			decode(t, admin.want(t, http.StatusOK, http.MethodGet, mainJobs, ""), &all)
+			if len(all) == 1 && !all[0].Due.IsZero() {
+				return all[0].Due
+			}
+		}
+	}
+	first := due("gc {\nevery 10h\n}")
+	if left := time.Until(first); left < 9*time.Hour || left > 11*time.Hour+time.Minute {
+		t.Fatalf("due in %v, want about 10h", left)
+	}
+	if again := due("gc {\nevery 10h\nrate 5\n}"); !again.Equal(first) {
+		t.Fatalf("due at %v, and after a reload at %v", first, again)
+	}
+	w.run(t, "", "respond hello")
+	if again := due("gc {\nevery 10h\n}"); !again.Equal(first) {
+		t.Fatalf("due at %v, and after a restart at %v", first, again)
+	}
+	if sooner := due("gc {\nevery 1h\n}"); time.Until(sooner) > 2*time.Hour {
+		t.Fatalf("due at %v, but it should be every hour", sooner)
+	}
+}
+
+func TestNoJobs(t *testing.T) {
+	w := newWeb(t)
+	admin := w.runWithAdmin(t, onRoot(t.TempDir(), "read_only"), "oci_registry main")
+	a := admin.want(t, http.StatusNotFound, http.MethodPost, mainJobs+"/gc", "")
+	if !strings.Contains(a.body, "read-only") {
+		t.Fatal(a.body)
+	}
+	admin.want(t, http.StatusNotFound, http.MethodGet, mainJobs+"/nonsense", "")
+	admin.want(t, http.StatusNotFound, http.MethodGet, mainJobs+"/nonsense/findings", "")
+	admin.want(t, http.StatusNotFound, http.MethodGet, "/oci_registry/registries/other/jobs", "")
+	admin.want(t, http.StatusMethodNotAllowed, http.MethodDelete, mainJobs+"/gc", "")
+	admin = w.runWithAdmin(t, "oci_registry {\nregistry main {\nstorage memory\n}\n}", "oci_registry main")
+	admin.want(t, http.StatusNotFound, http.MethodGet, mainJobs, "")
+}
+
+func TestGCOff(t *testing.T) {
+	w := newWeb(t)
+	admin := w.runWithAdmin(t, onRoot(t.TempDir(), "gc off"), "oci_registry main")
+	var s tasks.Status
+	decode(t, admin.want(t, http.StatusOK, http.MethodGet, mainJobs+"/gc", ""), &s)
+	if !s.Due.IsZero() {
+		t.Fatalf("off, and due at %v", s.Due)
+	}
+	if r := admin.round(t, "?dry_run"); r.Error != "" { // when it's asked for
+		t.Fatal(r.Error)
+	}
+}
+
+// A configuration that makes a registry read-only stops a round that is under way.
+func TestReadOnlyStopsARound(t *testing.T) {
+	reg := &Registry{ReadOnly: true}
+	w := new(workplace)
+	w.plan.Store(&plan{reg})
+	j := &gcRound{place: w, round: new(tasks.Round)}
+	if err := j.stop(); err == nil {
+		t.Fatal("it goes on")
+	}
+	j.dry = true
+	if err := j.stop(); err != nil {
+		t.Fatalf("a dry run: %v", err)
+	}
+}
+
+func TestGCCommand(t *testing.T) {
+	w, root := newWeb(t), t.TempDir()
+	admin := w.runWithAdmin(t, onRoot(root, ""), "oci_registry main")
+	if err := w.push(t.Context(), "a", "v1", "layer"); err != nil {
+		t.Fatal(err)
+	}
+	w.want(t, http.StatusAccepted, http.MethodDelete, "/v2/a/manifests/v1", "")
+	run := func(args ...string) string {
+		t.Helper()
+		cmd := gcCommand()
+		var out strings.Builder
+		cmd.SetOut(&out)
+		cmd.SetArgs(append(args, "--address", admin.addr))
+		if err := cmd.ExecuteContext(context.WithoutCancel(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+		return out.String()
+	}
+	out := run("--dry-run")
+	for _, want := range []string{"manifest", "  a  sha256:", "goes in 336h0m0s", "would remove manifests: 1", "would free: "} {
+		if !strings.Contains(out, want) {
+			t.Errorf("a dry run prints no %q:\n%s", want, out)
+		}
+	}
+	if out := run("--name", "main"); out != "nothing to remove\n" {
+		t.Errorf("a round prints %s", out)
+	}
+}
