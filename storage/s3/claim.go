@@ -85,8 +85,11 @@ type claim struct {
 }
 
 // write changes the claim if nobody has since.
-func (c *claim) write(ctx context.Context, body string) (err error) {
-	c.etag, err = c.store.bucket.put(ctx, putRequest{Key: c.key, Body: []byte(body), IfMatch: c.etag, IfAbsent: c.etag == ""})
+func (c *claim) write(ctx context.Context, body string) error {
+	etag, err := c.store.bucket.put(ctx, putRequest{Key: c.key, Body: []byte(body), IfMatch: c.etag, IfAbsent: c.etag == ""})
+	if err == nil {
+		c.etag = etag
+	}
 	return err
 }
 
