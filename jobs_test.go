@@ -1,12 +1,8 @@
 package ociregistry
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +11,7 @@ import (
 
 	"github.com/caddy-oci/oci-registry/tasks"
 	"github.com/caddy-oci/oci-registry/tasks/gc"
+	"github.com/caddy-oci/oci-registry/test/age"
 )
 
 const mainJobs = "/oci_registry/registries/main/jobs"
@@ -50,40 +47,6 @@ func onRoot(root, options string) string {
 	return "oci_registry {\nregistry main {\nroot " + root + "\nanonymous all\n" + options + "\n}\n}"
 }
 
-// age makes the marks that are set in a root, which nobody has open, so much older.
-func age(t *testing.T, root string, by time.Duration) {
-	t.Helper()
-	files, err := filepath.Glob(filepath.Join(root, "_repos", "*", "marks"))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("nothing is marked: %v", err)
-	}
-	for _, name := range files {
-		data, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var out bytes.Buffer
-		for line := range bytes.Lines(data) {
-			var mark map[string]any
-			if err := json.Unmarshal(line, &mark); err != nil {
-				t.Fatalf("%s: %v", line, err)
-			}
-			if at, ok := mark["since"].(string); ok {
-				since, err := time.Parse(time.RFC3339Nano, at)
-				if err != nil {
-					t.Fatal(err)
-				}
-				mark["since"] = since.Add(-by)
-			}
-			line, _ = json.Marshal(mark)
-			out.Write(append(line, '\n'))
-		}
-		if err := os.WriteFile(name, out.Bytes(), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
 // What is deleted is marked by one round, and removed by one after its grace.
 func TestGarbageGoes(t *testing.T) {
 	w, root := newWeb(t), t.TempDir()
@@ -107,7 +70,9 @@ func TestGarbageGoes(t *testing.T) {
 		t.Fatalf("a round within the grace: %+v", r)
 	}
 	w.run(t, "", "respond hello")
-	age(t, root, 2*time.Hour)
+	if age.Marks(t, root, 2*time.Hour) == 0 {
+		t.Fatal("nothing is marked")
+	}
 	admin = w.runWithAdmin(t, onRoot(root, "gc {\ngrace 1h\n}"), "oci_registry main")
 	if r := admin.round(t, ""); r.Error != "" || r.Counts["removed_blobs"] < 2 || r.Counts["freed_bytes"] == 0 {
 		t.Fatalf("a round after the grace: %+v", r)

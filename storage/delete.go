@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -11,8 +12,11 @@ import (
 )
 
 // DeleteManifest removes a tag, or the manifest with the given digest and its
-// tags. A manifest that an image index lists is needed: oci.Denied, 405.
+// tags. A manifest that an image index lists is needed: oci.Denied, 405. What refers
+// to a manifest that's removed is marked, if the repository is Collectable: it isn't
+// one that has come before its subject.
 func DeleteManifest(ctx context.Context, from Repository, ref oci.Reference, by string) error {
+	_, collectable := As[Collectable](from)
 	return from.Update(ctx, func(e *Edit) error {
 		desc, err := e.Resolve(ref)
 		if err != nil {
@@ -27,8 +31,18 @@ func DeleteManifest(ctx context.Context, from Repository, ref oci.Reference, by 
 			return neededErr(desc.Digest, parent)
 		}
 		e.Delete(desc.Digest)
+		if collectable {
+			markReferrers(e, desc.Digest)
+		}
 		return nil
 	})
+}
+
+func markReferrers(e *Edit, subject digest.Digest) {
+	now := time.Now()
+	for desc := range e.Referrers(subject, "") {
+		e.Mark(desc.Digest, now)
+	}
 }
 
 // DeleteBlob removes a blob. One that a manifest names is needed, and so is one

@@ -148,6 +148,16 @@ func (w *world) image(title string, layers ...digest.Digest) oci.Manifest {
 	return m
 }
 
+func (w *world) referrer(title string, subject digest.Digest) oci.Manifest {
+	w.t.Helper()
+	m, err := manifest(oci.MediaTypeImageManifest, fields{
+		"layers": descriptors("application/x.layer"), "annotations": fields{"title": title},
+		"subject": descriptors(oci.MediaTypeImageManifest, subject)[0],
+	})
+	check(w.t, err)
+	return m
+}
+
 // contents are the blobs and manifests' bytes of a repository.
 func (w *world) contents(r storage.Repository) []string {
 	w.t.Helper()
@@ -222,6 +232,28 @@ func TestDryRunForetells(t *testing.T) {
 	w.wait(untagged + grace)
 	w.collect(gc.Options{})
 	w.wantContents(r, old, w.image("new").Digest, digest.FromString("x")) // the dry run has marked nothing
+}
+
+// Who deletes a subject doesn't mean its signatures to stay.
+func TestReferrersFollowADeletedSubject(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.now = time.Now() // when storage marks
+	r := w.repo("a")
+	subject := w.push(r, w.image("subject"), "v1")
+	early := w.push(r, w.referrer("early", digest.FromString("is going to come")))
+	late := w.push(r, w.referrer("late", subject))
+	check(t, storage.DeleteManifest(t.Context(), r, oci.DigestRef(subject), ""))
+	for range 3 {
+		w.collect(gc.Options{})
+		w.wait(2 * untagged)
+	}
+	if _, err := r.Resolve(t.Context(), oci.DigestRef(late)); !errors.Is(err, oci.ManifestUnknown) {
+		t.Errorf("what refers to a subject that was deleted: %v", err)
+	}
+	if _, err := r.Resolve(t.Context(), oci.DigestRef(early)); err != nil {
+		t.Errorf("what has come before its subject: %v", err)
+	}
 }
 
 func TestUntaggedManifestsMayBeKept(t *testing.T) {

@@ -74,6 +74,21 @@ func Index(images ...*Content) *Content {
 	return c
 }
 
+// Referrer makes an artifact of one blob that refers to a subject.
+func Referrer(subject ocispec.Descriptor, artifactType string, blob Part) *Content {
+	c := new(Content)
+	subject.Platform = nil
+	c.addManifest(ocispec.MediaTypeImageManifest, ocispec.Manifest{
+		Versioned:    specs.Versioned{SchemaVersion: 2},
+		MediaType:    ocispec.MediaTypeImageManifest,
+		ArtifactType: artifactType,
+		Config:       c.addBlob(ocispec.MediaTypeEmptyJSON, ocispec.DescriptorEmptyJSON.Data),
+		Layers:       []ocispec.Descriptor{c.addBlob(blob.MediaType, blob.Bytes)},
+		Subject:      &subject,
+	})
+	return c
+}
+
 // Random makes an image of so many layers, each of some size in bytes that
 // doesn't compress. Another seed makes another image.
 func Random(seed uint64, layers, size int) *Content {

@@ -16,9 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
-	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/caddy-oci/oci-registry/oci"
@@ -37,13 +34,7 @@ type store struct {
 func newStore(t *testing.T) *store {
 	t.Helper()
 	s := &store{endpoint: tool.MinIO(t)}
-	client := awss3.New(awss3.Options{
-		Region: "us-east-1", BaseEndpoint: &s.endpoint, UsePathStyle: true,
-		Credentials: credentials.NewStaticCredentialsProvider(tool.MinIOKey, tool.MinIOSecret, ""),
-	})
-	if _, err := client.CreateBucket(t.Context(), &awss3.CreateBucketInput{Bucket: aws.String("registry")}); err != nil {
-		t.Fatal(err)
-	}
+	tool.Bucket(t, s.endpoint, "registry")
 	return s
 }
 

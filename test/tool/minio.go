@@ -10,6 +10,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 )
 
 // MinIO's keys.
@@ -49,6 +52,18 @@ func MinIO(t *testing.T) (endpoint string) {
 		t.Fatal(err)
 	}
 	return endpoint
+}
+
+// Bucket makes a bucket in a store that MinIO has started.
+func Bucket(t *testing.T, endpoint, name string) {
+	t.Helper()
+	client := s3.New(s3.Options{
+		Region: "us-east-1", BaseEndpoint: &endpoint, UsePathStyle: true,
+		Credentials: credentials.NewStaticCredentialsProvider(MinIOKey, MinIOSecret, ""),
+	})
+	if _, err := client.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &name}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // freeAddress is one that nobody listens at now.

@@ -1,0 +1,201 @@
+//go:build real
+
+package gc_test
+
+import (
+	"context"
+	"encoding/json"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/caddy-oci/oci-registry/tasks"
+	"github.com/caddy-oci/oci-registry/test/age"
+	"github.com/caddy-oci/oci-registry/test/crowd"
+	"github.com/caddy-oci/oci-registry/test/ledger"
+	"github.com/caddy-oci/oci-registry/test/registry"
+	"github.com/caddy-oci/oci-registry/test/remote"
+)
+
+// world is a registry, served by one process or more, and what its clients know of it.
+type world struct {
+	t         *testing.T
+	caddyfile string
+	servers   []*registry.Server
+	pushers   []*pusher
+	ledger    ledger.Ledger
+
+	mu    sync.Mutex
+	parts map[digest.Digest][]digest.Digest // what a tag of this digest needs
+}
+
+func newWorld(t *testing.T, caddyfile string, pushers int) *world {
+	w := &world{t: t, caddyfile: caddyfile, parts: make(map[digest.Digest][]digest.Digest)}
+	for i := range pushers {
+		w.pushers = append(w.pushers, newPusher(w, i))
+	}
+	return w
+}
+
+func (w *world) start(processes int) {
+	w.t.Helper()
+	w.servers = nil
+	for range processes {
+		srv := registry.Config(w.t, w.caddyfile)
+		srv.Await("/v2/")
+		w.servers = append(w.servers, srv)
+	}
+}
+
+func (w *world) stop() {
+	for _, srv := range w.servers {
+		srv.Stop()
+	}
+}
+
+// work has clients push for some time beside one round after the other, and
+// returns how much those have removed.
+func (w *world) work(long time.Duration) (removed int64) {
+	w.t.Helper()
+	clients := make([]func(context.Context) error, len(w.pushers))
+	for i, p := range w.pushers {
+		clients[i] = p.turn
+	}
+	c := crowd.Start(w.t, clients...)
+	rounds := 0
+	for begun := time.Now(); time.Since(begun) < long; rounds++ {
+		counts := w.collect(w.servers[rounds%len(w.servers)])
+		removed += counts["removed_blobs"] + counts["removed_manifests"]
+		if counts["problems"] > 0 {
+			w.t.Errorf("a round has found problems: %v", counts)
+		}
+	}
+	turns := c.Stop()
+	w.check()
+	w.t.Logf("%d turns beside %d rounds, %d things removed", turns, rounds, removed)
+	return removed
+}
+
+// check fails the test unless every process has all that was acknowledged, whole.
+func (w *world) check() (found map[ledger.Tag]digest.Digest) {
+	w.t.Helper()
+	now := w.ledger.Now()
+	for _, srv := range w.servers {
+		found = w.ledger.Check(w.t, srv, now, now)
+	}
+	return found
+}
+
+const job = "/oci_registry/registries/inline/jobs/gc"
+
+// collect does a round and returns what that has counted.
+func (w *world) collect(srv *registry.Server) map[string]int64 {
+	w.t.Helper()
+	var begun tasks.Report
+	w.ask(srv, http.MethodPost, &begun)
+	again := time.NewTicker(5 * time.Millisecond)
+	defer again.Stop()
+	for {
+		var status tasks.Status
+		w.ask(srv, http.MethodGet, &status)
+		if last := status.Last; last != nil && last.ID == begun.ID {
+			if last.Error != "" {
+				w.t.Fatalf("a round: %s", last.Error)
+			}
+			return last.Counts
+		}
+		<-again.C
+	}
+}
+
+// ask asks the admin endpoint about the job. A process whose claim another one has
+// just released may find it taken still.
+func (w *world) ask(srv *registry.Server, method string, to any) {
+	w.t.Helper()
+	resp, err := srv.Admin.Do(w.t.Context(), method, job, nil)
+	for tries := 0; remote.Status(err) == http.StatusConflict && tries < 100; tries++ {
+		resp, err = srv.Admin.Do(w.t.Context(), method, job, nil)
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(to); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// settle has all garbage of a root go, and compares what is left with what the
+// tags need.
+func (w *world) settle(root string) {
+	w.t.Helper()
+	var found map[ledger.Tag]digest.Digest
+	for pass := range 4 { // a manifest goes, then its blobs, then the repository
+		w.start(1)
+		if pass == 0 {
+			found = w.check()
+		}
+		for len(w.collect(w.servers[0])) > 0 { // it has removed something
+		}
+		w.stop()
+		age.Marks(w.t, root, 2*time.Minute)
+	}
+	needed := make(map[string]map[digest.Digest]bool)
+	for tag, d := range found {
+		if d != "" && needed[tag.Repository] == nil {
+			needed[tag.Repository] = make(map[digest.Digest]bool)
+		}
+		for _, part := range w.parts[d] {
+			needed[tag.Repository][part] = true
+		}
+	}
+	w.compare(root, needed)
+}
+
+// compare fails the test unless each repository has what it needs, and nothing else.
+func (w *world) compare(root string, needed map[string]map[digest.Digest]bool) {
+	w.t.Helper()
+	kept := 0
+	for _, name := range repositories {
+		there := w.blobs(root, name)
+		for _, d := range slices.Sorted(maps.Keys(there)) {
+			if !needed[name][d] {
+				w.t.Errorf("%s still has %s, which nothing needs", name, d)
+			}
+		}
+		for d := range needed[name] {
+			if !there[d] {
+				w.t.Errorf("%s has lost %s", name, d)
+			}
+		}
+		kept += len(there)
+	}
+	w.t.Logf("%d blobs are left", kept)
+	if kept == 0 {
+		w.t.Error("all has gone, so this has shown nothing")
+	}
+}
+
+// blobs are what a repository has on disk.
+func (w *world) blobs(root, name string) map[digest.Digest]bool {
+	w.t.Helper()
+	files, err := filepath.Glob(filepath.Join(root, name, "blobs", "sha256", "*"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	there := make(map[digest.Digest]bool)
+	for _, f := range files {
+		if _, err := os.Stat(f); err != nil {
+			w.t.Fatal(err)
+		}
+		there[digest.NewDigestFromEncoded(digest.SHA256, filepath.Base(f))] = true
+	}
+	return there
+}
