@@ -98,12 +98,15 @@ func (w *workplace) collectGarbage(ctx context.Context, r *tasks.Round) error {
 		return err
 	}
 	w.findings.begin()
+	if r.ClockMovedBefore() {
+		w.plan.Load().log.Warn("the clock was set, so nothing is removed in this round of garbage collection, and what is garbage has its whole grace again")
+	}
 	job := &gcRound{w, r, params.DryRun}
 	plan := w.plan.Load().GC
 	return gc.Collect(ctx, w.Store, after, func(n oci.Name) { r.SetCursor(ctx, n.String()) }, gc.Options{
 		Grace: time.Duration(plan.Grace), UntaggedGrace: time.Duration(plan.UntaggedGrace),
 		KeepUntagged: plan.KeepUntagged, DanglingReferrers: plan.DanglingReferrers,
-		DryRun: params.DryRun, Wait: w.pace.Wait, Stop: job.stop, Found: job.found,
+		DryRun: params.DryRun, Renew: r.ClockMovedBefore(), Wait: w.pace.Wait, Stop: job.stop, Found: job.found,
 	})
 }
 

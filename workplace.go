@@ -58,7 +58,7 @@ func (p plan) Open(ctx context.Context) (storage.Store, error) {
 	w.plan.Store(&p)
 	w.pace = tasks.NewPace(0, func() int { return int(w.requests.Load()) })
 	if at, ok := storage.As[storage.Maintainable](store); ok {
-		w.runner = tasks.New(tasks.Options{Memory: notes{at}, Lease: claims{at}, Log: slog.New(newestLog{w})})
+		w.runner = tasks.New(tasks.Options{Memory: notes{at}, Lease: claims{at}, Log: slog.New(newestLog{w}), Uptime: uptime()})
 	}
 	return w, nil
 }

@@ -2,6 +2,8 @@ package tasks_test
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -87,6 +89,69 @@ func TestClockMoved(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What was written down before the clock was set says nothing, until a round is
+// complete that knows of it.
+func TestClockMovedBefore(t *testing.T) {
+	for name, c := range map[string]struct {
+		by   time.Duration
+		want bool
+	}{
+		"not": {0, false}, "a minute": {minute, false}, "a day forward": {day, true}, "a day back": {-day, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				clock := new(wallClock)
+				r := runner(t, tasks.Options{Now: clock.now})
+				var moved []bool
+				fail := true
+				schedule(t, r, tasks.Task{Name: "gc", Run: func(_ context.Context, r *tasks.Round) error {
+					moved = append(moved, r.ClockMovedBefore())
+					if fail {
+						return errors.New("not complete")
+					}
+					return nil
+				}})
+				pass(day)
+				clock.turn(c.by)
+				round := func(params string) {
+					trigger(t, r, "gc", params)
+					status(t, r, "gc") // once it's over
+				}
+				round("")
+				round(`{"dry_run":true}`)
+				fail = false
+				round(`{"dry_run":true}`)
+				round("")
+				round("")
+				if want := []bool{c.want, c.want, c.want, c.want, false}; !slices.Equal(moved, want) {
+					t.Fatalf("moved %v, want %v", moved, want)
+				}
+			})
+		})
+	}
+}
+
+// A machine that was suspended isn't one whose clock was set.
+func TestUptimeCountsSuspension(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		clock, asleep := new(wallClock), time.Duration(0)
+		began := time.Now()
+		r := runner(t, tasks.Options{Now: clock.now, Uptime: func() time.Duration { return time.Since(began) + asleep }})
+		moved := true
+		schedule(t, r, tasks.Task{Name: "gc", Run: func(_ context.Context, r *tasks.Round) error {
+			moved = r.ClockMovedBefore()
+			return nil
+		}})
+		asleep = day
+		clock.turn(day)
+		trigger(t, r, "gc", "")
+		status(t, r, "gc") // once it's over
+		if moved {
+			t.Fatal("the clock seems to have been set")
+		}
+	})
 }
 
 // The monotonic clock would take the place of the wall clock in each difference.

@@ -27,8 +27,9 @@ type job struct {
 	asked    *request  // waits to be taken
 	taken    *request  // its round runs, or is about to
 	round    *Round
-	unsaved  bool // the last Save failed, and that's logged
-	unleased bool // the last Acquire failed, and that's logged
+	clocks   clocks // when the last ordinary round that is complete began, or the job did
+	unsaved  bool   // the last Save failed, and that's logged
+	unleased bool   // the last Acquire failed, and that's logged
 }
 
 // A request is for one round. It is answered once, when that has begun.
@@ -134,8 +135,9 @@ func (j *job) begin(req *request) (*Round, Task, bool) {
 	if !j.scheduled() {
 		return nil, Task{}, false
 	}
-	mono, wall := time.Now(), r.wall()
-	round := &Round{job: j, wall: wall, mono: mono, savedAt: mono}
+	clocks := r.clocks()
+	wall := clocks.wall
+	round := &Round{job: j, began: clocks, savedAt: time.Now(), clockMoved: clocks.apart(j.clocks) > maxDrift}
 	round.report = Report{ID: rand.Text(), Began: wall, Params: req.params}
 	if round.report.ordinary() {
 		round.report.Cursor = j.record.Cursor
@@ -158,6 +160,9 @@ func (j *job) end(ctx context.Context, round *Round, err error) {
 	if report.ordinary() {
 		j.record.Cursor = report.Cursor
 		j.ended(stopped)
+		if err == nil {
+			j.clocks = round.began
+		}
 	}
 	j.round, j.taken = nil, nil
 	r.mu.Unlock()

@@ -24,9 +24,9 @@ const (
 // Run returns, and change nothing afterwards. The zero Round belongs to no Runner
 // and saves nothing; tests of a Task use it.
 type Round struct {
-	job  *job      // nil of the zero Round
-	wall time.Time // when it began, by the wall clock
-	mono time.Time // and by the monotonic one
+	job        *job   // nil of the zero Round
+	began      clocks // when it did
+	clockMoved bool   // before that
 
 	mu      sync.Mutex // guards what follows
 	report  Report
@@ -88,15 +88,20 @@ func (r *Round) setCursor(cursor string) bool {
 }
 
 // ClockMoved reports whether the wall clock has moved a minute more or less than
-// the monotonic clock since the round began. If so ages can't be relied on, and a
-// Task deletes nothing because of one. A machine that was suspended counts. What
-// the clock did before the round isn't seen.
+// Uptime since the round began. If so ages can't be relied on, and a Task deletes
+// nothing because of one.
 func (r *Round) ClockMoved() bool {
 	if r.job == nil {
 		return false
 	}
-	return (r.job.runner.wall().Sub(r.wall) - time.Since(r.mono)).Abs() > maxDrift
+	return r.job.runner.clocks().apart(r.began) > maxDrift
 }
+
+// ClockMovedBefore reports whether the wall clock has moved like that before the
+// round: since the last ordinary one began that was complete, or since the Task was
+// first scheduled in this process. Times that were written down then say nothing
+// about ages. What the clock did while no process ran isn't seen.
+func (r *Round) ClockMovedBefore() bool { return r.clockMoved }
 
 // Report returns what the round has done so far.
 func (r *Round) Report() Report {

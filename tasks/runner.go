@@ -19,6 +19,7 @@ type Runner struct {
 	lease  Lease
 	log    *slog.Logger
 	now    func() time.Time
+	uptime func() time.Duration
 
 	mu      sync.Mutex // guards what follows, and the jobs
 	stopped bool
@@ -33,7 +34,11 @@ func New(o Options) *Runner {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Runner{memory: o.Memory, lease: o.Lease, log: o.Log, now: o.Now, jobs: make(map[string]*job)}
+	if o.Uptime == nil {
+		began := time.Now()
+		o.Uptime = func() time.Duration { return time.Since(began) }
+	}
+	return &Runner{memory: o.Memory, lease: o.Lease, log: o.Log, now: o.Now, uptime: o.Uptime, jobs: make(map[string]*job)}
 }
 
 // Schedule has a Task run from now on, in the place of the one of the same name. It
@@ -72,6 +77,7 @@ func (r *Runner) newJob(name string) *job {
 		wake:   make(chan struct{}, 1),
 		saving: make(chan struct{}, 1),
 		done:   make(chan struct{}),
+		clocks: r.clocks(),
 	}
 	go func() {
 		defer close(j.done)
@@ -188,6 +194,19 @@ func (r *Runner) Stop(ctx context.Context) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// clocks are what both clocks show at a moment.
+type clocks struct {
+	wall   time.Time
+	uptime time.Duration
+}
+
+func (r *Runner) clocks() clocks { return clocks{r.wall(), r.uptime()} }
+
+// apart is how much more one clock has gone than the other since an earlier moment.
+func (c clocks) apart(since clocks) time.Duration {
+	return (c.wall.Sub(since.wall) - (c.uptime - since.uptime)).Abs()
 }
 
 // wall returns the wall clock's time without the monotonic one, which would take

@@ -90,6 +90,10 @@ type Options struct {
 
 	// Now tells the wall clock, in the time zone of the Windows. Default: time.Now.
 	Now func() time.Time
+
+	// Uptime tells a clock that nobody can set, and that goes on while the machine is
+	// suspended. Default: the monotonic clock, which doesn't everywhere.
+	Uptime func() time.Duration
 }
 
 // timing is when a Task's rounds are due, with the defaults filled in.

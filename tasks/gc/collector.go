@@ -166,6 +166,10 @@ func (c *collector) apply(ctx context.Context, p plan) error {
 		for _, d := range p.unmark {
 			e.Unmark(d)
 		}
+		for _, d := range p.renew {
+			e.Unmark(d)
+			e.Mark(d, now)
+		}
 		for _, d := range p.delete {
 			e.DeleteMarked(d, now.Add(-c.opts.UntaggedGrace))
 		}
@@ -250,5 +254,6 @@ func (p *plan) cut(n int) (first, rest plan) {
 	first.delete, rest.delete = take(p.delete)
 	first.drop, rest.drop = take(p.drop)
 	first.mark, rest.mark = take(p.mark)
+	first.renew, rest.renew = take(p.renew)
 	return first, rest
 }

@@ -47,6 +47,10 @@ type Options struct {
 	// DryRun changes nothing: it only tells what would go, and when.
 	DryRun bool
 
+	// Renew sets all marks anew and removes nothing: after the clock was set, they don't
+	// say for how long something has been garbage.
+	Renew bool
+
 	// Wait is called before n units of I/O, each a manifest that's read or a thing
 	// that's removed. An error ends the round. Default: nobody waits.
 	Wait func(ctx context.Context, n int) error
@@ -156,7 +160,7 @@ func (o Options) mayRemove(ctx context.Context, n int) error {
 
 func sweep(ctx context.Context, s storage.Store, opts Options) error {
 	sweeper, ok := storage.As[storage.Sweeper](s)
-	if !ok {
+	if !ok || opts.Renew {
 		return nil
 	}
 	if err := opts.mayRemove(ctx, 1); err != nil {

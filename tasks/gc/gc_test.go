@@ -256,6 +256,32 @@ func TestReferrersFollowADeletedSubject(t *testing.T) {
 	}
 }
 
+// A clock that was set makes nothing old.
+func TestRenewedMarks(t *testing.T) {
+	t.Parallel()
+	for name, set := range map[string]time.Duration{"a year forward": 365 * 24 * time.Hour, "a year back": -365 * 24 * time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			r := w.repo("a")
+			x := w.blob(r, "x")
+			m := w.push(r, w.image("untagged", w.blob(r, "y")))
+			w.collect(gc.Options{})
+			w.wait(set)
+			w.collect(gc.Options{Renew: set > 0}) // marks of the future are renewed anyway
+			w.wait(grace - time.Second)
+			w.collect(gc.Options{})
+			w.wantContents(r, x, m, digest.FromString("y"))
+			w.wait(time.Second)
+			w.collect(gc.Options{})
+			w.wantContents(r, m, digest.FromString("y"))
+			w.wait(untagged - grace)
+			w.collect(gc.Options{})
+			w.wantContents(r)
+		})
+	}
+}
+
 func TestUntaggedManifestsMayBeKept(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

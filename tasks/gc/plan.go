@@ -23,6 +23,7 @@ type manifest struct {
 // plan is what is to be done with a repository, for one moment's names.
 type plan struct {
 	mark   []digest.Digest
+	renew  []digest.Digest // marks that were set by a clock that was wrong
 	unmark []digest.Digest
 	delete []digest.Digest // manifests, and then their bytes
 	drop   []digest.Digest // blobs
@@ -31,7 +32,9 @@ type plan struct {
 	circle  []digest.Digest // manifests that only their subject keeps, which may go itself
 }
 
-func (p *plan) empty() bool { return len(p.mark)+len(p.unmark)+len(p.delete)+len(p.drop) == 0 }
+func (p *plan) empty() bool {
+	return len(p.mark)+len(p.renew)+len(p.unmark)+len(p.delete)+len(p.drop) == 0
+}
 
 // planner makes a plan. All manifests of the index are known to it.
 type planner struct {
@@ -78,6 +81,8 @@ func (p *planner) planManifest(out *plan, d digest.Digest, needed bool, named *s
 	case needed:
 	case marked.IsZero():
 		out.mark = append(out.mark, d)
+	case p.wrong(marked):
+		out.renew = append(out.renew, d)
 	case !p.expired(d) || named.blobs[d] || p.hasYoungReferrer(d):
 	case p.manifests[p.manifests[d].subject] == nil:
 		out.delete = append(out.delete, d)
@@ -112,6 +117,8 @@ func (p *planner) planBlob(out *plan, d digest.Digest, c storage.Content, needed
 	case needed:
 	case c.Marked.IsZero():
 		out.mark = append(out.mark, d)
+	case p.wrong(c.Marked):
+		out.renew = append(out.renew, d)
 	case !named && p.over(c.Marked, p.opts.Grace):
 		out.drop = append(out.drop, d)
 	}
@@ -133,8 +140,13 @@ func (p *planner) due(d digest.Digest) time.Time {
 	return p.now
 }
 
-// over reports whether a grace has passed since a mark. A mark of the future was
-// set by a clock that was wrong, and counts as new.
+// wrong reports whether a mark isn't to be relied on. One of the future, by more than
+// machines may differ, was set by a clock that was wrong.
+func (p *planner) wrong(marked time.Time) bool {
+	return p.opts.Renew || marked.After(p.now.Add(time.Minute))
+}
+
+// over reports whether a grace has passed since a mark.
 func (p *planner) over(marked time.Time, grace time.Duration) bool {
 	return !marked.After(p.now.Add(-grace))
 }
