@@ -135,9 +135,9 @@ func (j *job) begin(req *request) (*Round, Task, bool) {
 	if !j.scheduled() {
 		return nil, Task{}, false
 	}
-	clocks := r.clocks()
-	wall := clocks.wall
-	round := &Round{job: j, began: clocks, savedAt: time.Now(), clockMoved: clocks.apart(j.clocks) > maxDrift}
+	began := r.clocks()
+	wall := began.wall
+	round := &Round{job: j, began: began, savedAt: time.Now(), clockMoved: began.apart(j.clocks) > maxDrift}
 	round.report = Report{ID: rand.Text(), Began: wall, Params: req.params}
 	if round.report.ordinary() {
 		round.report.Cursor = j.record.Cursor

@@ -20,6 +20,14 @@ var algorithms = []digest.Algorithm{digest.SHA256, digest.SHA384, digest.SHA512}
 // Contents implements storage.Collectable.
 func (r *Repository) Contents(ctx context.Context) iter.Seq2[storage.Content, error] {
 	return func(yield func(storage.Content, error) bool) {
+		// Not for each blob by itself: without manifests a repository isn't kept in
+		// memory, and its marks would be read anew.
+		repo, err := r.use()
+		if err != nil {
+			yield(storage.Content{}, err)
+			return
+		}
+		defer repo.done()
 		for _, a := range algorithms {
 			digests, err := r.digests(a)
 			if err != nil {
@@ -27,7 +35,7 @@ func (r *Repository) Contents(ctx context.Context) iter.Seq2[storage.Content, er
 				return
 			}
 			for _, d := range digests {
-				c, there, err := r.content(ctx, d)
+				c, there, err := repo.content(ctx, d)
 				if err == nil && !there {
 					continue
 				}
@@ -56,20 +64,15 @@ func (r *Repository) digests(a digest.Algorithm) ([]digest.Digest, error) {
 }
 
 // content is a blob as a collector sees it; false if it isn't there, or is none.
-func (r *Repository) content(ctx context.Context, d digest.Digest) (storage.Content, bool, error) {
-	repo, err := r.use()
-	if err != nil {
-		return storage.Content{}, false, err
-	}
-	defer repo.done()
+func (r *repo) content(ctx context.Context, d digest.Digest) (storage.Content, bool, error) {
 	if err := ctx.Err(); err != nil {
 		return storage.Content{}, false, err
 	}
-	fi, err := repo.stat(d)
+	fi, err := r.stat(d)
 	if err != nil {
 		return storage.Content{}, false, unless(errors.Is(err, oci.BlobUnknown), err)
 	}
-	since, _, err := repo.markedSince(d)
+	since, _, err := r.markedSince(d)
 	return storage.Content{Digest: d, Size: fi.Size(), Marked: since}, true, err
 }
 

@@ -5,10 +5,16 @@
 package gc_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
+	"github.com/caddy-oci/oci-registry/oci"
+	"github.com/caddy-oci/oci-registry/storage"
+	"github.com/caddy-oci/oci-registry/storage/filesystem"
 	"github.com/caddy-oci/oci-registry/test/age"
 	"github.com/caddy-oci/oci-registry/test/tool"
 )
@@ -67,5 +73,48 @@ func TestOnS3(t *testing.T) {
 	w.stop()
 	if removed == 0 && tool.Sized(false, true) {
 		t.Error("nothing was removed while clients pushed")
+	}
+}
+
+// A repository full of garbage is marked in one round and emptied in another. The
+// times are in the log.
+func TestManyBlobs(t *testing.T) {
+	t.Parallel()
+	root, n := t.TempDir(), tool.Sized(2_000, 100_000)
+	fill(t, root, n)
+	w := newWorld(t, strings.ReplaceAll(caddyfile, "STORAGE", "root "+root), 0)
+	for _, what := range []string{"marked", "removed"} {
+		w.start(1)
+		begun := time.Now()
+		counts := w.collect(w.servers[0])
+		t.Logf("%d blobs %s in %v: %v", n, what, time.Since(begun).Round(time.Millisecond), counts)
+		if removed := counts["removed_blobs"]; what == "removed" && removed < int64(n) {
+			t.Errorf("%d blobs removed, want %d", removed, n)
+		}
+		w.stop()
+		age.Marks(t, root, 2*time.Minute)
+	}
+}
+
+// fill makes a root with so many blobs that nothing needs.
+func fill(t *testing.T, root string, n int) {
+	t.Helper()
+	s, err := filesystem.Open(root, filesystem.Options{Unsynced: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	name, err := oci.ParseName("app")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := s.Repository(name)
+	for i := range n {
+		content := fmt.Sprint("blob ", i)
+		if _, err := storage.PutBlob(t.Context(), r, digest.FromString(content), strings.NewReader(content), storage.UploadOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
 	}
 }
