@@ -1,6 +1,9 @@
 package filesystem
 
-import "io/fs"
+import (
+	"io/fs"
+	"time"
+)
 
 // AfterReboot returns o for a machine that was booted since, and whose journals
 // are small.
@@ -15,6 +18,7 @@ type rebooted struct{}
 
 func (rebooted) boot() string                                { return "" }
 func (rebooted) journalSize() int64                          { return 24 << 10 }
+func (rebooted) settling() time.Duration                     { return 0 }
 func (rebooted) identity(fs.FileInfo) (uint64, uint64, bool) { return 0, 0, false }
 
 // Known is how many repositories a store keeps in memory.
@@ -36,6 +40,13 @@ func KnownSessions(s *Store) (known, open int) {
 		}
 	}
 	return known, open
+}
+
+// SmallBytes is how much a store keeps in memory of small blobs.
+func SmallBytes(s *Store) int {
+	s.small.mu.Lock()
+	defer s.small.mu.Unlock()
+	return s.small.bytes
 }
 
 // AfterRebootLarge is AfterReboot with a journal of the usual size.

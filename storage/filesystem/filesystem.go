@@ -88,6 +88,7 @@ type Store struct {
 	catalog  catalog
 	suspect  suspect
 	doubts   doubts
+	small    smallBlobs
 
 	running sync.WaitGroup // what's in progress; added to under gate, while the store is open
 

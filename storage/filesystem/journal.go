@@ -4,11 +4,12 @@ import (
 	"errors"
 	"io/fs"
 	"path"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 )
 
-// machine is what the journal has to know of where it runs.
+// machine is what has to be known of where a store runs.
 type machine interface {
 	// boot tells one boot from another; empty if that can't be known.
 	boot() string
@@ -19,6 +20,9 @@ type machine interface {
 	// journalSize is how large each of the journal's files may become, in bytes;
 	// zero for its default.
 	journalSize() int64
+
+	// settling is how long after a change another one is sure to change a file's times.
+	settling() time.Duration
 }
 
 type thisMachine struct{}
@@ -26,6 +30,8 @@ type thisMachine struct{}
 func (thisMachine) boot() string { return bootID() }
 
 func (thisMachine) journalSize() int64 { return 0 }
+
+func (thisMachine) settling() time.Duration { return time.Second }
 
 func (thisMachine) identity(fi fs.FileInfo) (device, inode uint64, ok bool) {
 	device, inode, _ = identity(fi)

@@ -72,7 +72,7 @@ func (r *Repository) OpenBlob(_ context.Context, d digest.Digest) (*storage.Blob
 	if err := repo.rely(d); err != nil {
 		return nil, err
 	}
-	return repo.open(d)
+	return repo.openOften(d)
 }
 
 func (r *repo) open(d digest.Digest) (*storage.Blob, error) {
