@@ -39,6 +39,8 @@ func aims(sz size) []aim {
 		{"page of tags: olareg", rates(at("list tags", listed), synced, at("list tags", listed), "olareg"), 10, false},
 		{"200 of all referrers: 200 of olareg", rates(fmt.Sprintf("%d referrers n=200", sz.refs), synced, "200 referrers", "olareg"), 1, false},
 		{"page of the catalog: zot", rates(fmt.Sprintf("catalog of %d", sz.repos), synced, fmt.Sprintf("catalog of %d", sz.repos), "zot"), 10, false},
+		{"p99 of small pushes beside jobs: idle", lates("push small beside jobs", "push small"), 2, true},
+		{"p99 of small pulls beside jobs: idle", lates("pull small beside jobs", "pull small"), 2, true},
 		{"idle memory, MB: Caddy alone + 10", facts(idleOurs, idleAlone, 10), 1, true},
 		{"heap after all cycles, MB: after a tenth + 1", facts(heapLate, heapEarly, 1), 1, true},
 		{"peak memory, MB: 256 MiB", facts(peakLoad, "", 268), 1, true},
@@ -58,6 +60,14 @@ func cpus(workload, system, otherWorkload, other string) func(*report) (float64,
 	return func(r *report) (float64, float64, bool) {
 		a, ok := r.cpu(workload, system)
 		b, okOther := r.cpu(otherWorkload, other)
+		return a.Seconds() * 1e3, b.Seconds() * 1e3, ok && okOther
+	}
+}
+
+func lates(workload, otherWorkload string) func(*report) (float64, float64, bool) {
+	return func(r *report) (float64, float64, bool) {
+		a, ok := r.late(workload, synced)
+		b, okOther := r.late(otherWorkload, synced)
 		return a.Seconds() * 1e3, b.Seconds() * 1e3, ok && okOther
 	}
 }

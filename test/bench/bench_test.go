@@ -36,6 +36,8 @@ func TestBench(t *testing.T) {
 	run := func(w workload) { measure(t, r, w, sz, systems) }
 	run(pushSmall())
 	run(pullSmall())
+	run(besideJobs(pushSmall()))
+	run(besideJobs(pullSmall()))
 	run(headManifest())
 	run(respond())
 	run(getManifest())

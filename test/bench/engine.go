@@ -22,6 +22,7 @@ type workload struct {
 	unit    string // what is counted: images, requests, …; "MB" counts bytes
 	clients int    // that do it at once
 	on      func(*system) bool
+	jobs    []string // of which a round runs all the time meanwhile
 
 	// prepare puts in place what op needs. It isn't measured. It fails with
 	// errNotOffered if the system can't do this. Default: nothing.
@@ -75,6 +76,7 @@ type sample struct {
 	elapsed    time.Duration
 	cpu        time.Duration // of the server
 	mallocs    uint64        // in the server; 0 if it doesn't tell
+	late       time.Duration // what one operation in a hundred took, or longer
 }
 
 // rate is operations, or for the unit MB megabytes, in a second.
@@ -189,26 +191,33 @@ func (w *workload) round(team []*client, length time.Duration) (sample, error) {
 	if err != nil {
 		return sample{}, err
 	}
+	stop := s.begin(w.jobs)
 	began := time.Now()
-	var ops, bytes atomic.Int64
+	var bytes atomic.Int64
 	var wg sync.WaitGroup
-	errs := make([]error, len(team))
+	errs, took := make([]error, len(team)), make([][]time.Duration, len(team))
 	for i, c := range team {
 		wg.Go(func() {
 			for first := true; first || time.Since(began) < length; first = false {
+				start := time.Now()
 				n, failed := w.op(c)
 				if failed != nil {
 					errs[i] = failed
 					return
 				}
 				c.rounds++
-				ops.Add(1)
+				took[i] = append(took[i], time.Since(start))
 				bytes.Add(int64(n))
 			}
 		})
 	}
 	wg.Wait()
-	one := sample{ops: int(ops.Load()), bytes: int(bytes.Load()), elapsed: time.Since(began)}
+	all := slices.Sorted(slices.Values(slices.Concat(took...)))
+	one := sample{ops: len(all), bytes: int(bytes.Load()), elapsed: time.Since(began)}
+	if len(all) > 0 {
+		one.late = all[len(all)*99/100]
+	}
+	errs = append(errs, stop())
 	after, err := s.used()
 	one.cpu, one.mallocs = after.cpu-before.cpu, after.mallocs-before.mallocs
 	return one, errors.Join(append(errs, err)...)

@@ -58,6 +58,16 @@ func (r *row) rate() float64 {
 	return median(r.samples, func(s sample) float64 { return s.rate(r.unit) })
 }
 
+// late is the median of what one operation in a hundred took, or longer.
+func (r *report) late(workload, system string) (d time.Duration, ok bool) {
+	for _, row := range r.rows {
+		if row.workload == workload && row.system == system {
+			return median(row.samples, func(s sample) time.Duration { return s.late }), true
+		}
+	}
+	return 0, false
+}
+
 // median of an odd number of samples; of an even one it's the upper of the middle two.
 func median[T float64 | time.Duration](samples []sample, of func(sample) T) T {
 	values := make([]T, len(samples))
@@ -81,14 +91,15 @@ func (r *report) print(t *testing.T, workload string) {
 		rate := row.rate()
 		if first == 0 {
 			first = rate
-			_, _ = fmt.Fprintf(w, "%s\t%s/s\tlow\thigh\tCPU µs/op\tallocs/op\tratio\t\n", workload, row.unit)
+			_, _ = fmt.Fprintf(w, "%s\t%s/s\tlow\thigh\tp99 ms\tCPU µs/op\tallocs/op\tratio\t\n", workload, row.unit)
 		}
 		low, high := row.spread()
 		allocs := "-"
 		if n := median(row.samples, sample.mallocsPerOp); n > 0 {
 			allocs = fmt.Sprintf("%.0f", n)
 		}
-		_, _ = fmt.Fprintf(w, "%s\t%.4g\t%.4g\t%.4g\t%.4g\t%s\t%.3g\t\n", row.system, rate, low, high,
+		_, _ = fmt.Fprintf(w, "%s\t%.4g\t%.4g\t%.4g\t%.3g\t%.4g\t%s\t%.3g\t\n", row.system, rate, low, high,
+			median(row.samples, func(s sample) time.Duration { return s.late }).Seconds()*1e3,
 			float64(median(row.samples, sample.cpuPerOp))/1e3, allocs, rate/first)
 	}
 	_ = w.Flush() // into memory
