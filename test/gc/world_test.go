@@ -5,6 +5,7 @@ package gc_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"maps"
 	"net/http"
 	"os"
@@ -119,15 +120,20 @@ func (w *world) collect(srv *registry.Server) map[string]int64 {
 // just released may find it taken still.
 func (w *world) ask(srv *registry.Server, method string, to any) {
 	w.t.Helper()
-	resp, err := srv.Admin.Do(w.t.Context(), method, job, nil)
-	for tries := 0; remote.Status(err) == http.StatusConflict && tries < 100; tries++ {
-		resp, err = srv.Admin.Do(w.t.Context(), method, job, nil)
-	}
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	if err := json.NewDecoder(resp.Body).Decode(to); err != nil {
+	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
+	defer cancel()
+	err := srv.Until(ctx, func(ctx context.Context) error {
+		resp, err := srv.Admin.Do(ctx, method, job, nil)
+		if remote.Status(err) == http.StatusConflict {
+			return err
+		}
+		if err != nil {
+			w.t.Error(err)
+			return nil
+		}
+		return errors.Join(json.NewDecoder(resp.Body).Decode(to), resp.Body.Close())
+	})
+	if err != nil || w.t.Failed() {
 		w.t.Fatal(err)
 	}
 }
