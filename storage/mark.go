@@ -46,6 +46,10 @@ type Content struct {
 
 	// Marked is since when a mark has been on it; zero if there's none.
 	Marked time.Time
+
+	// Object says where its bytes lie, in the backend's own terms: content that has
+	// the same one, in whatever repository, is the same bytes. Empty if that isn't known.
+	Object string
 }
 
 // A Sweeper is a Store with garbage that lies in no repository: upload sessions

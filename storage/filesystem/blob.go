@@ -63,6 +63,8 @@ func (r *repo) adopt(d digest.Digest, s *session) error {
 	if err := r.rely(d); err != nil {
 		return err
 	}
+	r.bytesMu.RLock()
+	defer r.bytesMu.RUnlock()
 	doubtful := r.store.doubts.has(d)
 	if fi, err := r.stat(d); err == nil && fi.Size() == s.size && !doubtful {
 		return nil
@@ -206,6 +208,9 @@ func (r *Repository) MountBlob(ctx context.Context, d digest.Digest, from oci.Na
 		return oci.Descriptor{}, err
 	}
 	desc, err := storage.PutBlob(ctx, r, d, b, storage.UploadOptions{Size: b.Size})
+	if errors.Is(err, oci.DigestInvalid) { // its bytes have rotted, which is no fault of who asks
+		err = oci.Errorf(oci.BlobUnknown, "%s", d)
+	}
 	return desc, errors.Join(err, b.Close())
 }
 
@@ -219,6 +224,8 @@ func (r *Repository) linkFrom(source *repo, d digest.Digest) error {
 	if err := repo.rely(d); err != nil {
 		return err
 	}
+	repo.bytesMu.RLock()
+	defer repo.bytesMu.RUnlock()
 	if err := r.store.link(blobPath(source.name, d), blobPath(r.name, d)); err != nil {
 		return err
 	}

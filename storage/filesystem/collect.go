@@ -68,12 +68,12 @@ func (r *repo) content(ctx context.Context, d digest.Digest) (storage.Content, b
 	if err := ctx.Err(); err != nil {
 		return storage.Content{}, false, err
 	}
-	fi, err := r.stat(d)
+	fi, err := r.statAny(d)
 	if err != nil {
 		return storage.Content{}, false, unless(errors.Is(err, oci.BlobUnknown), err)
 	}
 	since, _, err := r.markedSince(d)
-	return storage.Content{Digest: d, Size: fi.Size(), Marked: since}, true, err
+	return storage.Content{Digest: d, Size: fi.Size(), Marked: since, Object: objectOf(fi)}, true, err
 }
 
 // Peek implements storage.Collectable.
@@ -86,7 +86,8 @@ func (r *Repository) Peek(_ context.Context, d digest.Digest) (*storage.Blob, er
 	if _, err := repo.current(); err != nil {
 		return nil, err
 	}
-	return repo.open(d)
+	b, _, err := repo.openAny(d)
+	return b, err
 }
 
 // Retire implements storage.Collectable. What other tools keep in the folder stays,

@@ -57,6 +57,9 @@ func (r *repo) refresh() (*state, error) {
 		st.index = st.index.LearnFrom(was.index)
 	}
 	r.release() // the folders may be others than those that are open
+	if err := r.readTaken(); err != nil {
+		return nil, err
+	}
 	r.marked = false
 	st.touch()
 	r.state.Store(st)

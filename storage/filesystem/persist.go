@@ -339,8 +339,16 @@ func (r *repo) removeBlob(d digest.Digest) error {
 	return err
 }
 
-// stat describes a blob's file.
+// stat describes a blob's file, unless its bytes are known to be bad.
 func (r *repo) stat(d digest.Digest) (fs.FileInfo, error) {
+	fi, err := r.statAny(d)
+	if err == nil && r.store.isRotten(fi) {
+		return nil, oci.Errorf(oci.BlobUnknown, "%s", d)
+	}
+	return fi, err
+}
+
+func (r *repo) statAny(d digest.Digest) (fs.FileInfo, error) {
 	var fi fs.FileInfo
 	err := r.inBlobs(d.Algorithm(), func(blobs vfs.FS) (err error) {
 		fi, err = blobs.Stat(d.Encoded())

@@ -23,10 +23,12 @@ func (s *Store) fromPool(d digest.Digest, size int64, name string) bool {
 	if !isFile(fi, err) {
 		return false
 	}
-	if fi.Size() == size {
+	// What no repository has nobody has read since it was lost to them.
+	fits := fi.Size() == size && linkCount(fi) != 1 && !s.isRotten(fi)
+	if fits {
 		err = s.link(poolPath(d), name)
 	}
-	if fi.Size() != size || errors.Is(err, syscall.EMLINK) {
+	if !fits || errors.Is(err, syscall.EMLINK) {
 		_ = s.fs.Remove(poolPath(d)) // it's damaged or has all the links it can have: another one may take its place
 		return false
 	}

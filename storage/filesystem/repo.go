@@ -44,6 +44,11 @@ type repo struct {
 	stageOnce sync.Once
 	stage     string // see stageDir
 
+	// bytesMu is held by who takes bad bytes away, and shared by who brings good ones:
+	// else what has just come could be taken. It comes after commitMu.
+	bytesMu sync.RWMutex
+	taken   rareSet[digest.Digest] // that were in quarantine when the names were read, or came there since
+
 	pulls pulls
 	marks marks
 }

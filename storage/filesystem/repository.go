@@ -3,6 +3,7 @@ package filesystem
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"iter"
 
 	"github.com/opencontainers/go-digest"
@@ -75,26 +76,35 @@ func (r *Repository) OpenBlob(_ context.Context, d digest.Digest) (*storage.Blob
 	return repo.openOften(d)
 }
 
+// open opens a blob, unless its bytes are known to be bad.
 func (r *repo) open(d digest.Digest) (*storage.Blob, error) {
+	b, fi, err := r.openAny(d)
+	if err == nil && r.store.isRotten(fi) {
+		return nil, errors.Join(oci.Errorf(oci.BlobUnknown, "%s", d), b.Close())
+	}
+	return b, err
+}
+
+func (r *repo) openAny(d digest.Digest) (*storage.Blob, fs.FileInfo, error) {
 	var f vfs.File
 	err := r.inBlobs(d.Algorithm(), func(blobs vfs.FS) (err error) {
 		f, err = blobs.Open(d.Encoded())
 		return err
 	})
 	if missing(err) || irregular(err) {
-		return nil, oci.Errorf(oci.BlobUnknown, "%s", d)
+		return nil, nil, oci.Errorf(oci.BlobUnknown, "%s", d)
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	fi, err := f.Stat()
 	if err == nil && !fi.Mode().IsRegular() {
 		err = oci.Errorf(oci.BlobUnknown, "%s", d)
 	}
 	if err != nil {
-		return nil, errors.Join(err, f.Close())
+		return nil, nil, errors.Join(err, f.Close())
 	}
-	return &storage.Blob{Descriptor: blobDescriptor(d, fi.Size()), ReadSeekCloser: f}, nil
+	return &storage.Blob{Descriptor: blobDescriptor(d, fi.Size()), ReadSeekCloser: f}, fi, nil
 }
 
 // Resolve implements storage.Reader.
@@ -104,12 +114,20 @@ func (r *Repository) Resolve(ctx context.Context, ref oci.Reference) (oci.Descri
 		return oci.Descriptor{}, err
 	}
 	defer repo.done()
+	desc, err := repo.resolve(ctx, ref)
+	if err == nil && repo.isTaken(desc.Digest) {
+		return oci.Descriptor{}, oci.Errorf(oci.ManifestUnknown, "%s", ref)
+	}
+	return desc, err
+}
+
+func (r *repo) resolve(ctx context.Context, ref oci.Reference) (oci.Descriptor, error) {
 	if d, ok := ref.Digest(); ok {
-		if err := repo.rely(d); err != nil {
+		if err := r.rely(d); err != nil {
 			return oci.Descriptor{}, err
 		}
 	}
-	st, err := repo.named()
+	st, err := r.named()
 	if err != nil {
 		return oci.Descriptor{}, err
 	}
@@ -117,7 +135,7 @@ func (r *Repository) Resolve(ctx context.Context, ref oci.Reference) (oci.Descri
 	if _, byTag := ref.Tag(); err == nil || byTag || st.index.Complete() {
 		return desc, err
 	}
-	if st, err = repo.complete(ctx, st); err != nil {
+	if st, err = r.complete(ctx, st); err != nil {
 		return oci.Descriptor{}, err
 	}
 	return st.index.Resolve(ref)

@@ -167,10 +167,36 @@ func (w *sweep) leftover(name string) {
 // own are our folders beside the repositories.
 func (w *sweep) own() {
 	for _, e := range w.entries(reposDir) {
-		if e.IsDir() {
-			w.staged(path.Join(reposDir, e.Name()))
+		if !e.IsDir() {
+			continue
+		}
+		w.staged(path.Join(reposDir, e.Name()))
+		if n, err := ownName(e.Name()); err == nil {
+			w.quarantine(n, path.Join(reposDir, e.Name(), quarantineName))
 		}
 	}
+}
+
+// quarantine is bad bytes of blobs that have come again, or of a repository that's
+// gone. Others stay: they may be all that there is.
+func (w *sweep) quarantine(n oci.Name, dir string) {
+	entries := w.entries(dir)
+	for _, e := range entries {
+		d, ok := ofQuarantined(e.Name())
+		if _, err := w.store.fs.Stat(blobPath(n, d)); ok && (err == nil || !w.exists(n)) {
+			w.leftover(path.Join(dir, e.Name()))
+		}
+	}
+	if len(entries) > 0 && !w.dry && !w.over {
+		_ = w.store.fs.Remove(dir) // unless something is left in it
+	}
+}
+
+// exists is true if that isn't known.
+func (w *sweep) exists(n oci.Name) bool {
+	there, err := newRepo(w.store, n).hasLayout()
+	w.fail(err)
+	return there || err != nil
 }
 
 // pool is bytes that no repository has. To lose a race costs the sharing, never a blob.
@@ -202,6 +228,7 @@ func (w *sweep) repositories() {
 	w.folder(".sync")
 	w.fail(w.store.catalog.descend(w.ctx, ".", func(n oci.Name) {
 		w.staged(n.String())
+		w.quarantine(n, path.Join(n.String(), quarantineName))
 		w.folder(path.Join(n.String(), ".uploads"))
 	}))
 }
