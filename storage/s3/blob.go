@@ -117,6 +117,9 @@ func (c *content) readOnce(p []byte) (int, error) {
 	return 0, fmt.Errorf("%w: read %s: %w", errTemporary, c.digest, errors.Join(err, c.stop()))
 }
 
+// errGone says that a record names bytes that aren't there.
+var errGone = errors.New("the bytes are gone")
+
 // start begins to read from at on. If the object is gone the blob may be elsewhere.
 func (c *content) start() error {
 	err := c.get()
@@ -141,7 +144,7 @@ func (c *content) start() error {
 		return nil
 	}
 	if b.ID == c.entry.ID {
-		return fmt.Errorf("the bytes of %s are gone from %s", c.digest, c.repository.store.keys.data(c.entry.ID))
+		return fmt.Errorf("%w: %s at %s", errGone, c.digest, c.repository.store.keys.data(c.entry.ID))
 	}
 	c.entry = b.entry
 	return c.get()

@@ -27,7 +27,7 @@ func (r *Repository) Contents(ctx context.Context) iter.Seq2[storage.Content, er
 				yield(storage.Content{}, err)
 				return
 			}
-			if !yield(storage.Content{Digest: digest.Digest(key), Size: b.Size, Marked: b.marked}, nil) {
+			if !yield(storage.Content{Digest: digest.Digest(key), Size: b.Size, Marked: b.marked, Object: b.object()}, nil) {
 				return
 			}
 		}

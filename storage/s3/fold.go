@@ -95,7 +95,7 @@ func (r *repo) pack(ctx context.Context, s, next *state) ([]line, error) {
 		}
 		lines = append(lines, l)
 	}
-	next.contents = contents{s.index, blobs.Commit()}
+	next.contents = contents{s.index, blobs.Commit(), s.lost}
 	if len(packed) == 0 {
 		return lines, nil
 	}

@@ -57,6 +57,7 @@ type change struct {
 	entry
 
 	Drop   digest.Digest `json:"drop,omitempty"`
+	Lost   bool          `json:"lost,omitempty"` // Drop's bytes were bad, or gone
 	Mark   digest.Digest `json:"mark,omitempty"`
 	Since  time.Time     `json:"since,omitzero"` // of a mark, or of a blob that's unsure
 	Unmark digest.Digest `json:"unmark,omitempty"`

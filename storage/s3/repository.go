@@ -124,7 +124,7 @@ func (r *Repository) Resolve(ctx context.Context, ref oci.Reference) (oci.Descri
 	defer done()
 	if _, ok := ref.Digest(); ok {
 		if s := known.lately(r.store.options().DigestsFreshFor); s != nil {
-			if desc, unknown := s.index.Resolve(ref); unknown == nil && !s.marked(desc.Digest) {
+			if desc, unknown := s.index.Resolve(ref); unknown == nil && !s.marked(desc.Digest) && !s.isLost(desc.Digest) {
 				return desc, nil
 			}
 		}
@@ -134,6 +134,9 @@ func (r *Repository) Resolve(ctx context.Context, ref oci.Reference) (oci.Descri
 		return oci.Descriptor{}, err
 	}
 	desc, err := s.index.Resolve(ref)
+	if err == nil && s.isLost(desc.Digest) {
+		return oci.Descriptor{}, oci.Errorf(oci.ManifestUnknown, "%s", ref)
+	}
 	if d, ok := ref.Digest(); ok && err == nil && s.marked(d) {
 		_, err = known.rely(ctx, s, d)
 	}

@@ -18,6 +18,7 @@ import (
 type contents struct {
 	index *layout.Index
 	blobs *iradix.Tree[*blob] // by digest; the bytes of manifests too
+	lost  *iradix.Tree[bool]  // by digest, what was in blobs until its bytes were found to be bad
 }
 
 // blob is where a blob is, and since when it has had a mark, if it has one, or
@@ -28,7 +29,7 @@ type blob struct {
 	marked time.Time
 }
 
-func nothing() contents { return contents{layout.New(), iradix.New[*blob]()} }
+func nothing() contents { return contents{layout.New(), iradix.New[*blob](), iradix.New[bool]()} }
 
 // find returns a blob that one may rely on, or nil.
 func (c *contents) find(d digest.Digest) *blob {
@@ -39,6 +40,12 @@ func (c *contents) find(d digest.Digest) *blob {
 	return b
 }
 
+// isLost reports whether d was there until its bytes were found to be bad.
+func (c *contents) isLost(d digest.Digest) bool {
+	_, lost := c.lost.Get([]byte(d))
+	return lost
+}
+
 func (c *contents) marked(d digest.Digest) bool {
 	b := c.find(d)
 	return b != nil && !b.marked.IsZero()
@@ -46,7 +53,7 @@ func (c *contents) marked(d digest.Digest) bool {
 
 // apply returns the contents after the changes.
 func (c *contents) apply(changes []change) (contents, error) {
-	blobs := c.blobs.Txn()
+	blobs, lost := c.blobs.Txn(), c.lost.Txn()
 	var names []storage.Change
 	for i := range changes {
 		ch := &changes[i]
@@ -57,10 +64,10 @@ func (c *contents) apply(changes []change) (contents, error) {
 		if isName {
 			names = append(names, name)
 		} else {
-			ch.applyTo(blobs)
+			ch.applyTo(blobs, lost)
 		}
 	}
-	next := contents{c.index, blobs.Commit()}
+	next := contents{c.index, blobs.Commit(), lost.Commit()}
 	if len(names) > 0 {
 		next.index, _ = c.index.Apply(names)
 	}
@@ -93,8 +100,13 @@ func (c child) descriptor() oci.Descriptor {
 }
 
 // applyTo does a change that isn't one of names.
-func (ch *change) applyTo(blobs *iradix.Txn[*blob]) {
+func (ch *change) applyTo(blobs *iradix.Txn[*blob], lost *iradix.Txn[bool]) {
 	key := []byte(ch.Blob + ch.Drop + ch.Mark + ch.Unmark) // there's one of them
+	if ch.Lost {
+		lost.Insert(key, true)
+	} else if ch.Blob != "" && !ch.Unsure {
+		lost.Delete(key)
+	}
 	old, ok := blobs.Get(key)
 	switch {
 	case ch.Blob != "":
@@ -119,6 +131,9 @@ func (c *contents) snapshot() []change {
 		if !b.marked.IsZero() {
 			all = append(all, change{Mark: digest.Digest(key), Since: b.marked})
 		}
+	}
+	for key := range walk(c.lost) {
+		all = append(all, change{Drop: digest.Digest(key), Lost: true})
 	}
 	for m := range c.index.Known() {
 		all = append(all, putOf(m))
