@@ -42,6 +42,7 @@ var layers = map[string]string{
 	"authz":               "oci",
 	"handler":             "oci storage authz",
 	"tasks/gc":            "oci storage",
+	"tasks/scrub":         "oci storage",
 	"tasks":               "",
 	"internal/state":      "caddy oci storage",
 	".":                   "caddy *",
