@@ -90,6 +90,7 @@ type Store struct {
 	doubts   doubts
 	small    smallBlobs
 	rotten   rareSet[fileStamp] // files whose bytes aren't what they're called, without ctime
+	broken   breakages
 
 	running sync.WaitGroup // what's in progress; added to under gate, while the store is open
 

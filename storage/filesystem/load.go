@@ -60,6 +60,7 @@ func (r *repo) refresh() (*state, error) {
 	if err := r.readTaken(); err != nil {
 		return nil, err
 	}
+	r.store.broken.note(r.name, st)
 	r.marked = false
 	st.touch()
 	r.state.Store(st)

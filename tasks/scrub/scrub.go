@@ -137,6 +137,9 @@ func Scrub(ctx context.Context, s storage.Store, from Place, at func(Place), opt
 		if err := r.ends(ctx, nil); err != nil { // who has moved the root has left us what was open
 			return err
 		}
+		if err := r.tellBroken(ctx); err != nil {
+			return err
+		}
 		at(Place{mending: true})
 	}
 	if opts.DryRun {
@@ -195,6 +198,24 @@ func (r *round) visit(ctx context.Context, name oci.Name, after digest.Digest) e
 	}
 	r.at(Place{Repository: name})
 	return nil
+}
+
+// tellBroken tells of repositories whose names can't be read, and whose last good
+// ones are served: that they were, visiting them hasn't shown.
+func (r *round) tellBroken(ctx context.Context) error {
+	s, ok := storage.As[storage.Restorer](r.store)
+	if !ok {
+		return nil
+	}
+	broken, err := s.Broken(ctx)
+	for _, b := range broken {
+		if b.LastGood {
+			r.opts.Found(Finding{
+				Kind: Repository, Repository: b.Name.String(), Name: b.Name.String(), Fault: Damaged, Problem: b.Cause.Error(),
+			})
+		}
+	}
+	return err
 }
 
 // enter returns a repository's ward.

@@ -447,6 +447,31 @@ func TestRootThatVanishes(t *testing.T) {
 	}
 }
 
+// Of a repository whose index.json is ruined nothing is changed, and all others are
+// scrubbed.
+func TestBrokenRepository(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	d := w.image("a", "v1", "x").Blobs[0].Digest
+	e := w.image("b", "v1", "y").Blobs[0].Digest
+	check(t, os.WriteFile(w.root+"/a/index.json", nil, 0o600))
+	w.rot("a", d)
+	w.rot("b", e)
+	w.scrub(scrub.Options{})
+	if len(w.found) != 3 {
+		t.Fatalf("found %+v", w.found)
+	}
+	bad, broken := w.found[0], w.found[2]
+	if bad.Done != "" || bad.Fault != scrub.Damaged || !strings.Contains(bad.Problem, "unreadable") || !slices.Equal(bad.Tags, []string{"v1"}) {
+		t.Fatalf("of the blob was found %+v", bad)
+	}
+	if broken.Kind != scrub.Repository || broken.Name != "a" || broken.Fault != scrub.Damaged || !strings.Contains(broken.Problem, "unreadable") {
+		t.Fatalf("of the repository was found %+v", broken)
+	}
+	w.found = w.found[1:2]
+	w.wantFound(damaged("b", e, ""))
+}
+
 // Whoever pushes, pulls, deletes and mounts meanwhile has nothing called wrong, and
 // fails at nothing.
 func TestAmongClients(t *testing.T) {
