@@ -18,7 +18,7 @@ import (
 //	GET /oci_registry/registries         what all registries are and how they do
 //	GET /oci_registry/registries/{name}  what one is
 //
-// and what jobRoutes has.
+// and what jobRoutes and restoreRoute have.
 //
 // It is made before the apps of its configuration are, so it looks for the
 // registries when it's asked.
@@ -36,7 +36,7 @@ const adminPath = "/oci_registry/registries"
 
 // Routes implements caddy.AdminRouter.
 func (a *adminAPI) Routes() []caddy.AdminRoute {
-	return append(a.jobRoutes(),
+	return append(a.jobRoutes(), a.restoreRoute(),
 		caddy.AdminRoute{Pattern: adminPath, Handler: caddy.AdminHandlerFunc(a.list)},
 		caddy.AdminRoute{Pattern: adminPath + "/", Handler: caddy.AdminHandlerFunc(a.show)},
 	)
@@ -51,6 +51,7 @@ type status struct {
 	External  string          `json:"external_url,omitempty"`
 	Ready     bool            `json:"ready"`
 	Reason    string          `json:"reason,omitempty"` // why it isn't ready
+	Broken    []breakage      `json:"broken,omitempty"` // repositories that take no pushes, as far as that's known
 }
 
 // place says where content is.
@@ -123,7 +124,10 @@ func (r *Registry) status(req *http.Request) status {
 		Anonymous: r.Anonymous,
 		External:  r.externalURL,
 	}
-	err := r.withStore(req.Context(), func(store storage.Store) error { return store.Ready(req.Context()) })
+	err := r.withStore(req.Context(), func(store storage.Store) error {
+		s.Broken = breakages(req, store)
+		return store.Ready(req.Context())
+	})
 	if err != nil {
 		s.Reason = err.Error()
 	}

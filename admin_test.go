@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"net/http"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -28,12 +29,12 @@ func TestAdminAPI(t *testing.T) {
 
 	var all []status
 	decode(t, admin.want(t, http.StatusOK, http.MethodGet, "/oci_registry/registries", ""), &all)
-	if len(all) != 2 || all[0] != inline || all[1] != main {
+	if !reflect.DeepEqual(all, []status{inline, main}) {
 		t.Fatalf("got %+v, want %+v and %+v", all, inline, main)
 	}
 	var one status
 	decode(t, admin.want(t, http.StatusOK, http.MethodGet, "/oci_registry/registries/main", ""), &one)
-	if one != main {
+	if !reflect.DeepEqual(one, main) {
 		t.Fatalf("got %+v, want %+v", one, main)
 	}
 	a := admin.want(t, http.StatusNotFound, http.MethodGet, "/oci_registry/registries/other", "")

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -125,6 +126,10 @@ func TestValidateRefusesJSON(t *testing.T) {
 		{"kept and not kept", `"gc":{"keep_untagged":true,"untagged_grace":"1h"}`, uses, "gc: keep_untagged and untagged_grace contradict"},
 		{"window", `"gc":{"window":"night"}`, uses, `gc: window "night": want FROM-TO`},
 		{"rate", `"gc":{"rate":-1}`, uses, "gc: rate is -1"},
+		{"scrub", `"scrub":{"every":"1s"}`, uses, "scrub: every is 1s: want at least 1m0s"},
+		{"rate of a scrub", `"scrub":{"rate":-1}`, uses, "scrub: rate is -1"},
+		{"window of a scrub", `"scrub":{"window":"night"}`, uses, `scrub: window "night": want FROM-TO`},
+		{"scrub in memory", `"storage":{"module":"memory"},"scrub":{}`, uses, "scrub: storage memory keeps nothing"},
 		{"garbage in memory", `"storage":{"module":"memory"},"gc":{}`, uses, "gc: storage memory collects no garbage"},
 		{"URL", `"external_url":"ftp://a"`, uses, `external_url "ftp://a"`},
 		{"health", `"health":"x"`, uses, `health "x"`},
@@ -172,7 +177,7 @@ func TestPlaceholders(t *testing.T) {
 	w.want(t, http.StatusOK, http.MethodGet, "/healthy/readyz", "")
 	var one status
 	decode(t, admin.want(t, http.StatusOK, http.MethodGet, "/oci_registry/registries/inline", ""), &one)
-	if want := (status{Name: "inline", Storage: place{"filesystem", root}, Anonymous: "all", External: "https://registry.example.com", Ready: true}); one != want {
+	if want := (status{Name: "inline", Storage: place{"filesystem", root}, Anonymous: "all", External: "https://registry.example.com", Ready: true}); !reflect.DeepEqual(one, want) {
 		t.Errorf("got %+v, want %+v", one, want)
 	}
 	config := admin.want(t, http.StatusOK, http.MethodGet, "/config/", "").body

@@ -32,6 +32,7 @@ func (r *Registry) caddyfileOptions() options {
 		"external_url":      text(&r.ExternalURL, checkExternalURL),
 		"health":            text(&r.Health, checkHealth),
 		"gc":                collection(&r.GC),
+		"scrub":             scrubbing(&r.Scrub),
 	}
 }
 
@@ -50,6 +51,8 @@ func (r *Registry) caddyfileOptions() options {
 //		health PATH
 //		gc off
 //		gc { … }
+//		scrub off
+//		scrub { … }
 //	}
 //
 // root and sync are short for those of storage filesystem.

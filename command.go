@@ -10,14 +10,14 @@ import (
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "oci-registry",
-		Usage: "serve|ls|rm|gc …",
+		Usage: "serve|ls|rm|gc|scrub|restore …",
 		Short: "Serves an OCI registry, or looks into a running one",
 		Long: `
 Serves an OCI registry without a config file, or lists and removes what a
 running registry has. For a registry beside other sites, with users, or with
 options that 'serve' has no flag for, use the Caddyfile directive oci_registry.`,
 		CobraFunc: func(cmd *cobra.Command) {
-			cmd.AddCommand(serveCommand(), listCommand(), removeCommand(), gcCommand())
+			cmd.AddCommand(serveCommand(), listCommand(), removeCommand(), gcCommand(), scrubCommand(), restoreCommand())
 		},
 	})
 }

@@ -83,11 +83,14 @@ func (g *GarbageCollection) task(run func(context.Context, *tasks.Round) error) 
 // gcJob is the job's name.
 const gcJob = "gc"
 
+// roundParams are what a round may be asked for with.
+type roundParams struct {
+	DryRun bool `json:"dry_run"`
+}
+
 // collectGarbage is the Run of the job.
 func (w *workplace) collectGarbage(ctx context.Context, r *tasks.Round) error {
-	var params struct {
-		DryRun bool `json:"dry_run"`
-	}
+	var params roundParams
 	if raw := r.Params(); raw != nil {
 		if err := json.Unmarshal(raw, &params); err != nil {
 			return fmt.Errorf("parameters: %w", err)

@@ -23,7 +23,7 @@ import (
 )
 
 func gcCommand() *cobra.Command {
-	var j jobClient
+	j := jobClient{job: gcJob}
 	var dry bool
 	cmd := &cobra.Command{
 		Use:   "gc [--dry-run] [--name <registry>] [--address <admin>]",
@@ -37,12 +37,11 @@ what would go, and when.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cmd.SilenceUsage = true
-			return j.collect(cmd.Context(), cmd.OutOrStdout(), dry)
+			return j.round(cmd.Context(), dry, func(last *tasks.Report) error { return j.tell(cmd.OutOrStdout(), last, dry) })
 		},
 	}
 	cmd.Flags().BoolVarP(&dry, "dry-run", "n", false, "Change nothing, and list what would go")
-	cmd.Flags().StringVarP(&j.registry, "name", "", "", "The registry's name (default: the only one there is)")
-	cmd.Flags().StringVarP(&j.admin, "address", "", "", "The address of Caddy's admin endpoint (default: Caddy's)")
+	j.flags(cmd)
 	return cmd
 }
 
@@ -50,10 +49,16 @@ what would go, and when.`,
 type jobClient struct {
 	admin    string
 	registry string
+	job      string
 }
 
-// collect begins a round of garbage collection and tells what it came to.
-func (j *jobClient) collect(ctx context.Context, out io.Writer, dry bool) error {
+func (j *jobClient) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVarP(&j.registry, "name", "", "", "The registry's name (default: the only one there is)")
+	cmd.Flags().StringVarP(&j.admin, "address", "", "", "The address of Caddy's admin endpoint (default: Caddy's)")
+}
+
+// round begins a round of the job and tells what it came to.
+func (j *jobClient) round(ctx context.Context, dry bool, tell func(*tasks.Report) error) error {
 	if err := j.findRegistry(); err != nil {
 		return err
 	}
@@ -62,14 +67,14 @@ func (j *jobClient) collect(ctx context.Context, out io.Writer, dry bool) error 
 		query = "?dry_run"
 	}
 	var round tasks.Report
-	if err := j.ask(http.MethodPost, "/jobs/"+gcJob+query, &round); err != nil {
+	if err := j.ask(http.MethodPost, "/jobs/"+j.job+query, &round); err != nil {
 		return err
 	}
 	last, err := j.wait(ctx, round.ID)
 	if err != nil {
 		return err
 	}
-	if err := j.tell(out, last, dry); err != nil {
+	if err := tell(last); err != nil {
 		return err
 	}
 	if last.Error != "" {
@@ -107,7 +112,7 @@ func (j *jobClient) wait(ctx context.Context, id string) (*tasks.Report, error) 
 	defer tick.Stop()
 	for {
 		var s tasks.Status
-		if err := j.ask(http.MethodGet, "/jobs/"+gcJob, &s); err != nil {
+		if err := j.ask(http.MethodGet, "/jobs/"+j.job, &s); err != nil {
 			return nil, err
 		}
 		if s.Last != nil && s.Last.ID == id {
@@ -126,8 +131,8 @@ func (j *jobClient) wait(ctx context.Context, id string) (*tasks.Report, error) 
 
 // tell prints what a round has found.
 func (j *jobClient) tell(out io.Writer, last *tasks.Report, dry bool) error {
-	var found roundFindings
-	if err := j.ask(http.MethodGet, "/jobs/"+gcJob+"/findings", &found); err != nil {
+	found, err := findingsOf[gc.Finding](j)
+	if err != nil {
 		return err
 	}
 	table := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
@@ -139,12 +144,23 @@ func (j *jobClient) tell(out io.Writer, last *tasks.Report, dry bool) error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	if found.More > 0 {
-		if _, err := fmt.Fprintf(out, "and %d more\n", found.More); err != nil {
+	return tellRest(out, found.More, last, "nothing to remove")
+}
+
+// findingsOf asks what the last round has found.
+func findingsOf[T any](j *jobClient) (found roundFindings[T], err error) {
+	err = j.ask(http.MethodGet, "/jobs/"+j.job+"/findings", &found)
+	return found, err
+}
+
+// tellRest prints what isn't in the table of findings.
+func tellRest(out io.Writer, more int, last *tasks.Report, nothing string) error {
+	if more > 0 {
+		if _, err := fmt.Fprintf(out, "and %d more\n", more); err != nil {
 			return err
 		}
 	}
-	return tellCounts(out, last)
+	return tellCounts(out, last, nothing)
 }
 
 // fate says what becomes of something.
@@ -161,9 +177,9 @@ func fate(f gc.Finding, dry bool) string {
 }
 
 // tellCounts prints what a round has counted, a line each.
-func tellCounts(out io.Writer, last *tasks.Report) error {
+func tellCounts(out io.Writer, last *tasks.Report, nothing string) error {
 	if len(last.Counts) == 0 {
-		_, err := fmt.Fprintln(out, "nothing to remove")
+		_, err := fmt.Fprintln(out, nothing)
 		return err
 	}
 	for _, name := range slices.Sorted(maps.Keys(last.Counts)) {
@@ -183,16 +199,33 @@ func (j *jobClient) ask(method, path string, to any) error {
 	return j.get(method, adminPath+"/"+j.registry+path, to)
 }
 
-// get asks the admin endpoint.
-func (j *jobClient) get(method, path string, to any) error {
-	address, err := caddycmd.DetermineAdminAPIAddress(j.admin, nil, "", "")
+// post has something done that is answered with nothing.
+func (j *jobClient) post(path string) error {
+	resp, err := j.request(http.MethodPost, adminPath+"/"+j.registry+path)
 	if err != nil {
 		return err
 	}
-	resp, err := caddycmd.AdminAPIRequest(address, method, path, nil, nil)
+	return resp.Body.Close()
+}
+
+// get asks the admin endpoint.
+func (j *jobClient) get(method, path string, to any) error {
+	resp, err := j.request(method, path)
 	if err != nil {
-		return fmt.Errorf("ask Caddy's admin endpoint at %s: %w", address, err)
+		return err
 	}
 	err = json.NewDecoder(resp.Body).Decode(to)
 	return errors.Join(err, resp.Body.Close())
+}
+
+func (j *jobClient) request(method, path string) (*http.Response, error) {
+	address, err := caddycmd.DetermineAdminAPIAddress(j.admin, nil, "", "")
+	if err != nil {
+		return nil, err
+	}
+	resp, err := caddycmd.AdminAPIRequest(address, method, path, nil, nil)
+	if err != nil {
+		return nil, fmt.Errorf("ask Caddy's admin endpoint at %s: %w", address, err)
+	}
+	return resp, nil
 }

@@ -11,7 +11,6 @@ import (
 
 	"github.com/caddy-oci/oci-registry/storage"
 	"github.com/caddy-oci/oci-registry/tasks"
-	"github.com/caddy-oci/oci-registry/tasks/gc"
 )
 
 // jobsAPI is the part of the admin API that background work is asked for with:
@@ -33,9 +32,9 @@ func (a *adminAPI) jobRoutes() []caddy.AdminRoute {
 }
 
 // roundFindings is what the admin API says of what a round has found.
-type roundFindings struct {
+type roundFindings[T any] struct {
 	// Findings are in the order in which they were found.
-	Findings []gc.Finding `json:"findings"`
+	Findings []T `json:"findings"`
 
 	// More is how many there were beyond these.
 	More int `json:"more"`
@@ -89,11 +88,18 @@ func beginRound(w http.ResponseWriter, r *http.Request, at *workplace) error {
 }
 
 func listFindings(w http.ResponseWriter, r *http.Request, at *workplace) error {
-	if r.PathValue("job") != gcJob {
-		return jobError(r, tasks.ErrUnknown)
+	switch r.PathValue("job") {
+	case gcJob:
+		return writeFindings(w, &at.findings)
+	case scrubJob:
+		return writeFindings(w, &at.damage)
 	}
-	list, more := at.findings.all()
-	return writeJSON(w, roundFindings{append([]gc.Finding{}, list...), more})
+	return jobError(r, tasks.ErrUnknown)
+}
+
+func writeFindings[T any](w http.ResponseWriter, of *findings[T]) error {
+	list, more := of.all()
+	return writeJSON(w, roundFindings[T]{append([]T{}, list...), more})
 }
 
 // jobError is what the admin API answers.

@@ -21,6 +21,8 @@ type meters struct {
 	pushes, pulls  prometheus.Counter
 	removals       *prometheus.CounterVec
 	freed          prometheus.Counter
+	faults         *prometheus.CounterVec
+	scrubbed       prometheus.Counter
 
 	// operations finds those of an operation without looking for them by label.
 	// Those that nobody has asked for aren't shown.
@@ -84,7 +86,14 @@ func newMeters() *meters {
 			"Things that the collection of garbage has removed, by kind."), []string{"kind"}),
 		freed: prometheus.NewCounter(counter("gc_freed_bytes_total",
 			"Bytes of blobs, sessions and left-overs that the collection of garbage has removed. Those that others share are counted, too.")),
+		faults: prometheus.NewCounterVec(counter("scrub_faults_total",
+			"Things that the scrub has found to be wrong, by fault. Those that it has repaired are counted, too."), []string{"fault"}),
+		scrubbed: prometheus.NewCounter(counter("scrub_checked_bytes_total",
+			"Bytes that the scrub has read, and that are right.")),
 		operations: make(map[string]func() *operationMeters),
+	}
+	for _, f := range faults {
+		m.faults.WithLabelValues(string(f))
 	}
 	for kind := range counters {
 		m.removals.WithLabelValues(string(kind))
@@ -99,7 +108,7 @@ func newMeters() *meters {
 }
 
 func (m *meters) all() []prometheus.Collector {
-	return []prometheus.Collector{m.requests, m.durations, m.failures, m.received, m.sent, m.pushes, m.pulls, m.removals, m.freed}
+	return []prometheus.Collector{m.requests, m.durations, m.failures, m.received, m.sent, m.pushes, m.pulls, m.removals, m.freed, m.faults, m.scrubbed}
 }
 
 func (m *meters) operation(name string) *operationMeters {

@@ -132,6 +132,10 @@ func TestMetricsOfRequests(t *testing.T) {
 		want["gc_removed_total "+string(kind)+" main"] = 0
 	}
 	want["gc_freed_bytes_total main"] = 0
+	for _, f := range faults {
+		want["scrub_faults_total "+string(f)+" main"] = 0
+	}
+	want["scrub_checked_bytes_total main"] = 0
 	wantMeasured(t, want, "")
 }
 
@@ -363,7 +367,8 @@ func metricRows(t *testing.T) map[string]string {
 func TestMetricsAreDocumented(t *testing.T) {
 	w := newWeb(t)
 	admin := w.runWithAdmin(t, onRoot(t.TempDir(), ""), "oci_registry main")
-	admin.round(t, "")
+	admin.round(t, gcJob, "")
+	admin.round(t, scrubJob, "")
 	w.want(t, http.StatusOK, http.MethodGet, "/v2/", "")
 	doc, err := os.ReadFile("docs/operations.md")
 	if err != nil {

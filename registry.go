@@ -57,6 +57,11 @@ type Registry struct {
 	// what nothing has needed for as long, and untagged manifests after 14 days.
 	GC *GarbageCollection `json:"gc,omitempty"`
 
+	// Scrub says when all that's kept is compared with its digests, and how fast.
+	// Default: once a week on disk, at 20 MiB a second; in a bucket only if it's
+	// asked for, since reading costs money there.
+	Scrub *Scrubbing `json:"scrub,omitempty"`
+
 	name        string
 	log         *slog.Logger
 	externalURL string // ExternalURL, without placeholders
@@ -103,7 +108,7 @@ func (r *Registry) provision(ctx caddy.Context, name string) error {
 	}
 	r.backend = backend
 	r.module = backend.CaddyModule().ID.Name()
-	return r.provisionGC()
+	return errors.Join(r.provisionGC(), r.provisionScrub())
 }
 
 func (r *Registry) provisionGC() error {
@@ -114,6 +119,18 @@ func (r *Registry) provisionGC() error {
 	}
 	if err := r.GC.provision(); err != nil {
 		return fmt.Errorf("gc: %w", err)
+	}
+	return nil
+}
+
+func (r *Registry) provisionScrub() error {
+	if r.Scrub == nil {
+		r.Scrub = &Scrubbing{Off: r.module != "filesystem"}
+	} else if r.module == "memory" && !r.Scrub.Off {
+		return errors.New("scrub: storage memory keeps nothing that could rot: leave scrub out")
+	}
+	if err := r.Scrub.provision(); err != nil {
+		return fmt.Errorf("scrub: %w", err)
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/caddy-oci/oci-registry/storage"
 	"github.com/caddy-oci/oci-registry/tasks"
 	"github.com/caddy-oci/oci-registry/tasks/gc"
+	"github.com/caddy-oci/oci-registry/tasks/scrub"
 )
 
 // workplace is an open store, and what is done on it in the background. Like the
@@ -23,6 +24,9 @@ type workplace struct {
 	requests atomic.Int64  // that are being answered
 	plan     atomic.Pointer[plan]
 	findings findings[gc.Finding]
+
+	scrubPace *tasks.Pace // of its reads, in bytes
+	damage    findings[scrub.Finding]
 }
 
 // Unwrap is for storage.As.
@@ -56,7 +60,8 @@ func (p plan) Open(ctx context.Context) (storage.Store, error) {
 	}
 	w := &workplace{Store: store}
 	w.plan.Store(&p)
-	w.pace = tasks.NewPace(0, func() int { return int(w.requests.Load()) })
+	busy := func() int { return int(w.requests.Load()) }
+	w.pace, w.scrubPace = tasks.NewPace(0, busy), tasks.NewPace(0, busy)
 	if at, ok := storage.As[storage.Maintainable](store); ok {
 		w.runner = tasks.New(tasks.Options{Memory: notes{at}, Lease: claims{at}, Log: slog.New(newestLog{w}), Uptime: uptime()})
 	}
@@ -76,13 +81,18 @@ func (p plan) Tune(store storage.Store) {
 func (w *workplace) schedule() {
 	p := w.plan.Load()
 	w.pace.SetRate(float64(p.GC.Rate))
+	w.scrubPace.SetRate(float64(p.Scrub.Rate))
 	if p.ReadOnly {
 		w.runner.Unschedule(gcJob)
-		p.log.Info("read-only: no garbage is collected")
+		w.runner.Unschedule(scrubJob)
+		p.log.Info("read-only: no garbage is collected, and nothing is scrubbed")
 		return
 	}
 	if err := w.runner.Schedule(p.GC.task(w.collectGarbage)); err != nil {
 		p.log.Error("garbage isn't collected", slog.Any("error", err))
+	}
+	if err := w.runner.Schedule(p.Scrub.task(w.scrub)); err != nil {
+		p.log.Error("nothing is scrubbed", slog.Any("error", err))
 	}
 }
 

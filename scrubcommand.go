@@ -1,0 +1,76 @@
+package ociregistry
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/caddy-oci/oci-registry/tasks"
+	"github.com/caddy-oci/oci-registry/tasks/scrub"
+)
+
+func scrubCommand() *cobra.Command {
+	j := jobClient{job: scrubJob}
+	var dry bool
+	cmd := &cobra.Command{
+		Use:   "scrub [--dry-run] [--name <registry>] [--address <admin>]",
+		Short: "Reads all that a running registry keeps, and compares it with its digests",
+		Long: `Reads all that a running registry keeps, at its rate, compares it with its digests,
+and waits until that's done; an interrupt ends the waiting, not the reading. It
+asks Caddy's admin endpoint.
+
+What is damaged is repaired if the registry has the bytes elsewhere, and else put
+into quarantine: it's answered 404, and the next push of it heals. --dry-run
+changes nothing.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cmd.SilenceUsage = true
+			return j.round(cmd.Context(), dry, func(last *tasks.Report) error { return j.tellDamage(cmd.OutOrStdout(), last) })
+		},
+	}
+	cmd.Flags().BoolVarP(&dry, "dry-run", "n", false, "Change nothing, and list what is wrong")
+	j.flags(cmd)
+	return cmd
+}
+
+// tellDamage prints what a scrub has found.
+func (j *jobClient) tellDamage(out io.Writer, last *tasks.Report) error {
+	found, err := findingsOf[scrub.Finding](j)
+	if err != nil {
+		return err
+	}
+	table := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	for _, f := range found.Findings {
+		if _, err := fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", f.Kind, f.Repository, f.Name, f.Fault, remedy(f), leading(f)); err != nil {
+			return err
+		}
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	return tellRest(out, found.More, last, "nothing to check")
+}
+
+// remedy says what was done about something.
+func remedy(f scrub.Finding) string {
+	switch {
+	case f.Problem != "":
+		return f.Problem
+	case f.From != "":
+		return "repaired from " + f.From
+	}
+	return cmp.Or(string(f.Done), "-")
+}
+
+// leading says which tags lead to something.
+func leading(f scrub.Finding) string {
+	tags := strings.Join(f.Tags, ",")
+	if f.MoreTags > 0 {
+		tags += fmt.Sprintf(" and %d more", f.MoreTags)
+	}
+	return cmp.Or(tags, "-")
+}
