@@ -40,7 +40,7 @@ func newClient(s *simulation, number int, seed uint64) *client {
 
 // run does some things. Then what the client has changed is to be as it has left it.
 func (c *client) run() {
-	acts := []func(){c.push, c.push, c.upload, c.upload, c.race, c.fight, c.fight, c.untag, c.mount, c.drop, c.crash, c.sweep, c.sweep, c.snatch, c.snatch, c.mount}
+	acts := []func(){c.push, c.push, c.upload, c.upload, c.race, c.fight, c.fight, c.untag, c.mount, c.drop, c.crash, c.sweep, c.sweep, c.snatch, c.snatch, c.mount, c.scrub, c.rot}
 	for range 8 {
 		acts[c.random.IntN(len(acts))]()
 		time.Sleep(time.Duration(c.random.IntN(120)) * time.Millisecond)
@@ -255,6 +255,53 @@ func (c *client) mount() {
 		return
 	}
 	c.owns("a mounted blob", func(ctx context.Context, s *Store) error { return verify(ctx, s.Repository(other), d) })
+}
+
+// scrub has a blob looked at that is right.
+func (c *client) scrub() {
+	if len(c.blobs) == 0 {
+		return
+	}
+	d := c.blobs[c.random.IntN(len(c.blobs))]
+	outcome, err := c.any().Repository(app).(storage.Quarantiner).Quarantine(c.ctx, d)
+	if outcome == storage.Taken || err != nil && !unansweredErr(err) {
+		c.errorf("a right blob is %s, %w", outcome, err)
+	}
+}
+
+// rot damages a blob, has it looked at, and pushes it again.
+func (c *client) rot() {
+	content := c.content()
+	d := digest.FromString(content)
+	push := func() error {
+		_, err := storage.PutBlob(c.ctx, c.any().Repository(app), d, strings.NewReader(content), storage.UploadOptions{})
+		return err
+	}
+	bad := strings.ToUpper(content)
+	if push() != nil || !c.alter(content, bad) {
+		return
+	}
+	outcome, err := c.any().Repository(app).(storage.Quarantiner).Quarantine(c.ctx, d)
+	if err != nil {
+		c.alter(bad, content)
+		return
+	}
+	// A write that got no answer may have come through since, which heals it.
+	if outcome == storage.Sound || push() == nil {
+		c.owns("a blob that was bad", func(ctx context.Context, s *Store) error { return verify(ctx, s.Repository(app), d) })
+	}
+}
+
+// alter changes the content of each object that has this one; false if there's none.
+func (c *client) alter(from, to string) (done bool) {
+	c.fake.mu.Lock()
+	defer c.fake.mu.Unlock()
+	for key, o := range c.objects {
+		if strings.HasPrefix(key, "data/") && string(o.body) == from {
+			c.objects[key], done = c.object([]byte(to)), true
+		}
+	}
+	return done
 }
 
 // fight does something with the tag that all want.
