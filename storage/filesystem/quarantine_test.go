@@ -182,11 +182,12 @@ func TestQuarantineSurvivesAPowerCut(t *testing.T) {
 	for name, opts := range syncing() {
 		t.Run(name, func(t *testing.T) {
 			frozen(t, func(t *testing.T) {
-				steps, stride := int64(0), int64(3)
+				steps, stride := int64(0), int64(5)
 				if soak() {
 					stride = 1
 				}
-				for cutQuarantine(t, opts, steps) {
+				root, m := rottenRoot(t)
+				for cutQuarantine(t, opts, root, m, steps) {
 					steps += stride
 				}
 				t.Logf("the power was cut at each %d of %d steps", stride, steps)
@@ -195,21 +196,28 @@ func TestQuarantineSurvivesAPowerCut(t *testing.T) {
 	}
 }
 
-// cutQuarantine cuts the power after some steps of a quarantine, and a push that
-// heals. It returns false when all came to its end.
-func cutQuarantine(t *testing.T, opts filesystem.Options, steps int64) bool {
+// rottenRoot has an image of which all is damaged.
+func rottenRoot(t *testing.T) (string, oci.Manifest) {
 	t.Helper()
-	root, left := memoryDir(t), memoryDir(t)
-	withReserve(t, root)
-	s := open(t, root, filesystem.AfterReboot(opts))
+	root := memoryDir(t)
+	s := open(t, root, filesystem.Options{Direct: true})
 	r := repository(t, s, "a")
 	m := image(t, "m", r.pushBlob(large("layer")), r.pushBlob("small"))
 	r.push(m, "v1")
 	shut(t, s)
-	bad := []digest.Digest{m.Digest, m.Blobs[0].Digest, m.Blobs[1].Digest}
-	for _, d := range bad {
+	for _, d := range []digest.Digest{m.Digest, m.Blobs[0].Digest, m.Blobs[1].Digest} {
 		rot(t, blobFile(root, "a", d))
 	}
+	return root, m
+}
+
+// cutQuarantine cuts the power after some steps of a quarantine, and a push that
+// heals. It returns false when all came to its end.
+func cutQuarantine(t *testing.T, opts filesystem.Options, rotten string, m oci.Manifest, steps int64) bool {
+	t.Helper()
+	root, left := snapshot(t, rotten), memoryDir(t)
+	withReserve(t, root)
+	bad := []digest.Digest{m.Digest, m.Blobs[0].Digest, m.Blobs[1].Digest}
 	memory := must(vfs.NewForgetful(must(vfs.Dir(root))(t)))(t)
 	fuse := vfs.NewFuse(memory, steps)
 	p := &theatre{filesystem.AfterReboot(opts), fuse, fuse.Blown}
@@ -217,8 +225,8 @@ func cutQuarantine(t *testing.T, opts filesystem.Options, steps int64) bool {
 	check(t, memory.PowerCut(left), memory.Forget(), memory.Close(), os.RemoveAll(root))
 
 	withReserve(t, left)
-	s = open(t, left, filesystem.AfterReboot(opts))
-	r = repository(t, s, "a")
+	s := open(t, left, filesystem.AfterReboot(opts))
+	r := repository(t, s, "a")
 	for i, d := range bad {
 		err := readBlob(t.Context(), r, d)
 		if healed && err != nil || i < taken && err != nil && !errors.Is(err, oci.BlobUnknown) {

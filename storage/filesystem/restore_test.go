@@ -202,11 +202,12 @@ func TestRestoreSurvivesAPowerCut(t *testing.T) {
 		for _, ruined := range []string{"a/b/index.json", logFile} {
 			t.Run(name+", "+ruined, func(t *testing.T) {
 				frozen(t, func(t *testing.T) {
-					steps, stride := int64(0), int64(3)
+					steps, stride := int64(0), int64(5)
 					if soak() {
 						stride = 1
 					}
-					for cutRestore(t, opts, ruined, steps) {
+					root := ruinedRoot(t, ruined)
+					for cutRestore(t, opts, root, steps) {
 						steps += stride
 					}
 					t.Logf("the power was cut at each %d of %d steps", stride, steps)
@@ -216,19 +217,24 @@ func TestRestoreSurvivesAPowerCut(t *testing.T) {
 	}
 }
 
+// ruinedRoot is what a killed process leaves, with a file damaged.
+func ruinedRoot(t *testing.T, file string) string {
+	t.Helper()
+	live := memoryDir(t)
+	logged(t, open(t, live, filesystem.Options{LogFrom: 1, Direct: true}))
+	root := snapshot(t, live)
+	content := []byte(read(t, root, file))
+	content[len(content)/2] ^= 0x80
+	write(t, string(content), root, file)
+	return root
+}
+
 // cutRestore cuts the power after some steps of a restore. It returns false when
 // that came to its end.
 func cutRestore(t *testing.T, opts filesystem.Options, ruined string, steps int64) bool {
 	t.Helper()
-	live, left := memoryDir(t), memoryDir(t)
-	withReserve(t, live)
-	logged(t, open(t, live, filesystem.Options{LogFrom: 1, Direct: true}))
-	root := snapshot(t, live)
+	root, left := snapshot(t, ruined), memoryDir(t)
 	withReserve(t, root)
-	content := []byte(read(t, root, ruined))
-	content[len(content)/2] ^= 0x80
-	write(t, string(content), root, ruined)
-
 	memory := must(vfs.NewForgetful(must(vfs.Dir(root))(t)))(t)
 	fuse := vfs.NewFuse(memory, steps)
 	p := &theatre{filesystem.AfterReboot(opts), fuse, fuse.Blown}
