@@ -64,6 +64,9 @@ func (r *Repository) Quarantine(ctx context.Context, d digest.Digest) (storage.O
 		return "", err
 	}
 	defer repo.done()
+	if err := r.store.lock.check(); err != nil {
+		return "", err
+	}
 	if _, err := repo.current(); err != nil {
 		return "", err
 	}

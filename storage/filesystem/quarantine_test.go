@@ -302,6 +302,24 @@ func TestQuarantineWaitsForARestore(t *testing.T) {
 	}
 }
 
+// Who only reads leaves everything where it is.
+func TestQuarantineIsForTheWriter(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	d := repository(t, open(t, root, filesystem.Options{}), "a").pushBlob(large("layer"))
+	standby := repository(t, open(t, root, filesystem.Options{}), "a").Repository.(storage.Quarantiner)
+	rot(t, blobFile(root, "a", d))
+	if _, err := standby.Quarantine(t.Context(), d); !errors.Is(err, storage.ErrStandby) {
+		t.Fatalf("error %v, want ErrStandby", err)
+	}
+	if err := standby.Vouch(t.Context(), storage.Content{Digest: d, Size: 1 << 20, Object: "1.2"}); !errors.Is(err, storage.ErrStandby) {
+		t.Fatalf("error %v, want ErrStandby", err)
+	}
+	if !exists(t, blobFile(root, "a", d)) || !exists(t, poolFile(root, d)) {
+		t.Fatal("something has gone")
+	}
+}
+
 func TestPoolIsMadeAnew(t *testing.T) {
 	t.Parallel()
 	content := large("layer")
