@@ -52,6 +52,9 @@ func (r *Repository) Quarantine(ctx context.Context, d digest.Digest) (storage.O
 	if sound {
 		return storage.Sound, nil
 	}
+	if err := r.store.writable(ctx); err != nil {
+		return "", err
+	}
 	if there && !b.inline() {
 		now := time.Now().UTC()
 		err := r.store.condemn(ctx, b.ID, func(ids map[string]time.Time) {

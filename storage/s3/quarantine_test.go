@@ -181,3 +181,20 @@ func TestBadBytesAreSwept(t *testing.T) {
 		t.Fatal("they're there still")
 	}
 }
+
+// A store that mustn't be written to isn't: not even its lists of what is condemned.
+func TestQuarantineOfWhatMayNotBeWritten(t *testing.T) {
+	t.Parallel()
+	f := smallParts()
+	s := openOn(t, f, Options{})
+	d := pushText(t, s, 20_000)
+	rot(t, f, s, app, d)
+	liar := openProbed(unconditional{f}, Options{})
+	defer liar.Close()
+	if _, err := liar.Repository(app).(storage.Quarantiner).Quarantine(t.Context(), d); !errors.Is(err, storage.ErrStandby) {
+		t.Fatalf("error %v, want ErrStandby", err)
+	}
+	if _, condemned := f.objects[s.keys.condemned(stateIn(t, s).find(d).ID)]; condemned {
+		t.Fatal("it's condemned")
+	}
+}
