@@ -235,6 +235,9 @@ func TestRemovedRootIsNotAnEmptyOne(t *testing.T) {
 				synctest.Wait()
 				check(t, remove(root))
 				for _, s := range []storage.Store{s, standby, s} {
+					if way == "removed" && s.Ready(t.Context()) == nil {
+						t.Fatal("the store is ready")
+					}
 					r := repository(t, s, "a")
 					if _, err := r.Index(t.Context()); err == nil || errors.Is(err, oci.NameUnknown) {
 						t.Fatalf("Index: error %v, want that the tree is gone", err)
