@@ -192,6 +192,33 @@ func TestRestore(t *testing.T) {
 	}
 }
 
+// A copy of a root that shares nothing any more has all that was acknowledged, and
+// what comes is shared again.
+func TestCopy(t *testing.T) {
+	t.Parallel()
+	root, copied := t.TempDir(), filepath.Join(t.TempDir(), "copy")
+	srv := serve(t, "root "+root)
+	c, d := image.Random(1, 2, 100_000), image.Random(2, 1, 100_000)
+	srv.Push(c, "team/app", "v1")
+	srv.Push(c, "other", "v1")
+	srv.Push(d, "team/app", "v2")
+	tool.Find(t, "cp").Run("-r", root, copied) // while it serves
+	srv.Stop()
+	srv = serve(t, "root "+copied)
+	for ref, want := range map[string]*image.Content{"v1": c, "v2": d} {
+		srv.Check("team/app", ref, want)
+	}
+	srv.Check("other", "v1", c)
+	if out := command(t, srv, "scrub"); strings.Contains(out, "damaged") || strings.Contains(out, "missing") {
+		t.Errorf("in the copy is found\n%s", out)
+	}
+	srv.Push(d, "new", "v1")
+	layer := filepath.Join("blobs", "sha256", d.Blobs[0].Digest.Encoded())
+	if !same(t, filepath.Join(copied, "team", "app", layer), filepath.Join(copied, "new", layer)) {
+		t.Error("what comes isn't shared with the copy")
+	}
+}
+
 func same(t *testing.T, a, b string) bool {
 	t.Helper()
 	first, err := os.Stat(a)
