@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
 
+	"github.com/caddy-oci/oci-registry/tasks"
 	"github.com/caddy-oci/oci-registry/tasks/scrub"
 )
 
@@ -112,6 +113,30 @@ func TestScrubCommand(t *testing.T) {
 		if err != nil || !strings.Contains(out, step.want) {
 			t.Fatalf("%s prints\n%s%v, want %s", step.flag, out, err, step.want)
 		}
+	}
+}
+
+// A round that a stop has cut short goes on where it was.
+func TestScrubGoesOn(t *testing.T) {
+	w, root := newWeb(t), t.TempDir()
+	admin := w.runWithAdmin(t, onRoot(root, "scrub {\nrate 4KiB\n}"), "oci_registry main") // one object a second
+	for _, repository := range []string{"a", "b", "c"} {
+		if err := w.push(t.Context(), repository, "v1", "layer of "+repository); err != nil {
+			t.Fatal(err)
+		}
+	}
+	admin.want(t, http.StatusAccepted, http.MethodPost, mainJobs+"/scrub", "")
+	var s tasks.Status
+	for s.Current == nil || s.Current.Cursor == "" {
+		decode(t, admin.want(t, http.StatusOK, http.MethodGet, mainJobs+"/scrub", ""), &s)
+	}
+	w.run(t, "", "respond hello") // which closes the store
+	admin = w.runWithAdmin(t, onRoot(root, ""), "oci_registry main")
+	if r := admin.round(t, scrubJob, ""); r.Error != "" || r.Counts["checked_objects"] == 0 || r.Counts["checked_objects"] >= 9 {
+		t.Fatalf("after %q: %+v", s.Current.Cursor, r)
+	}
+	if r := admin.round(t, scrubJob, ""); r.Counts["checked_objects"] != 9 {
+		t.Fatalf("the next one: %+v", r)
 	}
 }
 
