@@ -16,7 +16,7 @@ import (
 func besideJobs(w workload) workload {
 	w.name += " beside jobs"
 	w.on = only(synced)
-	w.jobs = []string{"gc"}
+	w.jobs = []string{"gc", "scrub"}
 	return w
 }
 
