@@ -76,13 +76,18 @@ func (r *Repository) OpenBlob(_ context.Context, d digest.Digest) (*storage.Blob
 	return repo.openOften(d)
 }
 
-// open opens a blob, unless its bytes are known to be bad.
 func (r *repo) open(d digest.Digest) (*storage.Blob, error) {
+	b, _, err := r.openSound(d)
+	return b, err
+}
+
+// openSound opens a blob, unless its bytes are known to be bad.
+func (r *repo) openSound(d digest.Digest) (*storage.Blob, fs.FileInfo, error) {
 	b, fi, err := r.openAny(d)
 	if err == nil && r.store.isRotten(fi) {
-		return nil, errors.Join(oci.Errorf(oci.BlobUnknown, "%s", d), b.Close())
+		return nil, nil, errors.Join(oci.Errorf(oci.BlobUnknown, "%s", d), b.Close())
 	}
-	return b, err
+	return b, fi, err
 }
 
 func (r *repo) openAny(d digest.Digest) (*storage.Blob, fs.FileInfo, error) {

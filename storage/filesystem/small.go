@@ -46,25 +46,27 @@ type smallContent struct {
 	data  []byte
 }
 
-// get returns the content of a file. If there's none, keep says whether it's worth
-// keeping.
-func (s *smallBlobs) get(key smallKey, stamp fileStamp) (data []byte, keep bool) {
+// get returns what is kept for a key, or whether what it stands for is worth keeping.
+func (s *smallBlobs) get(key smallKey) (c smallContent, kept, keep bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.lru == nil {
 		s.lru, _ = simplelru.NewLRU(smallBytes, func(_ smallKey, c smallContent) { s.bytes -= len(c.data) }) // it's positive
 		s.seed = maphash.MakeSeed()
 	}
-	if c, ok := s.lru.Get(key); ok {
-		if c.stamp == stamp {
-			return c.data, false
-		}
-		s.lru.Remove(key)
+	if c, kept = s.lru.Get(key); kept {
+		return c, true, false
 	}
 	h := maphash.Comparable(s.seed, key)
 	slot, mark := &s.read[h%uint64(len(s.read))], uint32(h>>32)
 	keep, *slot = *slot == mark, mark
-	return nil, keep
+	return smallContent{}, false, keep
+}
+
+func (s *smallBlobs) drop(key smallKey) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lru.Remove(key)
 }
 
 func (s *smallBlobs) put(key smallKey, c smallContent) {
@@ -79,50 +81,48 @@ func (s *smallBlobs) put(key smallKey, c smallContent) {
 
 // openOften is open, of what may be in memory.
 func (r *repo) openOften(d digest.Digest) (*storage.Blob, error) {
-	fi, err := r.stat(d)
-	if err != nil {
-		return nil, err
-	}
-	if fi.Size() > smallBlob || !telling {
-		return r.open(d)
-	}
 	key := smallKey{r.name, d}
-	stamp := stampOf(fi)
-	data, keep := r.store.small.get(key, stamp)
+	c, kept, keep := r.store.small.get(key)
 	switch {
-	case data != nil:
-		return &storage.Blob{Descriptor: blobDescriptor(d, int64(len(data))), ReadSeekCloser: inMemory{bytes.NewReader(data)}}, nil
-	case !keep:
-		return r.open(d)
+	case kept:
+		fi, err := r.stat(d)
+		if err == nil && stampOf(fi) == c.stamp {
+			return &storage.Blob{Descriptor: blobDescriptor(d, c.stamp.size), ReadSeekCloser: inMemory{bytes.NewReader(c.data)}}, nil
+		}
+		r.store.small.drop(key)
+	case keep:
+		return r.openAndKeep(key)
 	}
-	return r.openAndKeep(key, stamp)
+	return r.open(d)
 }
 
-// openAndKeep reads a blob, and keeps what it has read if that's of the file that
-// has this stamp.
-func (r *repo) openAndKeep(key smallKey, stamp fileStamp) (*storage.Blob, error) {
-	b, err := r.open(key.digest)
+// openAndKeep opens a blob, and keeps what it holds if it's small, and a change of
+// its file would show.
+func (r *repo) openAndKeep(key smallKey) (*storage.Blob, error) {
+	b, fi, err := r.openSound(key.digest)
 	if err != nil {
 		return nil, err
+	}
+	stamp := stampOf(fi)
+	if b.Size > smallBlob || !r.isSettled(stamp) {
+		return b, nil
 	}
 	data := make([]byte, b.Size)
 	_, err = io.ReadFull(b, data)
 	if err = errors.Join(err, b.Close()); err != nil {
 		return nil, err
 	}
-	// If it was replaced or written to meanwhile, this isn't known to be what it holds.
-	if fi, err := r.stat(key.digest); err == nil && stampOf(fi) == stamp && stamp.size == b.Size && r.isSettled(stamp) {
-		key.digest = digest.Digest(strings.Clone(string(key.digest)))
-		r.store.small.put(key, smallContent{stamp, data})
-	}
+	key.digest = digest.Digest(strings.Clone(string(key.digest)))
+	r.store.small.put(key, smallContent{stamp, data})
 	b.ReadSeekCloser = inMemory{bytes.NewReader(data)}
 	return b, nil
 }
 
 // isSettled reports whether a file has been as it is for so long that another change
-// would show: times of files may be as coarse as some milliseconds.
+// would show: times of files may be as coarse as some milliseconds, and some systems
+// tell none of a change.
 func (r *repo) isSettled(stamp fileStamp) bool {
-	return time.Since(time.Unix(0, stamp.ctime)) > r.store.opts.Load().machine.settling()
+	return telling && time.Since(time.Unix(0, stamp.ctime)) > r.store.opts.Load().machine.settling()
 }
 
 // inMemory is content that needs no closing.
