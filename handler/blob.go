@@ -29,6 +29,12 @@ func (h *Handler) getBlob(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	defer closeBlob(b)
+	location, err := r.elsewhere(b)
+	if err != nil { // it's here too
+		h.opts.Log.WarnContext(r.Context(), "a blob is served from here, since its store gives no URL", "digest", r.digest, "error", err)
+	} else if location != "" {
+		return r.redirect(w, b.Descriptor, location)
+	}
 	return r.serveContent(w, asBlob(b.Descriptor), b, cacheForever)
 }
 
