@@ -2,6 +2,7 @@ package s3
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
@@ -33,6 +34,10 @@ type Location struct {
 
 	// Endpoint is the URL of the store. Default: AWS in this region.
 	Endpoint string
+
+	// PublicEndpoint is the URL of the store as clients of the registry reach it,
+	// for redirects. Default: Endpoint.
+	PublicEndpoint string
 
 	// PathStyle puts the bucket into the path, and not into the host's name.
 	PathStyle bool
@@ -69,6 +74,7 @@ func Open(ctx context.Context, at Location, opts Options) (*Store, error) {
 // awsBucket is a bucket through AWS's client, which tries nothing again by itself.
 type awsBucket struct {
 	client    *awss3.Client
+	links     *awss3.PresignClient
 	transport *http.Transport
 	at        Location
 }
@@ -98,13 +104,17 @@ func newAWS(ctx context.Context, at Location) (*awsBucket, error) {
 	}
 	through := transport(cfg)
 	cfg.HTTPClient = &http.Client{Transport: through} // one whose connections can be closed
-	client := awss3.NewFromConfig(cfg, func(o *awss3.Options) {
+	return &awsBucket{
+		client: clientAt(cfg, at, at.Endpoint), transport: through, at: at,
+		links: awss3.NewPresignClient(clientAt(cfg, at, cmp.Or(at.PublicEndpoint, at.Endpoint))),
+	}, nil
+}
+
+func clientAt(cfg aws.Config, at Location, endpoint string) *awss3.Client {
+	return awss3.NewFromConfig(cfg, func(o *awss3.Options) {
 		o.UsePathStyle = at.PathStyle
-		if at.Endpoint != "" {
-			o.BaseEndpoint = &at.Endpoint
-		}
+		o.BaseEndpoint = some(endpoint)
 	})
-	return &awsBucket{client, through, at}, nil
 }
 
 // tune makes a transport give up on what doesn't answer: a call that hangs can't

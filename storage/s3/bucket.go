@@ -15,6 +15,7 @@ type bucket interface {
 	writer
 	multipart
 	unfinished
+	linker
 }
 
 type reader interface {
@@ -58,6 +59,13 @@ type unfinished interface {
 	// begun returns up to 1,000 of those of keys that begin with prefix, and
 	// whether there are more, which come after the last one. Some stores tell of none.
 	begun(ctx context.Context, prefix string, after begun) (page []begun, more bool, err error)
+}
+
+// linker lets others read.
+type linker interface {
+	// link returns a URL at which anybody may get an object for as long as life. It
+	// asks nobody, but for credentials that have run out.
+	link(ctx context.Context, key string, life time.Duration) (url string, err error)
 }
 
 // begun is a multipart upload that isn't finished.

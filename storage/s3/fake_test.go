@@ -226,6 +226,10 @@ func (f *fake) begun(_ context.Context, prefix string, after begun) (page []begu
 	return page, false, nil
 }
 
+func (f *fake) link(_ context.Context, key string, life time.Duration) (string, error) {
+	return fmt.Sprint("https://bucket.example/", key, "?life=", life), nil
+}
+
 // openOn opens a store with small parts, which is closed when the test ends.
 func openOn(t testing.TB, b bucket, opts Options) *Store {
 	t.Helper()

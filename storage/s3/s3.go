@@ -50,6 +50,15 @@ type Options struct {
 	// it's always asked.
 	DigestsFreshFor time.Duration
 
+	// RedirectFrom is from which size on clients are to fetch a blob from the bucket
+	// by themselves, in bytes. Small ones never are, that share an object with
+	// others. Default: 0, none is.
+	RedirectFrom int64
+
+	// RedirectLife is how long the URL of a redirect is good. It's the same for
+	// all who serve the bucket. Default: 20 min.
+	RedirectLife time.Duration
+
 	// SingleWriter is for stores that don't keep the conditions of conditional
 	// writes. Nobody else may write to the bucket then. Default: false.
 	SingleWriter bool
@@ -61,6 +70,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.Memory, 256<<20)
 	setDefault(&o.RetryFor, 20*time.Second)
 	setDefault(&o.DigestsFreshFor, 5*time.Second)
+	setDefault(&o.RedirectLife, 20*time.Minute)
 	o.Memory = max(o.Memory, o.PartSize)
 	return o
 }

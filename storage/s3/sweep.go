@@ -29,7 +29,7 @@ func (s *Store) Sweep(ctx context.Context, before time.Time, dry bool) iter.Seq2
 		}
 		defer done()
 		w := &sweep{
-			store: s, before: before, dry: dry, yield: yield,
+			store: s, before: before, dry: dry, yield: yield, linked: s.options().linkedFor(),
 			data: make(map[string]int64), segments: make(map[string][]string), inUse: make(map[string]bool),
 		}
 		for _, step := range []func(context.Context){
@@ -48,6 +48,7 @@ type sweep struct {
 	before time.Time
 	dry    bool
 	yield  func(storage.Swept, error) bool
+	linked time.Duration // how long somebody may have been sent to what is condemned
 
 	data      map[string]int64     // sizes of old data, less what is found to be named
 	segments  map[string][]string  // old ones by their record's key
@@ -286,7 +287,7 @@ func (w *sweep) sweepData(ctx context.Context) {
 	var doomed, gone, keys []string
 	for id, size := range w.data {
 		since, known := w.condemned[id]
-		if known && !since.Before(w.before) {
+		if known && !since.Before(w.before.Add(-w.linked)) {
 			continue
 		}
 		if !known && !w.dry {
