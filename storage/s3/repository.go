@@ -115,18 +115,22 @@ func (r *repo) existing(ctx context.Context) (*state, error) {
 	return s, nil
 }
 
-// Resolve implements storage.Reader. A tag takes one conditional read.
+// Resolve implements storage.Reader. A tag takes one conditional read, unless it
+// may be what it was a moment ago.
 func (r *Repository) Resolve(ctx context.Context, ref oci.Reference) (oci.Descriptor, error) {
 	known, done, err := r.enter()
 	if err != nil {
 		return oci.Descriptor{}, err
 	}
 	defer done()
-	if _, ok := ref.Digest(); ok {
-		if s := known.lately(r.store.options().DigestsFreshFor); s != nil {
-			if desc, unknown := s.index.Resolve(ref); unknown == nil && !s.marked(desc.Digest) && !s.isLost(desc.Digest) {
-				return desc, nil
-			}
+	byDigest, isDigest := ref.Digest()
+	within := r.store.options().TagsFreshFor
+	if isDigest {
+		within = r.store.options().DigestsFreshFor
+	}
+	if s := known.lately(within); s != nil {
+		if desc, unknown := s.index.Resolve(ref); unknown == nil && (!isDigest || !s.marked(byDigest)) && !s.isLost(desc.Digest) {
+			return desc, nil
 		}
 	}
 	s, err := known.existing(ctx)
@@ -137,8 +141,8 @@ func (r *Repository) Resolve(ctx context.Context, ref oci.Reference) (oci.Descri
 	if err == nil && s.isLost(desc.Digest) {
 		return oci.Descriptor{}, oci.Errorf(oci.ManifestUnknown, "%s", ref)
 	}
-	if d, ok := ref.Digest(); ok && err == nil && s.marked(d) {
-		_, err = known.rely(ctx, s, d)
+	if isDigest && err == nil && s.marked(byDigest) {
+		_, err = known.rely(ctx, s, byDigest)
 	}
 	return desc, err
 }

@@ -59,6 +59,11 @@ type Options struct {
 	// all who serve the bucket. Default: 20 min.
 	RedirectLife time.Duration
 
+	// TagsFreshFor is how old the knowledge may be by which a tag is resolved. A tag
+	// that another process has moved may be served as it was for so long. Default:
+	// 0, it's always asked.
+	TagsFreshFor time.Duration
+
 	// SingleWriter is for stores that don't keep the conditions of conditional
 	// writes. Nobody else may write to the bucket then. Default: false.
 	SingleWriter bool
