@@ -112,9 +112,13 @@ func TestAdaptRefuses(t *testing.T) {
 		{"option of memory", "storage memory {\nroot /srv\n}", `unknown option "root": there are no options here`},
 		{"option of filesystem", "storage filesystem {\nrot /srv\n}", `unknown option "rot": want one of root, sync`},
 		{"root twice in storage", "storage filesystem {\nroot /a\nroot /b\n}", "option root is given twice"},
-		{"option of s3", "storage s3 {\nbuckets a\n}", `unknown option "buckets": want one of access_key, bucket, encryption`},
+		{"option of s3", "storage s3 {\nbuckets a\n}", `unknown option "buckets": want one of access_key, bucket, ca`},
 		{"argument of s3", "storage s3 registry", `unexpected argument "registry"`},
 		{"part size", "storage s3 {\npart_size many\n}", `part_size "many": want a size like 4MiB`},
+		{"number", "storage s3 {\nconcurrency 0\n}", `concurrency "0": want a number above 0`},
+		{"duration", "storage s3 {\nretry_for 20\n}", `retry_for "20": want a time like 90m`},
+		{"duration of nothing", "storage s3 {\nretry_for 0s\n}", `retry_for "0s": want a time like 90m`},
+		{"redirect", "storage s3 {\nredirect on\n}", `redirect "on": want off, always, or a size`},
 		{"argument of filesystem", "storage filesystem /srv", "write 'root /srv' in its block"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

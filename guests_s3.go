@@ -5,12 +5,18 @@ package ociregistry
 import (
 	"cmp"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"math"
+	"net/url"
+	"os"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/dustin/go-humanize"
 
 	"github.com/caddy-oci/oci-registry/storage"
 	"github.com/caddy-oci/oci-registry/storage/s3"
@@ -34,6 +40,10 @@ type S3Storage struct {
 	// Prefix is what all keys begin with. Default: none.
 	Prefix string `json:"prefix,omitempty"`
 
+	// CA is a file with further certificates, as PEM, that may vouch for the store.
+	// Default: the system's alone.
+	CA string `json:"ca,omitempty"`
+
 	// PathStyle puts the bucket into the path, not the host. Default: false.
 	PathStyle bool `json:"path_style,omitempty"`
 
@@ -52,12 +62,33 @@ type S3Storage struct {
 	// PartSize is how large the parts of large blobs are, in bytes. Default: 16 MiB.
 	PartSize int64 `json:"part_size,omitempty"`
 
+	// Concurrency is how many parts of one blob are sent at once, up to 64. Default: 4.
+	Concurrency int `json:"concurrency,omitempty"`
+
+	// RetryFor is how long a call that fails is tried again. Default: 20s.
+	RetryFor caddy.Duration `json:"retry_for,omitempty"`
+
+	// TagsFreshFor is how old the knowledge may be by which a tag is resolved. Default:
+	// 0, the store is asked for each pull by tag.
+	TagsFreshFor caddy.Duration `json:"tags_fresh_for,omitempty"`
+
+	// Redirect is off, always, or a size from which on clients are sent to the
+	// store for blobs. Default: off.
+	Redirect string `json:"redirect,omitempty"`
+
+	// RedirectLife is how long they may begin to fetch. Default: 20m.
+	RedirectLife caddy.Duration `json:"redirect_life,omitempty"`
+
+	// PublicEndpoint is the URL of the store as clients reach it. Default: Endpoint.
+	PublicEndpoint string `json:"public_endpoint,omitempty"`
+
 	// SingleWriter is for stores that don't keep conditions of writes. No other
 	// process may write to the bucket then. Default: false.
 	SingleWriter bool `json:"single_writer,omitempty"`
 
-	at     s3.Location
-	prefix string
+	at           s3.Location
+	prefix       string
+	redirectFrom int64 // bytes; 0 for off
 }
 
 // CaddyModule implements caddy.Module.
@@ -68,6 +99,7 @@ func (S3Storage) CaddyModule() caddy.ModuleInfo {
 // Provision replaces placeholders. It asks nobody.
 func (s *S3Storage) Provision(caddy.Context) error {
 	s.at.PathStyle = s.PathStyle
+	var ca string
 	for _, o := range []struct {
 		name, value string
 		to          *string
@@ -75,6 +107,8 @@ func (s *S3Storage) Provision(caddy.Context) error {
 		{"bucket", s.Bucket, &s.at.Bucket},
 		{"region", s.Region, &s.at.Region},
 		{"endpoint", s.Endpoint, &s.at.Endpoint},
+		{"public_endpoint", s.PublicEndpoint, &s.at.PublicEndpoint},
+		{"ca", s.CA, &ca},
 		{"prefix", s.Prefix, &s.prefix},
 		{"access_key", s.AccessKey, &s.at.AccessKey},
 		{"secret_key", s.SecretKey, &s.at.SecretKey},
@@ -89,7 +123,49 @@ func (s *S3Storage) Provision(caddy.Context) error {
 		*o.to = strings.TrimSpace(value) // a file ends in a line feed
 	}
 	s.prefix = strings.Trim(s.prefix, "/")
-	return s.check()
+	var err error
+	if s.at.RootCAs, err = rootsWith(ca); err != nil {
+		return err
+	}
+	if s.redirectFrom, err = parseRedirect(s.Redirect); err != nil {
+		return err
+	}
+	return errors.Join(s.check(), s.checkRedirect())
+}
+
+// rootsWith returns the system's certificates and those in a file; nil, which is
+// the system's, without a file.
+func rootsWith(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(file) //nolint:gosec // the operator says which file
+	if err != nil {
+		return nil, fmt.Errorf("ca: %w", err)
+	}
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		roots = x509.NewCertPool() // there's no other way to trust anybody then
+	}
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("ca: %s has no certificate: want PEM, with lines like -----BEGIN CERTIFICATE-----", file)
+	}
+	return roots, nil
+}
+
+// parseRedirect returns from which size on clients are redirected; 0 for never.
+func parseRedirect(word string) (int64, error) {
+	switch word {
+	case "", "off":
+		return 0, nil
+	case "always":
+		return 1, nil
+	}
+	n, err := humanize.ParseBytes(word)
+	if err != nil || n == 0 || n > math.MaxInt64 {
+		return 0, fmt.Errorf("redirect %q: want off, always, or a size like 1MiB from which on clients are redirected", word)
+	}
+	return int64(n), nil
 }
 
 // check refuses what can't be meant.
@@ -99,10 +175,33 @@ func (s *S3Storage) check() error {
 		return errors.New("storage s3 has no bucket: write 'bucket NAME' in its block")
 	case (s.at.AccessKey == "") != (s.at.SecretKey == ""):
 		return errors.New("storage s3 has one of access_key and secret_key: give both, or neither for AWS's usual chain")
-	case s.at.Endpoint != "" && !strings.HasPrefix(s.at.Endpoint, "https://") && !strings.HasPrefix(s.at.Endpoint, "http://"):
+	case s.at.Endpoint != "" && !isURL(s.at.Endpoint):
 		return fmt.Errorf("endpoint %q: want https://host or http://host", s.at.Endpoint)
+	case s.Concurrency < 0 || s.Concurrency > 64:
+		return fmt.Errorf("concurrency is %d: want 1 to 64 parts of a blob at once; 0 is the default", s.Concurrency)
+	case s.RetryFor < 0 || s.TagsFreshFor < 0:
+		return errors.New("retry_for and tags_fresh_for are durations like 20s, and not negative")
 	case s.PartSize != 0 && s.PartSize < leastPart:
 		return fmt.Errorf("part_size is %d: S3 takes no parts of less than 5MiB", s.PartSize)
+	}
+	return nil
+}
+
+func isURL(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http")
+}
+
+// checkRedirect refuses what can't be meant of redirects.
+func (s *S3Storage) checkRedirect() error {
+	public, life := s.at.PublicEndpoint, time.Duration(s.RedirectLife)
+	switch {
+	case s.redirectFrom == 0 && (public != "" || life != 0):
+		return errors.New("public_endpoint and redirect_life are for redirects, which are off: add 'redirect always', or leave them out")
+	case public != "" && !isURL(public):
+		return fmt.Errorf("public_endpoint %q: want https://host or http://host", public)
+	case life != 0 && (life < time.Minute || life > 7*24*time.Hour):
+		return fmt.Errorf("redirect_life is %v: want one minute to seven days, which is what S3 signs for", life)
 	}
 	return nil
 }
@@ -128,7 +227,11 @@ func (s *S3Storage) Tune(store storage.Store) {
 }
 
 func (s *S3Storage) options() s3.Options {
-	return s3.Options{Prefix: s.prefix, PartSize: s.PartSize, SingleWriter: s.SingleWriter}
+	return s3.Options{
+		Prefix: s.prefix, PartSize: s.PartSize, PartsAtOnce: s.Concurrency, SingleWriter: s.SingleWriter,
+		RetryFor: time.Duration(s.RetryFor), TagsFreshFor: time.Duration(s.TagsFreshFor),
+		RedirectFrom: s.redirectFrom, RedirectLife: time.Duration(s.RedirectLife),
+	}
 }
 
 // UnmarshalCaddyfile parses
@@ -138,6 +241,7 @@ func (s *S3Storage) options() s3.Options {
 //		region NAME
 //		endpoint URL
 //		prefix PREFIX
+//		ca FILE
 //		path_style
 //		access_key KEY
 //		secret_key KEY
@@ -145,24 +249,41 @@ func (s *S3Storage) options() s3.Options {
 //		kms_key NAME
 //		storage_class NAME
 //		part_size SIZE
+//		concurrency N
+//		retry_for DURATION
+//		tags_fresh_for DURATION
+//		redirect off|always|SIZE
+//		redirect_life DURATION
+//		public_endpoint URL
 //		single_writer
 //	}
 func (s *S3Storage) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the module's name
-	return parseBlock(d, options{
-		"bucket":        text(&s.Bucket, nil),
-		"region":        text(&s.Region, nil),
-		"endpoint":      text(&s.Endpoint, nil),
-		"prefix":        text(&s.Prefix, nil),
-		"path_style":    isSet(&s.PathStyle),
-		"access_key":    text(&s.AccessKey, nil),
-		"secret_key":    text(&s.SecretKey, nil),
-		"encryption":    text(&s.Encryption, nil),
-		"kms_key":       text(&s.KMSKey, nil),
-		"storage_class": text(&s.StorageClass, nil),
-		"part_size":     size(&s.PartSize),
-		"single_writer": isSet(&s.SingleWriter),
-	})
+	return parseBlock(d, s.caddyfileOptions())
+}
+
+func (s *S3Storage) caddyfileOptions() options {
+	return options{
+		"bucket":          text(&s.Bucket, nil),
+		"region":          text(&s.Region, nil),
+		"endpoint":        text(&s.Endpoint, nil),
+		"prefix":          text(&s.Prefix, nil),
+		"ca":              text(&s.CA, nil),
+		"path_style":      isSet(&s.PathStyle),
+		"access_key":      text(&s.AccessKey, nil),
+		"secret_key":      text(&s.SecretKey, nil),
+		"encryption":      text(&s.Encryption, nil),
+		"kms_key":         text(&s.KMSKey, nil),
+		"storage_class":   text(&s.StorageClass, nil),
+		"part_size":       size(&s.PartSize),
+		"concurrency":     number(&s.Concurrency),
+		"retry_for":       duration(&s.RetryFor),
+		"tags_fresh_for":  duration(&s.TagsFreshFor),
+		"redirect":        text(&s.Redirect, func(word string) error { _, err := parseRedirect(word); return err }),
+		"redirect_life":   duration(&s.RedirectLife),
+		"public_endpoint": text(&s.PublicEndpoint, nil),
+		"single_writer":   isSet(&s.SingleWriter),
+	}
 }
 
 var (

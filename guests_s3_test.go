@@ -3,12 +3,21 @@
 package ociregistry
 
 import (
+	"crypto/x509"
+	"encoding/pem"
+	"maps"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-oci/oci-registry/storage/s3"
 )
 
 func TestS3StorageRefuses(t *testing.T) {
@@ -22,6 +31,16 @@ func TestS3StorageRefuses(t *testing.T) {
 		{"one key", S3Storage{Bucket: "a", AccessKey: "k"}, "one of access_key and secret_key"},
 		{"endpoint", S3Storage{Bucket: "a", Endpoint: "minio:9000"}, `endpoint "minio:9000": want https://host`},
 		{"small parts", S3Storage{Bucket: "a", PartSize: 1 << 20}, "no parts of less than 5MiB"},
+		{"public endpoint", S3Storage{Bucket: "a", Redirect: "always", PublicEndpoint: "s3.example.com"}, `public_endpoint "s3.example.com": want https://host`},
+		{"no redirects", S3Storage{Bucket: "a", PublicEndpoint: "https://s3.example.com"}, "add 'redirect always'"},
+		{"no redirects that live", S3Storage{Bucket: "a", Redirect: "off", RedirectLife: caddy.Duration(time.Hour)}, "add 'redirect always'"},
+		{"redirect", S3Storage{Bucket: "a", Redirect: "sometimes"}, `redirect "sometimes": want off, always, or a size`},
+		{"short life", S3Storage{Bucket: "a", Redirect: "1MiB", RedirectLife: caddy.Duration(time.Second)}, "redirect_life is 1s"},
+		{"long life", S3Storage{Bucket: "a", Redirect: "1MiB", RedirectLife: caddy.Duration(170 * time.Hour)}, "seven days"},
+		{"many parts", S3Storage{Bucket: "a", Concurrency: 65}, "want 1 to 64 parts"},
+		{"negative", S3Storage{Bucket: "a", RetryFor: -1}, "not negative"},
+		{"no certificates", S3Storage{Bucket: "a", CA: "go.mod"}, "ca: go.mod has no certificate"},
+		{"no such file", S3Storage{Bucket: "a", CA: "nosuch.pem"}, "ca: open nosuch.pem"},
 		{"no such variable", S3Storage{Bucket: "{env.NO_SUCH_BUCKET}"}, `bucket "{env.NO_SUCH_BUCKET}"`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -49,5 +68,60 @@ func TestS3StorageSecrets(t *testing.T) {
 	}
 	if id := s.Identity(); id != "http://c a b" {
 		t.Fatalf("it's %q", id)
+	}
+}
+
+// What is said of a bucket is what its store is opened with.
+func TestS3StorageOptions(t *testing.T) {
+	t.Parallel()
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	srv := httptest.NewTLSServer(nil)
+	defer srv.Close()
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := S3Storage{
+		Bucket: "a", Prefix: "b", CA: ca, PartSize: 8 << 20, Concurrency: 3, RetryFor: caddy.Duration(time.Minute),
+		TagsFreshFor: caddy.Duration(time.Second), Redirect: "1MiB", RedirectLife: caddy.Duration(time.Hour),
+		PublicEndpoint: "https://s3.example.com", SingleWriter: true,
+	}
+	if err := s.Provision(caddy.Context{}); err != nil {
+		t.Fatal(err)
+	}
+	want := s3.Options{
+		Prefix: "b", PartSize: 8 << 20, PartsAtOnce: 3, RetryFor: time.Minute, TagsFreshFor: time.Second,
+		RedirectFrom: 1 << 20, RedirectLife: time.Hour, SingleWriter: true,
+	}
+	if got := s.options(); got != want {
+		t.Errorf("options %+v, want %+v", got, want)
+	}
+	if _, err := srv.Certificate().Verify(x509.VerifyOptions{Roots: s.at.RootCAs}); err != nil || s.at.PublicEndpoint != "https://s3.example.com" {
+		t.Errorf("it's at %+v, whose certificate: %v", s.at, err)
+	}
+	for word, from := range map[string]int64{"": 0, "off": 0, "always": 1, "4096": 4096} {
+		if got, err := parseRedirect(word); got != from || err != nil {
+			t.Errorf("redirect %s is from %d on, %v, want %d", word, got, err, from)
+		}
+	}
+}
+
+// Each option has its row in the table of the documentation.
+func TestS3OptionsAreDocumented(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(text), "\n## A bucket\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	var got []string
+	for _, row := range regexp.MustCompile("(?m)^\\| (`.*?) \\|").FindAllStringSubmatch(section, -1) {
+		for _, option := range regexp.MustCompile("`([a-z0-9_]+)").FindAllStringSubmatch(row[1], -1) {
+			got = append(got, option[1])
+		}
+	}
+	slices.Sort(got)
+	if want := slices.Sorted(maps.Keys(new(S3Storage).caddyfileOptions())); !slices.Equal(got, want) {
+		t.Errorf("documented are %q, want %q", got, want)
 	}
 }
