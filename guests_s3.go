@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"net/url"
 	"os"
@@ -89,6 +90,7 @@ type S3Storage struct {
 	at           s3.Location
 	prefix       string
 	redirectFrom int64 // bytes; 0 for off
+	log          *slog.Logger
 }
 
 // CaddyModule implements caddy.Module.
@@ -97,7 +99,8 @@ func (S3Storage) CaddyModule() caddy.ModuleInfo {
 }
 
 // Provision replaces placeholders. It asks nobody.
-func (s *S3Storage) Provision(caddy.Context) error {
+func (s *S3Storage) Provision(ctx caddy.Context) error {
+	s.log = ctx.Slogger()
 	s.at.PathStyle = s.PathStyle
 	var ca string
 	for _, o := range []struct {
@@ -223,6 +226,9 @@ func (s *S3Storage) Open(ctx context.Context) (storage.Store, error) {
 func (s *S3Storage) Tune(store storage.Store) {
 	if to, ok := storage.As[*s3.Store](store); ok {
 		to.Tune(s.options())
+		if err := to.Reach(context.Background(), s.at); err != nil {
+			s.log.Error("the bucket is reached as before", "error", err)
+		}
 	}
 }
 

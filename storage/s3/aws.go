@@ -57,20 +57,6 @@ type Location struct {
 	StorageClass string
 }
 
-// Open returns the store in a bucket. It asks nothing before it returns.
-func Open(ctx context.Context, at Location, opts Options) (*Store, error) {
-	if at.Bucket == "" {
-		return nil, errors.New("s3: no bucket")
-	}
-	b, err := newAWS(ctx, at)
-	if err != nil {
-		return nil, err
-	}
-	s := openProbed(b, opts) //nolint:contextcheck // the probe outlives the opening
-	s.release = b.close
-	return s, nil
-}
-
 // awsBucket is a bucket through AWS's client, which tries nothing again by itself.
 type awsBucket struct {
 	client    *awss3.Client
@@ -131,7 +117,7 @@ func tune(t *http.Transport) {
 func trust(roots *x509.CertPool) func(*http.Transport) {
 	return func(t *http.Transport) {
 		if roots != nil {
-			t.TLSClientConfig.RootCAs = roots
+			t.TLSClientConfig.RootCAs = roots.Clone() // $AWS_CA_BUNDLE adds to it
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -120,16 +121,26 @@ func retry[T any](ctx context.Context, p *patience, call func() (T, error)) (T, 
 	}
 }
 
+var _ bucket = (*patient)(nil)
+
 // patient is a bucket whose calls are tried again, all but conditional puts: what
 // one of those has come to is for its caller to find out.
 type patient struct {
-	bucket
-
+	now      atomic.Pointer[bucket]
 	patience *patience
 }
 
+func newPatient(b bucket, p *patience) *patient {
+	patient := &patient{patience: p}
+	patient.now.Store(&b)
+	return patient
+}
+
+// bucket is what is asked from now on: how it's reached may change.
+func (p *patient) bucket() bucket { return *p.now.Load() }
+
 func (p *patient) get(ctx context.Context, what getRequest) (*gotten, error) {
-	return retry(ctx, p.patience, func() (*gotten, error) { return p.bucket.get(ctx, what) })
+	return retry(ctx, p.patience, func() (*gotten, error) { return p.bucket().get(ctx, what) })
 }
 
 // fetch reads an object whole.
@@ -142,7 +153,7 @@ func (p *patient) fetch(ctx context.Context, what getRequest) (body []byte, etag
 }
 
 func (p *patient) fetchOnce(ctx context.Context, what getRequest) (body []byte, etag string, err error) {
-	got, err := p.bucket.get(ctx, what)
+	got, err := p.bucket().get(ctx, what)
 	if err != nil {
 		return nil, "", err
 	}
@@ -154,19 +165,19 @@ func (p *patient) fetchOnce(ctx context.Context, what getRequest) (body []byte, 
 }
 
 func (p *patient) stat(ctx context.Context, key string) (listed, error) {
-	return retry(ctx, p.patience, func() (listed, error) { return p.bucket.stat(ctx, key) })
+	return retry(ctx, p.patience, func() (listed, error) { return p.bucket().stat(ctx, key) })
 }
 
 func (p *patient) list(ctx context.Context, prefix, after string) (page []listed, more bool, err error) {
 	page, err = retry(ctx, p.patience, func() (found []listed, err error) {
-		found, more, err = p.bucket.list(ctx, prefix, after)
+		found, more, err = p.bucket().list(ctx, prefix, after)
 		return found, err
 	})
 	return page, more, err
 }
 
 func (p *patient) put(ctx context.Context, what putRequest) (string, error) {
-	call := func() (string, error) { return p.bucket.put(ctx, what) }
+	call := func() (string, error) { return p.bucket().put(ctx, what) }
 	if what.conditional() {
 		return once(ctx, p.patience, call)
 	}
@@ -174,22 +185,22 @@ func (p *patient) put(ctx context.Context, what putRequest) (string, error) {
 }
 
 func (p *patient) remove(ctx context.Context, keys ...string) error {
-	_, err := retry(ctx, p.patience, func() (none, error) { return none{}, p.bucket.remove(ctx, keys...) })
+	_, err := retry(ctx, p.patience, func() (none, error) { return none{}, p.bucket().remove(ctx, keys...) })
 	return err
 }
 
 func (p *patient) begin(ctx context.Context, key string) (string, error) {
-	return retry(ctx, p.patience, func() (string, error) { return p.bucket.begin(ctx, key) })
+	return retry(ctx, p.patience, func() (string, error) { return p.bucket().begin(ctx, key) })
 }
 
 func (p *patient) part(ctx context.Context, key, upload string, n int, body []byte) (string, error) {
-	return retry(ctx, p.patience, func() (string, error) { return p.bucket.part(ctx, key, upload, n, body) })
+	return retry(ctx, p.patience, func() (string, error) { return p.bucket().part(ctx, key, upload, n, body) })
 }
 
 // complete has no parts to find if an attempt before has succeeded, as has a
 // Commit that was tried again. Then the object is there.
 func (p *patient) complete(ctx context.Context, key, upload string, parts []part) error {
-	_, err := retry(ctx, p.patience, func() (none, error) { return none{}, p.bucket.complete(ctx, key, upload, parts) })
+	_, err := retry(ctx, p.patience, func() (none, error) { return none{}, p.bucket().complete(ctx, key, upload, parts) })
 	if errors.Is(err, errNotFound) {
 		_, err = p.stat(ctx, key)
 	}
@@ -197,7 +208,7 @@ func (p *patient) complete(ctx context.Context, key, upload string, parts []part
 }
 
 func (p *patient) abort(ctx context.Context, key, upload string) error {
-	_, err := retry(ctx, p.patience, func() (none, error) { return none{}, p.bucket.abort(ctx, key, upload) })
+	_, err := retry(ctx, p.patience, func() (none, error) { return none{}, p.bucket().abort(ctx, key, upload) })
 	if errors.Is(err, errNotFound) {
 		return nil
 	}
@@ -206,10 +217,14 @@ func (p *patient) abort(ctx context.Context, key, upload string) error {
 
 func (p *patient) begun(ctx context.Context, prefix string, after begun) (page []begun, more bool, err error) {
 	page, err = retry(ctx, p.patience, func() (found []begun, err error) {
-		found, more, err = p.bucket.begun(ctx, prefix, after)
+		found, more, err = p.bucket().begun(ctx, prefix, after)
 		return found, err
 	})
 	return page, more, err
+}
+
+func (p *patient) link(ctx context.Context, key string, life time.Duration) (string, error) {
+	return p.bucket().link(ctx, key, life)
 }
 
 type none struct{}

@@ -105,7 +105,7 @@ type Store struct {
 	probe     *probe
 	limits    limits
 	stop      context.CancelFunc // ends what runs in the background
-	release   func()             // gives back what the bucket has
+	reach     reach
 
 	running sync.WaitGroup // what Close waits for; added to under mu, while the store is open
 	mu      sync.RWMutex
@@ -121,13 +121,13 @@ func open(b bucket, opts Options) *Store {
 	}
 	p := newPatience(opts.RetryFor)
 	s := &Store{
-		keys: newKeys(opts.Prefix), patience: p, bucket: &patient{b, p},
+		keys: newKeys(opts.Prefix), patience: p, bucket: newPatient(b, p),
 		cache:    cache{repos: make(map[oci.Name]*repo)},
 		sessions: sessions{live: make(map[string]*session), over: make(map[string]struct{})},
 		memory:   semaphore.NewWeighted(opts.Memory - opts.spare()),
 		spare:    semaphore.NewWeighted(opts.spare()), spareSize: opts.spare(),
 		limits: limits{tail: 256 << 10, segments: 1 << 20, inline: 32 << 10, slow: 25 * time.Second},
-		stop:   func() {}, release: func() {},
+		stop:   func() {},
 	}
 	s.tuned.Store(&opts)
 	s.probe = &probe{store: s, done: make(chan struct{})}
@@ -270,6 +270,6 @@ func (s *Store) Close() error {
 	}
 	s.stop()
 	s.running.Wait()
-	defer s.release()
+	defer s.reach.release()
 	return s.sessions.flush(context.Background())
 }
