@@ -70,6 +70,7 @@ func TestAnswers(t *testing.T) {
 		{507, "XMinioStorageFull", storage.ErrFull},
 		{507, "", storage.ErrFull},
 		{403, "AccessDenied", errRefused},
+		{501, "NotImplemented", errRefused},
 		{400, "EntityTooSmall", errRefused},
 	} {
 		t.Run(fmt.Sprint(c.status, " ", c.code), func(t *testing.T) {

@@ -98,7 +98,7 @@ func failure(ctx context.Context, err error) error {
 // one, S3's code for it. A bucket that isn't there is no object that isn't there.
 func kindOf(status int, code string) error {
 	switch code {
-	case "NoSuchBucket", "AccessDenied":
+	case "NoSuchBucket", "AccessDenied", "NotImplemented", "MethodNotAllowed":
 		return errRefused
 	case "SlowDown", "SlowDownRead", "SlowDownWrite", "ServiceUnavailable", "Throttling", "ThrottlingException",
 		"TooManyRequests", "RequestLimitExceeded", "ServerBusy", "XMinioServerNotInitialized":

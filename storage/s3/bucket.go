@@ -16,6 +16,7 @@ type bucket interface {
 	multipart
 	unfinished
 	linker
+	settings
 }
 
 type reader interface {

@@ -20,6 +20,8 @@ import (
 // fake is a bucket in memory that keeps the promises of S3: each call takes
 // effect at one moment, conditions are kept, and parts have a least size.
 type fake struct {
+	setup setup
+
 	page    int // keys in a page of a list
 	minPart int // bytes in a part that isn't the last
 
@@ -228,6 +230,43 @@ func (f *fake) begun(_ context.Context, prefix string, after begun) (page []begu
 
 func (f *fake) link(_ context.Context, key string, life time.Duration) (string, error) {
 	return fmt.Sprint("https://bucket.example/", key, "?life=", life), nil
+}
+
+// setup is how a bucket is set up.
+type setup struct {
+	keeps           bool
+	locks, encrypts string
+	lifecycle       []rule
+	err             error // of whoever asks
+}
+
+// set sets the bucket up.
+func (f *fake) set(s setup) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.setup = s
+}
+
+func (f *fake) settings() setup {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.setup
+}
+
+func (f *fake) versioning(context.Context) (bool, error) {
+	return f.settings().keeps, f.settings().err
+}
+
+func (f *fake) retention(context.Context) (string, error) {
+	return f.settings().locks, f.settings().err
+}
+
+func (f *fake) rules(context.Context) ([]rule, error) {
+	return f.settings().lifecycle, f.settings().err
+}
+
+func (f *fake) encryption(context.Context) (string, error) {
+	return f.settings().encrypts, f.settings().err
 }
 
 // openOn opens a store with small parts, which is closed when the test ends.

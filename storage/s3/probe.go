@@ -14,52 +14,99 @@ import (
 // beside serving; who wants to write waits for it.
 type probe struct {
 	store *Store
-	done  chan struct{} // closed once failed is known
-	// failed is what the store doesn't keep; nil if it keeps all.
-	failed error
+	begin func()        // has it write, unless it has begun to
+	done  chan struct{} // closed once the store may be written to, or it's known that it never may
+
+	mu       sync.Mutex
+	checks   map[string]storage.Check
+	failed   error // what the store doesn't keep
+	hitherto error // why it isn't done, as far as that's known
 }
 
 // racers is how many writes race. A store that looks before it writes is found
 // by few.
 const racers = 16
 
-// errUntrue is a promise that the store hasn't kept.
-var errUntrue = errors.New("not kept")
+var (
+	// errUntrue is a promise that the store hasn't kept.
+	errUntrue = errors.New("not kept")
 
-// start begins to probe. Until the bucket can be reached it's tried again.
-func (p *probe) start(ctx context.Context) {
-	p.store.running.Go(func() {
-		defer close(p.done)
-		for pause := time.Second; ; pause = min(2*pause, time.Minute) {
-			err := p.run(ctx)
-			if err == nil || errors.Is(err, errUntrue) {
-				p.failed = err
-				return
-			}
-			if sleep(ctx, pause) != nil {
-				p.failed = storage.ErrClosed
-				return
-			}
+	// errExpires is how a bucket is set up that removes what is in it.
+	errExpires = errors.New("the bucket removes objects by itself")
+)
+
+// settle finds out whether the bucket may be written to. Until it can be reached,
+// and is set up well, it's tried again.
+func (p *probe) settle(ctx context.Context) {
+	defer close(p.done)
+	for pause := time.Second; ; pause = min(2*pause, time.Minute) {
+		err := p.expires()
+		if err == nil && !p.store.options().SingleWriter {
+			err = p.run(ctx)
 		}
-	})
+		p.conclude(ctx, err)
+		if err == nil || errors.Is(err, errUntrue) {
+			return
+		}
+		if sleep(ctx, pause) != nil {
+			return
+		}
+		if errors.Is(err, errExpires) {
+			p.look(ctx)
+		}
+	}
+}
+
+// conclude notes what has come of an attempt.
+func (p *probe) conclude(ctx context.Context, err error) {
+	c := storage.Check{Name: checkConditions, Verdict: storage.Good, Says: "the store keeps the conditions of writes, and reads and lists see the last one"}
+	switch {
+	case errors.Is(err, errUntrue):
+		c.Verdict, c.Says = storage.Bad, err.Error()
+	case err != nil:
+		c.Verdict, c.Says = storage.Pending, err.Error()
+	case p.store.options().SingleWriter:
+		c.Verdict, c.Says = storage.Unknown, "they aren't looked at, since no other process writes: single_writer"
+	}
+	if !errors.Is(err, errExpires) { // which is another check's
+		p.found(ctx, c)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.hitherto = err
+	if errors.Is(err, errUntrue) {
+		p.failed = err
+	}
 }
 
 // outcome returns nil if the store may be written to, or why it mayn't yet or at all.
 func (p *probe) outcome() error {
+	if p.store.options().ReadOnly {
+		return fmt.Errorf("%w: the bucket was opened to be read only", storage.ErrStandby)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	select {
 	case <-p.done:
-	default:
-		return fmt.Errorf("%w: the bucket is still being probed", storage.ErrStandby)
-	}
-	if p.failed != nil {
+		if p.failed == nil {
+			return nil
+		}
 		return fmt.Errorf("%w: the store can't be written to by several processes, since it fails a check (%w); "+
 			"if no other process ever writes to this bucket, say single_writer", storage.ErrStandby, p.failed)
+	default:
 	}
-	return nil
+	if p.hitherto != nil {
+		return fmt.Errorf("%w: nothing is written to the bucket: %w", storage.ErrStandby, p.hitherto)
+	}
+	return fmt.Errorf("%w: the bucket is still being probed", storage.ErrStandby)
 }
 
-// wait is outcome once there's one, which isn't waited for for ever.
+// wait is outcome once there's one, which isn't waited for for ever, nor where
+// somebody has to do something first.
 func (p *probe) wait(ctx context.Context) error {
+	if p.stuck() {
+		return p.outcome()
+	}
 	ctx, cancel := context.WithTimeout(ctx, p.store.options().RetryFor)
 	defer cancel()
 	select {
@@ -67,6 +114,12 @@ func (p *probe) wait(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	return p.outcome()
+}
+
+func (p *probe) stuck() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.store.options().ReadOnly || p.hitherto != nil && !passing(p.hitherto)
 }
 
 func (p *probe) run(ctx context.Context) (err error) {

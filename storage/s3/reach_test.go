@@ -14,7 +14,9 @@ func TestReach(t *testing.T) {
 	t.Parallel()
 	asked := make(chan string, 10)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked <- r.Header.Get("Authorization")
+		if strings.Contains(r.URL.Path, "condemned") { // what Ready looks for
+			asked <- r.Header.Get("Authorization")
+		}
 		w.WriteHeader(http.StatusNotFound)
 		fmt.Fprint(w, "<Error><Code>NoSuchKey</Code></Error>")
 	}))
@@ -25,6 +27,7 @@ func TestReach(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
+	<-s.probe.done
 	want := func(key string) {
 		t.Helper()
 		if err := s.Ready(t.Context()); err != nil {

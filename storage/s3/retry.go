@@ -227,4 +227,12 @@ func (p *patient) link(ctx context.Context, key string, life time.Duration) (str
 	return p.bucket().link(ctx, key, life)
 }
 
+func (p *patient) versioning(ctx context.Context) (bool, error) { return p.bucket().versioning(ctx) }
+
+func (p *patient) retention(ctx context.Context) (string, error) { return p.bucket().retention(ctx) }
+
+func (p *patient) encryption(ctx context.Context) (string, error) { return p.bucket().encryption(ctx) }
+
+func (p *patient) rules(ctx context.Context) ([]rule, error) { return p.bucket().rules(ctx) }
+
 type none struct{}

@@ -15,6 +15,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -67,6 +68,13 @@ type Options struct {
 	// SingleWriter is for stores that don't keep the conditions of conditional
 	// writes. Nobody else may write to the bucket then. Default: false.
 	SingleWriter bool
+
+	// ReadOnly is for who isn't going to write: the store isn't probed, which takes
+	// writing. Default: false.
+	ReadOnly bool
+
+	// Log gets what is found out about the bucket. Default: nobody hears of it.
+	Log *slog.Logger
 }
 
 func (o Options) withDefaults() Options {
@@ -77,6 +85,9 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.DigestsFreshFor, 5*time.Second)
 	setDefault(&o.RedirectLife, 20*time.Minute)
 	o.Memory = max(o.Memory, o.PartSize)
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
 	return o
 }
 
@@ -130,7 +141,7 @@ func open(b bucket, opts Options) *Store {
 		stop:   func() {},
 	}
 	s.tuned.Store(&opts)
-	s.probe = &probe{store: s, done: make(chan struct{})}
+	s.probe = &probe{store: s, begin: func() {}, done: make(chan struct{}), checks: make(map[string]storage.Check)}
 	close(s.probe.done)
 	return s
 }
@@ -148,18 +159,43 @@ func (s *Store) Tune(opts Options) {
 	opts.PartSize = min(opts.PartSize, s.spareSize)
 	s.tuned.Store(&opts)
 	s.patience.set(opts.RetryFor)
+	if !opts.ReadOnly {
+		s.probe.begin()
+	}
 }
 
 // openProbed is open, with a probe beside serving.
 func openProbed(b bucket, opts Options) *Store {
 	s := open(b, opts)
-	if opts.SingleWriter {
-		return s
-	}
 	ctx, cancel := context.WithCancel(context.Background())
+	looked := make(chan struct{})
 	s.stop, s.probe.done = cancel, make(chan struct{})
-	s.probe.start(ctx)
+	s.probe.begin = sync.OnceFunc(func() {
+		s.background(func() {
+			<-looked
+			s.probe.settle(ctx)
+		})
+	})
+	s.background(func() {
+		s.probe.look(ctx)
+		close(looked)
+	})
+	if !opts.ReadOnly {
+		s.probe.begin()
+	}
 	return s
+}
+
+// background does something that Close waits for.
+func (s *Store) background(do func()) {
+	done, err := s.begin()
+	if err != nil {
+		return
+	}
+	go func() {
+		defer done()
+		do()
+	}()
 }
 
 // limits are how large things may grow, in bytes, and how old.
@@ -243,7 +279,7 @@ func (s *Store) Ready(ctx context.Context) error {
 		return err
 	}
 	defer done()
-	if err := s.probe.outcome(); err != nil {
+	if err = s.probe.outcome(); err != nil && !s.options().ReadOnly {
 		return err
 	}
 	_, _, err = s.bucket.fetch(ctx, getRequest{Key: s.keys.condemned(anyID), Length: 1})
