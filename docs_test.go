@@ -34,6 +34,8 @@ type shown struct {
 // It isn't parallel, since validating sets the process's log.
 func TestShownConfigurations(t *testing.T) {
 	t.Setenv("ALICE_HASH", "$2a$14$noPasswordHasThis")
+	t.Setenv("S3_KEY", "key")
+	t.Setenv("S3_SECRET", "secret")
 	all := shownConfigurations(t)
 	for _, from := range []string{"README.md", "docs", "examples"} {
 		found := false
