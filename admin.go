@@ -52,6 +52,7 @@ type status struct {
 	Ready     bool            `json:"ready"`
 	Reason    string          `json:"reason,omitempty"` // why it isn't ready
 	Broken    []breakage      `json:"broken,omitempty"` // repositories that take no pushes, as far as that's known
+	Checks    []storage.Check `json:"checks,omitempty"` // of what the content is on
 }
 
 // place says where content is.
@@ -126,6 +127,9 @@ func (r *Registry) status(req *http.Request) status {
 	}
 	err := r.withStore(req.Context(), func(store storage.Store) error {
 		s.Broken = breakages(req, store)
+		if d, ok := storage.As[storage.Diagnoser](store); ok {
+			s.Checks = d.Diagnose()
+		}
 		return store.Ready(req.Context())
 	})
 	if err != nil {

@@ -33,11 +33,14 @@ var (
 		"When the last round of the job ended, if that was complete, whatever process ran it.", "job")
 	jobProblemsDesc = gauge("job_problems",
 		"Problems that the last round of the job that was complete has found.", "job")
+	checkDesc = gauge("storage_check",
+		"1 for each thing that the storage has looked at of what it's on, with what it has found.", "check", "verdict")
 )
 
 // collected are all that are looked up.
 var collected = []*prometheus.Desc{
 	readyDesc, openUploadsDesc, freeDesc, usedDesc, jobRunningDesc, jobDueDesc, jobCompleteDesc, jobProblemsDesc,
+	checkDesc,
 }
 
 func gauge(name, help string, labels ...string) *prometheus.Desc {
@@ -79,8 +82,8 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 
 // collectUse shows what a store is able to tell of its use.
 func collectUse(ctx context.Context, s storage.Store, ch chan<- prometheus.Metric) {
-	show := func(d *prometheus.Desc, value float64) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value)
+	show := func(d *prometheus.Desc, value float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 	}
 	if counter, ok := storage.As[storage.UploadCounter](s); ok {
 		if n, err := counter.OpenUploads(ctx); err == nil {
@@ -91,6 +94,11 @@ func collectUse(ctx context.Context, s storage.Store, ch chan<- prometheus.Metri
 		if space, err := measurer.Space(ctx); err == nil {
 			show(freeDesc, float64(space.Free))
 			show(usedDesc, float64(space.Used))
+		}
+	}
+	if diagnoser, ok := storage.As[storage.Diagnoser](s); ok {
+		for _, c := range diagnoser.Diagnose() {
+			show(checkDesc, 1, c.Name, string(c.Verdict))
 		}
 	}
 }

@@ -26,3 +26,7 @@ type Backend interface {
 	// module's or that of another configuration with the same Identity.
 	Tune(storage.Store)
 }
+
+// readOnlyBackend is a Backend that has something to leave out if nothing is going
+// to be written to its stores.
+type readOnlyBackend interface{ onlyRead() }

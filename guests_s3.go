@@ -90,6 +90,7 @@ type S3Storage struct {
 	at           s3.Location
 	prefix       string
 	redirectFrom int64 // bytes; 0 for off
+	readOnly     bool
 	log          *slog.Logger
 }
 
@@ -237,8 +238,12 @@ func (s *S3Storage) options() s3.Options {
 		Prefix: s.prefix, PartSize: s.PartSize, PartsAtOnce: s.Concurrency, SingleWriter: s.SingleWriter,
 		RetryFor: time.Duration(s.RetryFor), TagsFreshFor: time.Duration(s.TagsFreshFor),
 		RedirectFrom: s.redirectFrom, RedirectLife: time.Duration(s.RedirectLife),
+		ReadOnly: s.readOnly, Log: s.log,
 	}
 }
+
+// onlyRead implements readOnlyBackend: to probe a store takes writing.
+func (s *S3Storage) onlyRead() { s.readOnly = true }
 
 // UnmarshalCaddyfile parses
 //
@@ -294,6 +299,7 @@ func (s *S3Storage) caddyfileOptions() options {
 
 var (
 	_ Backend               = (*S3Storage)(nil)
+	_ readOnlyBackend       = (*S3Storage)(nil)
 	_ caddy.Provisioner     = (*S3Storage)(nil)
 	_ caddyfile.Unmarshaler = (*S3Storage)(nil)
 )

@@ -5,7 +5,9 @@ package ociregistry
 import (
 	"crypto/x509"
 	"encoding/pem"
+	"io"
 	"maps"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -17,6 +19,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/caddy-oci/oci-registry/storage"
 	"github.com/caddy-oci/oci-registry/storage/s3"
 )
 
@@ -88,9 +91,10 @@ func TestS3StorageOptions(t *testing.T) {
 	if err := s.Provision(caddy.Context{}); err != nil {
 		t.Fatal(err)
 	}
+	s.onlyRead()
 	want := s3.Options{
 		Prefix: "b", PartSize: 8 << 20, PartsAtOnce: 3, RetryFor: time.Minute, TagsFreshFor: time.Second,
-		RedirectFrom: 1 << 20, RedirectLife: time.Hour, SingleWriter: true,
+		RedirectFrom: 1 << 20, RedirectLife: time.Hour, SingleWriter: true, ReadOnly: true, Log: s.log,
 	}
 	if got := s.options(); got != want {
 		t.Errorf("options %+v, want %+v", got, want)
@@ -123,5 +127,52 @@ func TestS3OptionsAreDocumented(t *testing.T) {
 	slices.Sort(got)
 	if want := slices.Sorted(maps.Keys(new(S3Storage).caddyfileOptions())); !slices.Equal(got, want) {
 		t.Errorf("documented are %q, want %q", got, want)
+	}
+}
+
+// What a bucket was found to be is told by the admin API and the metrics. A
+// registry that's read-only writes nothing for that, and is ready.
+func TestS3ReadOnlyIsDiagnosed(t *testing.T) {
+	store := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet {
+			t.Errorf("%s %s", r.Method, r.URL)
+		}
+		if r.URL.Query().Has("versioning") {
+			_, _ = io.WriteString(rw, "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>")
+			return
+		}
+		rw.WriteHeader(http.StatusNotFound)
+		_, _ = io.WriteString(rw, "<Error><Code>NoSuchKey</Code></Error>")
+	}))
+	defer store.Close()
+	w := newWeb(t)
+	admin := w.runWithAdmin(t, "", "oci_registry {\nread_only\nstorage s3 {\nbucket a\npath_style\nendpoint "+store.URL+
+		"\naccess_key k\nsecret_key s\n}\n}")
+	var got status
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); { // the bucket is looked at beside serving
+		decode(t, admin.want(t, http.StatusOK, http.MethodGet, "/oci_registry/registries/inline", ""), &got)
+		if !slices.ContainsFunc(got.Checks, func(c storage.Check) bool { return c.Verdict == storage.Pending }) {
+			break
+		}
+	}
+	verdicts := make(map[string]storage.Verdict)
+	for _, c := range got.Checks {
+		verdicts[c.Name] = c.Verdict
+	}
+	want := map[string]storage.Verdict{
+		"conditions": storage.Unknown, "lifecycle": storage.Good, "versioning": storage.Warning,
+		"retention": storage.Good, "encryption": storage.Good,
+	}
+	if !got.Ready || !maps.Equal(verdicts, want) {
+		t.Errorf("got %+v", got)
+	}
+	shown := measured(t)
+	for name, verdict := range want {
+		if shown["storage_check "+name+" inline "+string(verdict)] != 1 {
+			t.Errorf("the metrics have no check %s that is %s: %v", name, verdict, shown)
+		}
+	}
+	if err := caddy.Stop(); err != nil {
+		t.Fatal(err)
 	}
 }

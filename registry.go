@@ -106,6 +106,9 @@ func (r *Registry) provision(ctx caddy.Context, name string) error {
 	if !ok {
 		return fmt.Errorf("storage: module %T is no Backend", mod)
 	}
+	if to, ok := mod.(readOnlyBackend); ok && r.ReadOnly {
+		to.onlyRead()
+	}
 	r.backend = backend
 	r.module = backend.CaddyModule().ID.Name()
 	return errors.Join(r.provisionGC(), r.provisionScrub())
