@@ -95,7 +95,7 @@ func (h *Handler) challenge(w http.ResponseWriter, r *request, e *oci.Error) *oc
 // whatever else it wraps.
 func ours(err error) bool {
 	return errors.Is(err, storage.ErrFull) || errors.Is(err, storage.ErrStandby) ||
-		errors.Is(err, storage.ErrBroken) || errors.Is(err, storage.ErrClosed)
+		errors.Is(err, storage.ErrBroken) || errors.Is(err, storage.ErrUnavailable) || errors.Is(err, storage.ErrClosed)
 }
 
 func serverStatus(header http.Header, err error) int {

@@ -32,6 +32,7 @@ func TestStoreErrors(t *testing.T) {
 		{fmt.Errorf("at /secret/path: %w", storage.ErrStandby), 503, []string{"Retry-After", "10"}},
 		{storage.ErrBroken, 503, []string{"Retry-After", "10"}},
 		{storage.ErrClosed, 503, []string{"Retry-After", "10"}},
+		{fmt.Errorf("%w: read /secret/path", storage.ErrUnavailable), 503, []string{"Retry-After", "10"}},
 		{errors.New("read /secret/path: input/output error"), 500, nil},
 		{errors.Join(oci.Errorf(oci.DigestInvalid, "x"), storage.ErrFull), 507, nil},
 		{oci.WithStatus(502, oci.Denied, "upstream /secret/path"), 500, nil},

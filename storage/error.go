@@ -23,6 +23,9 @@ var (
 	// served if there's one, and nothing is changed until an operator restores it. 503.
 	ErrBroken = errors.New("storage: the repository's index is unreadable")
 
+	// ErrUnavailable: what the store is on doesn't answer, or fails. 503.
+	ErrUnavailable = errors.New("storage: unavailable")
+
 	// ErrClosed: the store was closed. 503.
 	ErrClosed = errors.New("storage: closed")
 )

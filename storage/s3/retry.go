@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/caddy-oci/oci-registry/storage"
 )
 
 // patience says how long a call that fails is tried again. All calls of a store
@@ -16,10 +18,12 @@ import (
 type patience struct {
 	first, most time.Duration // the pause after the first failure, and the longest
 
-	mu     sync.Mutex
-	budget time.Duration // for all attempts of one call
-	pace   time.Duration // what every call waits for before it's made
-	slowed time.Time     // when that has grown
+	mu      sync.Mutex
+	budget  time.Duration // for all attempts of one call
+	pace    time.Duration // between any two calls; 0 if the store wants none
+	next    time.Time     // whose turn it is then,
+	slowed  time.Time     // when the pace has last become slower,
+	adapted time.Time     // and when it was last looked at
 }
 
 func newPatience(budget time.Duration) *patience {
@@ -54,7 +58,7 @@ func (a *attempts) again(ctx context.Context, err error) error {
 	a.n++
 	d = d/2 + time.Duration(rand.Int64N(int64(d/2)+1)) //nolint:gosec // it spreads load, and is no secret
 	if time.Now().Add(d).After(a.end) {
-		return fmt.Errorf("gave up after %d attempts: %w", a.n, err)
+		return fmt.Errorf("%w: gave up after %d attempts: %w", storage.ErrUnavailable, a.n, err)
 	}
 	return sleep(ctx, d)
 }
@@ -73,28 +77,44 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// note adapts the pace to what the store says: twice as slow when it complains,
-// which counts once for all calls that were under way, and a tenth faster with
-// each success.
+// note makes the pace twice as slow when the store complains, which counts once
+// for all calls that were under way.
 func (p *patience) note(err error) {
+	if !errors.Is(err, errSlowDown) {
+		return
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	switch now := time.Now(); {
-	case errors.Is(err, errSlowDown) && now.Sub(p.slowed) > p.first:
-		p.slowed = now
-		p.pace = min(max(2*p.pace, p.first/8), 4*p.first)
-	case err == nil && p.pace > 0:
-		if p.pace -= p.pace/10 + 1; p.pace < p.first/100 {
-			p.pace = 0
-		}
+	if now := time.Now(); now.Sub(p.slowed) >= 4*p.first {
+		p.slowed, p.adapted = now, now
+		p.pace = min(max(2*p.pace, p.first/64), 4*p.first)
 	}
 }
 
+// recovery is how long it takes for a pace that nobody complains of to be much faster.
+const recovery = 4 * time.Second
+
+// wait waits for the caller's turn, in a line that's never too long.
 func (p *patience) wait(ctx context.Context) error {
 	p.mu.Lock()
-	d := p.pace
+	now := time.Now()
+	turn := now
+	if p.pace > 0 {
+		quiet := min(now.Sub(p.adapted), recovery)
+		p.adapted = now
+		if p.pace -= time.Duration(float64(p.pace) * float64(quiet) / float64(recovery)); p.pace < p.first/128 {
+			p.pace = 0
+		}
+		if p.next.After(now) {
+			turn = p.next
+		}
+		if last := now.Add(p.most); turn.After(last) {
+			turn = last
+		}
+		p.next = turn.Add(p.pace)
+	}
 	p.mu.Unlock()
-	return sleep(ctx, d)
+	return sleep(ctx, turn.Sub(now))
 }
 
 // once makes a call at the store's pace.
