@@ -40,7 +40,7 @@ func newClient(s *simulation, number int, seed uint64) *client {
 
 // run does some things. Then what the client has changed is to be as it has left it.
 func (c *client) run() {
-	acts := []func(){c.push, c.push, c.upload, c.upload, c.race, c.fight, c.fight, c.untag, c.mount, c.drop, c.crash, c.sweep, c.sweep, c.snatch, c.snatch, c.mount, c.scrub, c.rot}
+	acts := []func(){c.push, c.push, c.upload, c.upload, c.race, c.fight, c.fight, c.untag, c.mount, c.drop, c.crash, c.sweep, c.sweep, c.snatch, c.snatch, c.mount, c.scrub, c.rot, c.twin, c.twin}
 	for range 8 {
 		acts[c.random.IntN(len(acts))]()
 		time.Sleep(time.Duration(c.random.IntN(120)) * time.Millisecond)
@@ -212,6 +212,46 @@ func (c *client) snatch() {
 		}
 	}
 	busy.Wait()
+}
+
+// twin pushes one content to two repositories, as objects of their own. Somebody
+// moves the one to the other's object while that's dropped and swept.
+func (c *client) twin() {
+	content := c.content() + strings.Repeat(".", maxInline)
+	d := digest.FromString(content)
+	var at [2]string
+	for i, name := range []oci.Name{app, other} {
+		s := c.any()
+		if _, err := storage.PutBlob(c.ctx, s.Repository(name), d, strings.NewReader(content), storage.UploadOptions{}); err != nil {
+			return
+		}
+		known := s.cache.acquire(s.Store, name)
+		now, _, err := known.current(c.ctx)
+		s.cache.release(known)
+		if err != nil || now.find(d) == nil {
+			return // another replica has swept what this one knows of
+		}
+		at[i] = now.find(d).ID
+	}
+	time.Sleep(grace + time.Millisecond)
+	dropper, sweeper, mover := c.any(), c.any(), c.any()
+	rounds, late := 1+c.random.IntN(3), time.Duration(c.random.IntN(4))*grace
+	var busy sync.WaitGroup
+	busy.Go(func() {
+		_ = storage.DeleteBlob(c.ctx, dropper.Repository(other), d, "") // it may have died
+		for range rounds {
+			for _, err := range sweeper.Sweep(c.ctx, time.Now().Add(-grace), false) {
+				_ = err // likewise
+			}
+			time.Sleep(grace + time.Millisecond)
+		}
+	})
+	busy.Go(func() {
+		time.Sleep(late)
+		_ = mover.move(c.ctx, app, map[string]string{at[0]: at[1]}) // likewise
+	})
+	busy.Wait()
+	c.owns("a twin", func(ctx context.Context, s *Store) error { return verify(ctx, s.Repository(app), d) })
 }
 
 // untag removes a tag of the client's own.

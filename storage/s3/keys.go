@@ -44,3 +44,6 @@ var (
 
 // newID returns an ID that was never used before.
 func newID() string { return rand.Text() }
+
+// idSize is how long IDs are, in bytes.
+const idSize = 26

@@ -29,7 +29,9 @@ func (r *Repository) MountBlob(ctx context.Context, d digest.Digest, from oci.Na
 	if err != nil {
 		return oci.Descriptor{}, err
 	}
-	if _, err := known.addBlob(ctx, change{Blob: d, entry: b.entry}, "", time.Time{}); err != nil {
+	e := b.entry
+	e.Also = "" // that's the other repository's to decide
+	if _, err := known.addBlob(ctx, change{Blob: d, entry: e}, "", time.Time{}); err != nil {
 		return oci.Descriptor{}, err
 	}
 	return describe(d, b), nil

@@ -77,6 +77,7 @@ type entry struct {
 	Offset int64  `json:"offset,omitempty"`
 	Size   int64  `json:"size,omitempty"`
 	Raw    []byte `json:"raw,omitempty"`
+	Also   string `json:"also,omitempty"`   // other data with the same bytes, which mustn't go: a move to it has begun
 	Unsure bool   `json:"unsure,omitempty"` // it's being mounted: the bytes mustn't go, and nobody may rely on them
 }
 

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/caddy-oci/oci-registry/oci"
 	"github.com/caddy-oci/oci-registry/storage"
 )
 
@@ -33,7 +34,7 @@ func (s *Store) Sweep(ctx context.Context, before time.Time, dry bool) iter.Seq2
 			data: make(map[string]int64), segments: make(map[string][]string), inUse: make(map[string]bool),
 		}
 		for _, step := range []func(context.Context){
-			w.listData, w.listSegments, w.readCondemned, w.sweepSessions, w.sweepUploads, w.readRecords, w.sweepData,
+			w.listData, w.listSegments, w.readCondemned, w.sweepSessions, w.sweepUploads, w.readRecords, w.dedupe, w.sweepData,
 		} {
 			if step(ctx); w.stopped || ctx.Err() != nil {
 				return
@@ -53,6 +54,7 @@ type sweep struct {
 	data      map[string]int64     // sizes of old data, less what is found to be named
 	segments  map[string][]string  // old ones by their record's key
 	inUse     map[string]bool      // data of sessions that go on
+	held      holdings             // what records name
 	condemned map[string]time.Time // since when data may not be named
 	unread    bool                 // there's something that may name data and can't be read
 	stopped   bool                 // nobody wants to hear more
@@ -175,11 +177,11 @@ func (w *sweep) readRecords(ctx context.Context) {
 		turns <- struct{}{}
 		reading.Go(func() {
 			defer func() { <-turns }()
-			named, err := w.readRecord(ctx, key)
+			name, s, err := w.readRecord(ctx, key)
 			mu.Lock()
 			defer mu.Unlock()
-			for _, id := range named {
-				delete(w.data, id)
+			if s != nil {
+				w.note(name, s)
 			}
 			if err != nil {
 				errs = append(errs, err)
@@ -196,36 +198,42 @@ func (w *sweep) readRecords(ctx context.Context) {
 // recordsAtOnce is how many records are read at once.
 const recordsAtOnce = 8
 
-// readRecord returns the data that a record names. Old segments that it doesn't
-// name any more go, and so does what a mount that has died has left in it.
-func (w *sweep) readRecord(ctx context.Context, key string) (named []string, err error) {
-	name, err := w.store.keys.name(key)
+// note notes the data that a record names.
+func (w *sweep) note(name oci.Name, s *state) {
+	for _, b := range walk(s.blobs) {
+		if !b.inline() {
+			delete(w.data, b.ID)
+			delete(w.data, b.Also)
+		}
+	}
+	if !w.dry {
+		w.held.add(name, s)
+	}
+}
+
+// readRecord returns what a record says. Old segments that it doesn't name any
+// more go, and so does what a mount that has died has left in it.
+func (w *sweep) readRecord(ctx context.Context, key string) (name oci.Name, s *state, err error) {
+	name, err = w.store.keys.name(key)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", key, err)
+		return name, nil, fmt.Errorf("%s: %w", key, err)
 	}
 	r := w.store.cache.acquire(w.store, name)
 	defer w.store.cache.release(r)
-	s, err := r.refresh(ctx)
-	if err != nil {
-		return nil, err
+	s, err = r.refresh(ctx)
+	if err != nil || w.dry {
+		return name, s, err
 	}
-	forsaken := false
 	for _, b := range walk(s.blobs) {
-		if !b.inline() {
-			named = append(named, b.ID)
+		if b.Unsure && b.marked.Before(w.before) {
+			err = r.change(ctx, w.dropForsaken)
+			break
 		}
-		forsaken = forsaken || b.Unsure && b.marked.Before(w.before)
-	}
-	if w.dry {
-		return named, nil
-	}
-	if forsaken {
-		err = r.change(ctx, w.dropForsaken)
 	}
 	if err == nil {
 		err = w.sweepSegments(ctx, r, s, w.segments[key])
 	}
-	return named, err
+	return name, s, err
 }
 
 func (w *sweep) dropForsaken(s *state) (changes []change, by string, err error) {
