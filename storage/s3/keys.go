@@ -31,6 +31,7 @@ func (k keys) probe(id string) string     { return k.prefix + "probe/" + id }
 func (k keys) condemned(id string) string { return k.prefix + "condemned/" + id[:min(1, len(id))] }
 func (k keys) note(name string) string    { return k.prefix + "notes/" + name }
 func (k keys) claim(name string) string   { return k.prefix + "claims/" + name }
+func (k keys) pulls(id string) string     { return k.prefix + "pulls/" + id }
 func (k keys) name(key string) (oci.Name, error) {
 	return oci.ParseName(nested.Replace(strings.TrimPrefix(key, k.records())))
 }

@@ -110,12 +110,14 @@ type Store struct {
 	cache     cache
 	sessions  sessions
 	claims    claims
+	pulls     pulls
 	memory    *semaphore.Weighted // bytes of part buffers that clients fill
 	spare     *semaphore.Weighted // and of those that are filled from rests,
 	spareSize int64               // which are so many
 	probe     *probe
 	limits    limits
 	stop      context.CancelFunc // ends what runs in the background
+	closing   chan struct{}      // closed by Close, for what has something to end
 	reach     reach
 
 	running sync.WaitGroup // what Close waits for; added to under mu, while the store is open
@@ -138,7 +140,7 @@ func open(b bucket, opts Options) *Store {
 		memory:   semaphore.NewWeighted(opts.Memory - opts.spare()),
 		spare:    semaphore.NewWeighted(opts.spare()), spareSize: opts.spare(),
 		limits: limits{tail: 256 << 10, segments: 1 << 20, inline: 32 << 10, slow: 25 * time.Second},
-		stop:   func() {},
+		stop:   func() {}, closing: make(chan struct{}),
 	}
 	s.tuned.Store(&opts)
 	s.probe = &probe{store: s, begin: func() {}, done: make(chan struct{}), checks: make(map[string]storage.Check)}
@@ -186,16 +188,17 @@ func openProbed(b bucket, opts Options) *Store {
 	return s
 }
 
-// background does something that Close waits for.
-func (s *Store) background(do func()) {
+// background does something that Close waits for; false if it's closed.
+func (s *Store) background(do func()) bool {
 	done, err := s.begin()
 	if err != nil {
-		return
+		return false
 	}
 	go func() {
 		defer done()
 		do()
 	}()
+	return true
 }
 
 // limits are how large things may grow, in bytes, and how old.
@@ -305,6 +308,7 @@ func (s *Store) Close() error {
 		return storage.ErrClosed
 	}
 	s.stop()
+	close(s.closing)
 	s.running.Wait()
 	defer s.reach.release()
 	return s.sessions.flush(context.Background())

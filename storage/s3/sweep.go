@@ -34,7 +34,7 @@ func (s *Store) Sweep(ctx context.Context, before time.Time, dry bool) iter.Seq2
 			data: make(map[string]int64), segments: make(map[string][]string), inUse: make(map[string]bool),
 		}
 		for _, step := range []func(context.Context){
-			w.listData, w.listSegments, w.readCondemned, w.sweepSessions, w.sweepUploads, w.readRecords, w.dedupe, w.sweepData,
+			w.listData, w.listSegments, w.readCondemned, w.sweepSessions, w.sweepUploads, w.readRecords, w.dedupe, w.sweepData, w.sweepPulls,
 		} {
 			if step(ctx); w.stopped || ctx.Err() != nil {
 				return

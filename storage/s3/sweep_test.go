@@ -33,6 +33,8 @@ func sweeping(t *testing.T, s *Store, dry bool) (found []string) {
 
 // count is how many objects there are below a prefix.
 func (f *fake) count(prefix string) (n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	for key := range f.objects {
 		if strings.HasPrefix(key, prefix) {
 			n++
