@@ -19,8 +19,9 @@ type probe struct {
 
 	mu       sync.Mutex
 	checks   map[string]storage.Check
-	failed   error // what the store doesn't keep
-	hitherto error // why it isn't done, as far as that's known
+	failed   error         // what the store doesn't keep
+	hitherto error         // why it isn't done, as far as that's known
+	changed  chan struct{} // closed when that changes
 }
 
 // racers is how many writes race. A store that looks before it writes is found
@@ -74,6 +75,8 @@ func (p *probe) conclude(ctx context.Context, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.hitherto = err
+	close(p.changed)
+	p.changed = make(chan struct{})
 	if errors.Is(err, errUntrue) {
 		p.failed = err
 	}
@@ -104,22 +107,27 @@ func (p *probe) outcome() error {
 // wait is outcome once there's one, which isn't waited for for ever, nor where
 // somebody has to do something first.
 func (p *probe) wait(ctx context.Context) error {
-	if p.stuck() {
-		return p.outcome()
-	}
 	ctx, cancel := context.WithTimeout(ctx, p.store.options().RetryFor)
 	defer cancel()
-	select {
-	case <-p.done:
-	case <-ctx.Done():
+	for {
+		stuck, changed := p.stuck()
+		if stuck {
+			return p.outcome()
+		}
+		select {
+		case <-changed:
+		case <-p.done:
+			return p.outcome()
+		case <-ctx.Done():
+			return p.outcome()
+		}
 	}
-	return p.outcome()
 }
 
-func (p *probe) stuck() bool {
+func (p *probe) stuck() (stuck bool, changed <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.store.options().ReadOnly || p.hitherto != nil && !passing(p.hitherto)
+	return p.store.options().ReadOnly || p.hitherto != nil && !passing(p.hitherto), p.changed
 }
 
 func (p *probe) run(ctx context.Context) (err error) {

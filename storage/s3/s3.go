@@ -143,7 +143,7 @@ func open(b bucket, opts Options) *Store {
 		stop:   func() {}, closing: make(chan struct{}),
 	}
 	s.tuned.Store(&opts)
-	s.probe = &probe{store: s, begin: func() {}, done: make(chan struct{}), checks: make(map[string]storage.Check)}
+	s.probe = &probe{store: s, begin: func() {}, done: make(chan struct{}), checks: make(map[string]storage.Check), changed: make(chan struct{})}
 	close(s.probe.done)
 	return s
 }

@@ -97,7 +97,6 @@ func TestBucketThatRemoves(t *testing.T) {
 				f.set(setup{lifecycle: []rule{{ID: "clean", Removes: true}}})
 				s := openProbed(f, opts)
 				defer s.Close()
-				synctest.Wait()
 				begun := time.Now()
 				err := storage.DeleteBlob(t.Context(), s.Repository(app), digest.FromString("x"), "")
 				if !errors.Is(err, storage.ErrStandby) || !strings.Contains(err.Error(), `the rule "clean" removes objects`) {
