@@ -65,6 +65,17 @@ func redirects(t *testing.T, minio *store) {
 				"docker://"+srv.Ref("team/app", "v1"), "oci:"+string(pulled)+":v1")
 			pulled.Check(t, "v1", want)
 		},
+		"podman": func(t *testing.T) {
+			tool.Podman(t).Run("pull", "--quiet", "--tls-verify=false", srv.Ref("team/app", "v1"))
+		},
+		"containerd": func(t *testing.T) {
+			c := tool.Containerd(t)
+			c.Run("images", "pull", "--plain-http", srv.Ref("team/app", "v1"))
+			if _, err := image.Verify(t.Context(), image.Layout(filepath.Join(c.Dir, "content")), want.Descriptor); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"docker": func(t *testing.T) { tool.Docker(t).Run("pull", srv.Ref("team/app", "v1")) },
 	}
 	for client, pull := range pulls {
 		t.Run(client, func(t *testing.T) {

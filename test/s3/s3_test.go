@@ -79,7 +79,7 @@ func TestS3(t *testing.T) {
 	for what, check := range map[string]func(*testing.T, *store){
 		"the contract": contract, "a store that fails": faults, "calls": calls,
 		"a large blob": largeBlob, "a store that lies": liar, "no bucket": noBucket, "replicas": replicas, "sweep": sweep,
-		"redirects": redirects, "clients of a store that fails": clientsOfAStoreThatFails,
+		"settings": settings, "read only": readOnly, "redirects": redirects, "clients of a store that fails": clientsOfAStoreThatFails,
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
