@@ -143,6 +143,8 @@ func (c *script) run() error {
 		func() error { return c.drop(small) },
 		func() error { return c.tag(imageOf(c.t, text(maxInline), digest.FromString(large)), "v3") },
 		func() error { return c.untag("v1") },
+		func() error { return c.push(other, large) },
+		c.sweep, c.sweep, c.sweep,
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {
@@ -150,6 +152,15 @@ func (c *script) run() error {
 		}
 	}
 	return nil
+}
+
+// sweep removes what isn't needed, however young it is: nobody else is at work.
+func (c *script) sweep() error {
+	var errs []error
+	for _, err := range c.s.Sweep(c.t.Context(), time.Now().Add(time.Hour), false) {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 func (c *script) push(to oci.Name, content string) error {
