@@ -52,6 +52,7 @@ func redirects(t *testing.T, minio *store) {
 	const layers, size = 10, 300_000
 	want := image.Random(1, layers, size)
 	srv.Push(want, "team/app", "v1")
+	podman := tool.Podman(t) // whose folder mustn't have a long name
 	pulls := map[string]func(t *testing.T){
 		"crane": func(t *testing.T) {
 			crane := tool.Find(t, "crane")
@@ -65,8 +66,8 @@ func redirects(t *testing.T, minio *store) {
 				"docker://"+srv.Ref("team/app", "v1"), "oci:"+string(pulled)+":v1")
 			pulled.Check(t, "v1", want)
 		},
-		"podman": func(t *testing.T) {
-			tool.Podman(t).Run("pull", "--quiet", "--tls-verify=false", srv.Ref("team/app", "v1"))
+		"podman": func(*testing.T) {
+			podman.Run("pull", "--quiet", "--tls-verify=false", srv.Ref("team/app", "v1"))
 		},
 		"containerd": func(t *testing.T) {
 			c := tool.Containerd(t)
