@@ -41,10 +41,7 @@ var (
 func (p *probe) settle(ctx context.Context) {
 	defer close(p.done)
 	for pause := time.Second; ; pause = min(2*pause, time.Minute) {
-		err := p.expires()
-		if err == nil && !p.store.options().SingleWriter {
-			err = p.run(ctx)
-		}
+		err := p.attempt(ctx)
 		p.conclude(ctx, err)
 		if err == nil || errors.Is(err, errUntrue) {
 			return
@@ -53,9 +50,28 @@ func (p *probe) settle(ctx context.Context) {
 			return
 		}
 		if errors.Is(err, errExpires) {
-			p.look(ctx)
+			p.look(ctx, true)
 		}
 	}
+}
+
+// attempt returns nil if the bucket may be written to. How it's set up is looked at
+// again once it's known to answer, if it didn't before.
+func (p *probe) attempt(ctx context.Context) error {
+	err := p.expires()
+	switch {
+	case err != nil:
+		return err
+	case p.store.options().SingleWriter:
+		err = p.store.answers(ctx)
+	default:
+		err = p.run(ctx)
+	}
+	if err != nil || p.looked() {
+		return err
+	}
+	p.look(ctx, true)
+	return p.expires()
 }
 
 // conclude notes what has come of an attempt.

@@ -27,7 +27,10 @@ func TestReach(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	<-s.probe.done
+	<-s.probe.done // which has asked, too
+	for len(asked) > 0 {
+		<-asked
+	}
 	want := func(key string) {
 		t.Helper()
 		if err := s.Ready(t.Context()); err != nil {

@@ -179,7 +179,7 @@ func openProbed(b bucket, opts Options) *Store {
 		})
 	})
 	s.background(func() {
-		s.probe.look(ctx)
+		s.probe.look(ctx, opts.ReadOnly)
 		close(looked)
 	})
 	if !opts.ReadOnly {
@@ -285,7 +285,12 @@ func (s *Store) Ready(ctx context.Context) error {
 	if err = s.probe.outcome(); err != nil && !s.options().ReadOnly {
 		return err
 	}
-	_, _, err = s.bucket.fetch(ctx, getRequest{Key: s.keys.condemned(anyID), Length: 1})
+	return s.answers(ctx)
+}
+
+// answers returns nil if the bucket can be read.
+func (s *Store) answers(ctx context.Context) error {
+	_, _, err := s.bucket.fetch(ctx, getRequest{Key: s.keys.condemned(anyID), Length: 1})
 	if errors.Is(err, errNotFound) {
 		return nil
 	}

@@ -103,16 +103,38 @@ func (p *probe) expires() error {
 	return nil
 }
 
-// look asks the bucket how it's set up.
-func (p *probe) look(ctx context.Context) {
-	rules, err := asked(ctx, p, p.store.bucket.rules)
+// look asks the bucket how it's set up. If it doesn't answer, that's unknown only
+// if it's asked for the last time.
+func (p *probe) look(ctx context.Context, last bool) {
+	b, again := p.store.bucket, func(err error) bool { return passing(err) && !last }
+	rules, err := asked(ctx, p, b.rules)
+	if again(err) {
+		return
+	}
 	p.found(ctx, p.store.keys.lifecycle(rules, err))
-	keeps, err := asked(ctx, p, p.store.bucket.versioning)
+	keeps, err := asked(ctx, p, b.versioning)
+	if again(err) {
+		return
+	}
 	p.found(ctx, p.store.keys.versions(keeps, rules, err))
-	how, err := asked(ctx, p, p.store.bucket.retention)
+	how, err := asked(ctx, p, b.retention)
+	if again(err) {
+		return
+	}
 	p.found(ctx, retained(how, err))
-	how, err = asked(ctx, p, p.store.bucket.encryption)
+	how, err = asked(ctx, p, b.encryption)
+	if again(err) {
+		return
+	}
 	p.found(ctx, encrypted(how, err))
+}
+
+// looked reports whether look has come to its end.
+func (p *probe) looked() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, ok := p.checks[checkEncryption]
+	return ok
 }
 
 // asked asks until there's an answer. What isn't set up is no error.

@@ -2,6 +2,7 @@ package s3
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -114,6 +115,63 @@ func TestBucketThatRemoves(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A bucket that doesn't answer at first is looked at when it does.
+func TestSettingsLater(t *testing.T) {
+	t.Parallel()
+	for name, opts := range map[string]Options{"several": {}, "one": {SingleWriter: true}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := smallParts()
+				f.set(setup{err: fmt.Errorf("%w: 503", errSlowDown)})
+				b := &dim{fake: f, light: time.Now().Add(5 * time.Minute)}
+				s := openProbed(b, opts)
+				defer s.Close()
+				time.Sleep(4 * time.Minute)
+				if c := checkOf(t, s, checkLifecycle); c.Verdict != storage.Pending {
+					t.Errorf("while it's down: %+v", c)
+				}
+				f.set(setup{lifecycle: []rule{{ID: "clean", Removes: true}}})
+				time.Sleep(5 * time.Minute)
+				if c := checkOf(t, s, checkLifecycle); c.Verdict != storage.Bad {
+					t.Errorf("once it's up: %+v", c)
+				}
+				if err := push(t, s); !errors.Is(err, storage.ErrStandby) || !strings.Contains(err.Error(), "clean") {
+					t.Errorf("writing: %v", err)
+				}
+			})
+		})
+	}
+}
+
+// dim is a bucket that answers nothing until there's light.
+type dim struct {
+	*fake
+
+	light time.Time
+}
+
+func (d *dim) dark() error {
+	if time.Now().Before(d.light) {
+		return fmt.Errorf("%w: 503", errTemporary)
+	}
+	return nil
+}
+
+func (d *dim) get(ctx context.Context, what getRequest) (*gotten, error) {
+	if err := d.dark(); err != nil {
+		return nil, err
+	}
+	return d.fake.get(ctx, what)
+}
+
+func (d *dim) put(ctx context.Context, what putRequest) (string, error) {
+	if err := d.dark(); err != nil {
+		return "", err
+	}
+	return d.fake.put(ctx, what)
 }
 
 // Who only reads doesn't write, not even to find out whether one could, and is
