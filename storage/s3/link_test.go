@@ -186,3 +186,16 @@ func TestSignedURL(t *testing.T) {
 		t.Errorf("without another endpoint it's at %s, %v", link, err)
 	}
 }
+
+func BenchmarkSignedURL(b *testing.B) {
+	at, err := newAWS(b.Context(), Location{Bucket: "registry", Region: "eu-west-1", AccessKey: "key", SecretKey: "secret"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := at.link(b.Context(), "data/X", time.Minute); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
