@@ -21,9 +21,11 @@ type patience struct {
 	mu      sync.Mutex
 	budget  time.Duration // for all attempts of one call
 	pace    time.Duration // between any two calls; 0 if the store wants none
-	next    time.Time     // whose turn it is then,
-	slowed  time.Time     // when the pace has last become slower,
-	adapted time.Time     // and when it was last looked at
+	next    time.Time     // whose turn it is then
+	adapted time.Time     // when the pace was last looked at
+
+	calls, complaints int       // that were counted
+	counted           time.Time // since when
 }
 
 func newPatience(budget time.Duration) *patience {
@@ -77,22 +79,32 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// note makes the pace twice as slow when the store complains, which counts once
-// for all calls that were under way.
+// A pace is adapted when so many calls have ended, and so much time has passed. One
+// that nobody complains of is much faster after recovery.
+const (
+	callsToTell = 20
+	recovery    = 1500 * time.Millisecond
+)
+
+// note makes the pace twice as slow if the store complains of more than every third
+// call. A few complaints are no reason: some stores always have some.
 func (p *patience) note(err error) {
-	if !errors.Is(err, errSlowDown) {
-		return
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if now := time.Now(); now.Sub(p.slowed) >= 4*p.first {
-		p.slowed, p.adapted = now, now
-		p.pace = min(max(2*p.pace, p.first/64), 4*p.first)
+	p.calls++
+	if errors.Is(err, errSlowDown) {
+		p.complaints++
 	}
+	now := time.Now()
+	if p.calls < callsToTell || now.Sub(p.counted) < 4*p.first {
+		return
+	}
+	if 3*p.complaints > p.calls {
+		p.pace = min(max(2*p.pace, p.first/64), 4*p.first)
+		p.adapted = now
+	}
+	p.calls, p.complaints, p.counted = 0, 0, now
 }
-
-// recovery is how long it takes for a pace that nobody complains of to be much faster.
-const recovery = 4 * time.Second
 
 // wait waits for the caller's turn, in a line that's never too long.
 func (p *patience) wait(ctx context.Context) error {
