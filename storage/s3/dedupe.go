@@ -27,6 +27,7 @@ type holdings struct {
 	names []oci.Name
 	all   []holding
 	begun map[oci.Name]map[string]string // by data: the other one, to which somebody has begun to move
+	sound map[string]bool                // whether other data has the right bytes, as far as that was looked at
 }
 
 // add notes what a record names. Data from whose beginning a blob is may be that blob alone.
@@ -63,6 +64,7 @@ func (w *sweep) dedupe(ctx context.Context) {
 	if w.dry {
 		return
 	}
+	w.held.sound = make(map[string]bool)
 	w.findCopies(ctx)
 	for _, name := range slices.SortedFunc(maps.Keys(w.held.begun), oci.Name.Compare) {
 		moves := w.held.begun[name]
@@ -74,7 +76,7 @@ func (w *sweep) dedupe(ctx context.Context) {
 			for _, id := range ids {
 				some[id] = moves[id]
 			}
-			if err := w.store.move(ctx, name, some); err != nil {
+			if err := w.store.move(ctx, name, some, w.held.sound); err != nil {
 				w.fail(fmt.Errorf("dedupe %s: %w", name, err))
 			}
 		}
@@ -134,8 +136,9 @@ func (w *sweep) findCopy(ctx context.Context, same []holding) {
 
 // move makes a record name other data for its blobs. First it names both; then
 // it's asked whether the other one stays, as a mount does; and then it names one
-// of them. So whatever happens in between, what it names is there.
-func (s *Store) move(ctx context.Context, name oci.Name, to map[string]string) error {
+// of them. So whatever happens in between, what it names is there. Nothing is moved
+// to data that hasn't the right bytes any more; sound is what is known of that.
+func (s *Store) move(ctx context.Context, name oci.Name, to map[string]string, sound map[string]bool) error {
 	done, err := s.begin()
 	if err != nil {
 		return err
@@ -143,12 +146,15 @@ func (s *Store) move(ctx context.Context, name oci.Name, to map[string]string) e
 	defer done()
 	r := s.cache.acquire(s, name)
 	defer s.cache.release(r)
+	if err := s.readCopies(ctx, r, to, sound); err != nil {
+		return err
+	}
 	named := make(map[digest.Digest]entry)
 	err = r.change(ctx, func(now *state) (changes []change, _ string, _ error) {
 		clear(named)
 		for key, b := range walk(now.blobs) {
 			other, ok := to[b.ID]
-			if !ok || b.inline() || b.Unsure || b.Offset > 0 {
+			if !ok || b.inline() || b.Unsure || b.Offset > 0 || !sound[other] && b.Also != other {
 				continue
 			}
 			e := b.entry
@@ -163,18 +169,39 @@ func (s *Store) move(ctx context.Context, name oci.Name, to map[string]string) e
 	if err != nil || len(named) == 0 {
 		return err
 	}
-	return s.decide(ctx, r, named)
+	return s.decide(ctx, r, named, sound)
+}
+
+// readCopies finds out whether the data to which blobs are to be moved has their bytes.
+func (s *Store) readCopies(ctx context.Context, r *repo, to map[string]string, sound map[string]bool) error {
+	now, err := r.refresh(ctx)
+	if err != nil {
+		return err
+	}
+	reader := &Repository{s, r.name}
+	for key, b := range walk(now.blobs) {
+		other, ok := to[b.ID]
+		if _, known := sound[other]; !ok || known {
+			continue
+		}
+		_, right, err := reader.check(ctx, digest.Digest(key), entry{ID: other, Size: b.Size})
+		if err != nil {
+			return err
+		}
+		sound[other] = right
+	}
+	return nil
 }
 
 // decide ends a move. An entry that isn't as it was named is somebody else's by now.
-func (s *Store) decide(ctx context.Context, r *repo, named map[digest.Digest]entry) error {
+func (s *Store) decide(ctx context.Context, r *repo, named map[digest.Digest]entry, sound map[string]bool) error {
 	stays, errs := make(map[string]bool), []error(nil)
 	for _, e := range named {
 		if _, known := stays[e.Also]; known {
 			continue
 		}
 		there, err := s.stays(ctx, e.Also)
-		stays[e.Also], errs = there && err == nil, append(errs, err)
+		stays[e.Also], errs = there && err == nil && sound[e.Also], append(errs, err)
 	}
 	return errors.Join(append(errs, r.change(ctx, func(now *state) (changes []change, _ string, _ error) {
 		for d, e := range named {

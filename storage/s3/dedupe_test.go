@@ -204,7 +204,7 @@ func TestDedupeNamesBoth(t *testing.T) {
 			}
 			return nil
 		}}
-		if err := openOn(t, b, Options{}).move(t.Context(), app, map[string]string{entryIn(t, s, app, d).ID: keep}); !errors.Is(err, errDead) {
+		if err := openOn(t, b, Options{}).move(t.Context(), app, map[string]string{entryIn(t, s, app, d).ID: keep}, make(map[string]bool)); !errors.Is(err, errDead) {
 			t.Fatal(err)
 		}
 		if err := storage.DeleteBlob(t.Context(), s.Repository(other), d, ""); err != nil {
@@ -248,6 +248,30 @@ func TestDedupeFromTheCondemned(t *testing.T) {
 		time.Sleep(2 * day)
 		if found := sweeping(t, s, false); len(found) != 1 || f.count("data/") != 1 {
 			t.Fatalf("found %v, and %d are left", found, f.count("data/"))
+		}
+		wantBlob(t, s, content)
+	})
+}
+
+// Nothing is moved to bytes that have rotted: the good ones would go.
+func TestDedupeReads(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, s *Store, f *fake) {
+		content := text(50_000)
+		d := pushTo(t, s, other, content)
+		time.Sleep(time.Minute)
+		pushTo(t, s, app, content)
+		pushTo(t, s, mustName("third"), content)
+		rotten := f.objects[s.keys.data(entryIn(t, s, other, d).ID)]
+		rotten.body[17]++
+		time.Sleep(2 * day)
+		own := entryIn(t, s, app, d).ID
+		_, calls, _ := f.counted(func() { sweeping(t, s, false) })
+		if now := entryIn(t, s, app, d); now.ID != own || now.Also != "" {
+			t.Errorf("it's moved to bad bytes: %+v", now)
+		}
+		if calls["put"] > 0 {
+			t.Errorf("a round that moves nothing does %v", calls)
 		}
 		wantBlob(t, s, content)
 	})
