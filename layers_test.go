@@ -38,6 +38,7 @@ var layers = map[string]string{
 	"storage/s3":          "oci storage storage/layout internal/vfs internal/durable",
 	"storage/readonly":    "oci storage",
 	"storage/observed":    "oci storage",
+	"storage/routed":      "oci storage",
 	"storage/storagetest": "oci storage internal/vfs",
 	"authz":               "oci",
 	"handler":             "oci storage authz",

@@ -1,0 +1,125 @@
+package routed_test
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/caddy-oci/oci-registry/storage"
+	"github.com/caddy-oci/oci-registry/storage/memory"
+	"github.com/caddy-oci/oci-registry/storage/routed"
+	"github.com/caddy-oci/oci-registry/storage/storagetest"
+)
+
+// able is a store that knows some things, and has garbage.
+type able struct {
+	storage.Store
+
+	space   storage.Space
+	uploads int
+	garbage []string
+}
+
+func (a able) Space(context.Context) (storage.Space, error) { return a.space, nil }
+func (a able) OpenUploads(context.Context) (int, error)     { return a.uploads, nil }
+
+func (a able) Sweep(context.Context, time.Time, bool) iter.Seq2[storage.Swept, error] {
+	return func(yield func(storage.Swept, error) bool) {
+		for _, g := range a.garbage {
+			if !yield(storage.Swept{Name: g}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// unable is a store that's nothing but one.
+type unable struct{ storage.Store }
+
+// ability is what s is able to do beside being a store.
+func ability[T any](t *testing.T, s storage.Store) T {
+	t.Helper()
+	able, ok := storage.As[T](s)
+	if !ok {
+		t.Fatalf("a %T is no %T", s, able)
+	}
+	return able
+}
+
+// Notes of background work are where they survive, and one work is done at a time.
+func TestMaintain(t *testing.T) {
+	t.Parallel()
+	if _, ok := storage.As[storage.Maintainable](routed.New(memory.New())); ok {
+		t.Error("a store in memory remembers")
+	}
+	storagetest.Maintain(t, func(t *testing.T) (storage.Store, func() storage.Store) {
+		dir := t.TempDir()
+		again := func() storage.Store { return routed.New(memory.New(), part(t, onDisk(t, dir), "disk")) }
+		return again(), again
+	})
+}
+
+// What the parts are able to do the whole is.
+func TestAbilities(t *testing.T) {
+	t.Parallel()
+	s := routed.New(
+		able{memory.New(), storage.Space{Free: 7, Used: 1}, 2, []string{"a", "b"}},
+		part(t, unable{memory.New()}, "unable"),
+		part(t, able{memory.New(), storage.Space{Free: 5, Used: 3}, 4, []string{"c"}}, "able"),
+	)
+	if space, err := ability[storage.Measurer](t, s).Space(t.Context()); err != nil || space != (storage.Space{Free: 5, Used: 3}) {
+		t.Errorf("the space is %+v, %v", space, err)
+	}
+	if n, err := ability[storage.UploadCounter](t, s).OpenUploads(t.Context()); err != nil || n != 6 {
+		t.Errorf("%d uploads are open, %v", n, err)
+	}
+	for stop, want := range map[int][]string{0: {"a", "b", "c"}, 2: {"a", "b"}} {
+		var swept []string
+		for g, err := range ability[storage.Sweeper](t, s).Sweep(t.Context(), time.Time{}, true) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if swept = append(swept, g.Name); len(swept) == stop {
+				break
+			}
+		}
+		if !slices.Equal(swept, want) {
+			t.Errorf("swept is %q, want %q", swept, want)
+		}
+	}
+}
+
+// What no part knows isn't nought.
+func TestNoAbilities(t *testing.T) {
+	t.Parallel()
+	s := routed.New(unable{memory.New()}, part(t, unable{memory.New()}, "a"))
+	if _, err := ability[storage.Measurer](t, s).Space(t.Context()); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("Space: %v", err)
+	}
+	if _, err := ability[storage.UploadCounter](t, s).OpenUploads(t.Context()); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("OpenUploads: %v", err)
+	}
+	for g, err := range ability[storage.Sweeper](t, s).Sweep(t.Context(), time.Time{}, false) {
+		t.Errorf("swept %v, %v", g, err)
+	}
+}
+
+// What a repository is able to do is found behind the routing.
+func TestAbilitiesOfRepositories(t *testing.T) {
+	t.Parallel()
+	s := routed.New(memory.New(), part(t, onDisk(t, t.TempDir()), "disk"))
+	t.Cleanup(func() { _ = s.Close() })
+	r := s.Repository(name(t, "disk/a"))
+	if _, ok := storage.As[storage.PullRecorder](r); !ok {
+		t.Error("it doesn't record pulls")
+	}
+	if _, ok := storage.As[storage.Collectable](r); !ok {
+		t.Error("it isn't collectable")
+	}
+	if _, ok := storage.As[storage.Collectable](s.Repository(name(t, "a"))); ok {
+		t.Error("one in memory is collectable")
+	}
+}
