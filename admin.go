@@ -46,6 +46,7 @@ func (a *adminAPI) Routes() []caddy.AdminRoute {
 type status struct {
 	Name      string          `json:"name"`
 	Storage   place           `json:"storage"`
+	Paths     []place         `json:"paths,omitempty"`
 	ReadOnly  bool            `json:"read_only"`
 	Anonymous authz.Anonymous `json:"anonymous"`
 	External  string          `json:"external_url,omitempty"`
@@ -57,6 +58,7 @@ type status struct {
 
 // place says where content is.
 type place struct {
+	Path     string `json:"path,omitempty"` // of which repositories
 	Module   string `json:"module"`
 	Identity string `json:"identity,omitempty"`
 }
@@ -120,7 +122,8 @@ func served() ([]*Registry, error) {
 func (r *Registry) status(req *http.Request) status {
 	s := status{
 		Name:      r.name,
-		Storage:   place{r.module, r.backend.Identity()},
+		Storage:   r.homes[0].place(""),
+		Paths:     r.places(),
 		ReadOnly:  r.ReadOnly,
 		Anonymous: r.Anonymous,
 		External:  r.externalURL,

@@ -24,7 +24,7 @@ func TestAdminAPI(t *testing.T) {
 	w := newWeb(t)
 	root := t.TempDir()
 	admin := w.runWithAdmin(t, "oci_registry {\nregistry main {\nroot "+root+"\n}\n}", "@b header X b\noci_registry @b main\noci_registry {\nstorage memory\nread_only\nanonymous none\n}")
-	main := status{Name: "main", Storage: place{"filesystem", root}, Anonymous: "pull", Ready: true}
+	main := status{Name: "main", Storage: place{Module: "filesystem", Identity: root}, Anonymous: "pull", Ready: true}
 	inline := status{Name: "inline", Storage: place{Module: "memory"}, ReadOnly: true, Anonymous: "none", Ready: true}
 
 	var all []status

@@ -177,7 +177,7 @@ func TestPlaceholders(t *testing.T) {
 	w.want(t, http.StatusOK, http.MethodGet, "/healthy/readyz", "")
 	var one status
 	decode(t, admin.want(t, http.StatusOK, http.MethodGet, "/oci_registry/registries/inline", ""), &one)
-	if want := (status{Name: "inline", Storage: place{"filesystem", root}, Anonymous: "all", External: "https://registry.example.com", Ready: true}); !reflect.DeepEqual(one, want) {
+	if want := (status{Name: "inline", Storage: place{Module: "filesystem", Identity: root}, Anonymous: "all", External: "https://registry.example.com", Ready: true}); !reflect.DeepEqual(one, want) {
 		t.Errorf("got %+v, want %+v", one, want)
 	}
 	config := admin.want(t, http.StatusOK, http.MethodGet, "/config/", "").body

@@ -1,6 +1,7 @@
 package ociregistry
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"strings"
@@ -24,6 +25,7 @@ func init() {
 func (r *Registry) caddyfileOptions() options {
 	return options{
 		"storage":           module(&r.StorageRaw, "oci_registry.storage", "module"),
+		"path":              r.unmarshalPath,
 		"read_only":         isSet(&r.ReadOnly),
 		"anonymous":         choice(&r.Anonymous, authz.AnonymousNone, authz.AnonymousPull, authz.AnonymousAll),
 		"sparse_manifests":  choice(&r.SparseManifests, storage.SparseNone, storage.SparseIndexes, storage.SparseAll),
@@ -42,6 +44,7 @@ func (r *Registry) caddyfileOptions() options {
 //		root PATH
 //		sync on|off
 //		storage MODULE { … }
+//		path PREFIX { … }
 //		read_only
 //		anonymous none|pull|all
 //		sparse_manifests none|indexes|all
@@ -57,8 +60,13 @@ func (r *Registry) caddyfileOptions() options {
 //
 // root and sync are short for those of storage filesystem.
 func (r *Registry) unmarshalBlock(d *caddyfile.Dispenser) error {
+	return parseStorage(d, &r.StorageRaw, r.caddyfileOptions())
+}
+
+// parseStorage parses a block with options, among them storage, which sets to,
+// and what is short for that of a folder.
+func parseStorage(d *caddyfile.Dispenser, to *json.RawMessage, opts options) error {
 	var folder FilesystemStorage
-	opts := r.caddyfileOptions()
 	maps.Copy(opts, folder.caddyfileOptions())
 	if err := parseBlock(d, opts); err != nil {
 		return err
@@ -66,10 +74,42 @@ func (r *Registry) unmarshalBlock(d *caddyfile.Dispenser) error {
 	if folder.Root == "" && folder.Sync == nil {
 		return nil
 	}
-	if r.StorageRaw != nil {
+	if *to != nil {
 		return d.Errf("root and sync, which stand for storage filesystem, contradict the option storage: keep one of both, or write them in the block of 'storage filesystem'")
 	}
-	r.StorageRaw = caddyconfig.JSONModuleObject(folder, "module", "filesystem", nil)
+	*to = caddyconfig.JSONModuleObject(folder, "module", "filesystem", nil)
+	return nil
+}
+
+// unmarshalPath parses
+//
+//	path PREFIX {
+//		root PATH
+//		sync on|off
+//		storage MODULE { … }
+//	}
+func (r *Registry) unmarshalPath(d *caddyfile.Dispenser) error {
+	prefix, err := argument(d, "PREFIX { … }")
+	if err != nil {
+		return err
+	}
+	if err := checkPath(prefix); err != nil {
+		return d.WrapErr(err)
+	}
+	if r.Paths[prefix] != nil {
+		return d.Errf("path %s is given twice: keep one", prefix)
+	}
+	p := new(Path)
+	if err := parseStorage(d, &p.StorageRaw, options{"storage": module(&p.StorageRaw, "oci_registry.storage", "module")}); err != nil {
+		return err
+	}
+	if p.StorageRaw == nil {
+		return d.Errf("path %s: where is it? Write 'root PATH' or 'storage MODULE { … }' in its block", prefix)
+	}
+	if r.Paths == nil {
+		r.Paths = make(map[string]*Path)
+	}
+	r.Paths[prefix] = p
 	return nil
 }
 

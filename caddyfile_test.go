@@ -77,7 +77,7 @@ func indent(t *testing.T, s string) string {
 func TestAdaptRefuses(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct{ name, block, want string }{
-		{"unknown", "rot /srv", `unknown option "rot": want one of anonymous, external_url, gc, health`},
+		{"unknown", "rot /srv", `unknown option "rot": want one of anonymous, external_url, gc, health, max_blob_size, max_manifest_size, path, read_only`},
 		{"repeated", "read_only\nread_only", "option read_only is given twice"},
 		{"argument of a flag", "read_only yes", `unexpected "yes" after option read_only`},
 		{"block of a flag", "read_only {\nx\n}", "read_only"},
@@ -107,6 +107,13 @@ func TestAdaptRefuses(t *testing.T) {
 		{"sync", "sync maybe", `sync "maybe": want on or off`},
 		{"root and storage", "root /srv\nstorage memory", "contradict the option storage"},
 		{"sync in memory", "storage memory\nsync off", "contradict the option storage"},
+		{"path", "path", "want path PREFIX { … }"},
+		{"path nowhere", "path team", "path team: where is it? Write 'root PATH'"},
+		{"path with a slash", "path /team {\nroot /srv\n}", `path "/team": want what names of repositories begin with`},
+		{"path that is no name", "path Team {\nroot /srv\n}", `path "Team": want what names`},
+		{"path twice", "path a {\nroot /a\n}\npath a {\nroot /b\n}", "path a is given twice"},
+		{"option of path", "path a {\nread_only\n}", `unknown option "read_only": want one of root, storage, sync`},
+		{"root and storage of path", "path a {\nroot /srv\nstorage memory\n}", "contradict the option storage"},
 		{"storage", "storage floppy", "no module oci_registry.storage.floppy is in this build of Caddy: want one of counted, filesystem, memory, s3"},
 		{"storage what", "storage", "want storage counted|filesystem|memory|s3|slow { … }"},
 		{"option of memory", "storage memory {\nroot /srv\n}", `unknown option "root": there are no options here`},

@@ -9,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -26,7 +27,7 @@ func gcCommand() *cobra.Command {
 	j := jobClient{job: gcJob}
 	var dry bool
 	cmd := &cobra.Command{
-		Use:   "gc [--dry-run] [--name <registry>] [--address <admin>]",
+		Use:   "gc [--dry-run] [--name <registry>] [--path <prefix>] [--address <admin>]",
 		Short: "Collects the garbage of a running registry now",
 		Long: `Collects the garbage of a running registry now, and waits until that's done; an
 interrupt ends the waiting, not the collecting. It asks Caddy's admin endpoint.
@@ -50,10 +51,12 @@ type jobClient struct {
 	admin    string
 	registry string
 	job      string
+	path     string
 }
 
 func (j *jobClient) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&j.registry, "name", "", "", "The registry's name (default: the only one there is)")
+	cmd.Flags().StringVarP(&j.path, "path", "", "", "The path whose store is meant, of a registry that has several (default: that of all that's under none)")
 	cmd.Flags().StringVarP(&j.admin, "address", "", "", "The address of Caddy's admin endpoint (default: Caddy's)")
 }
 
@@ -196,6 +199,13 @@ func tellCounts(out io.Writer, last *tasks.Report, nothing string) error {
 
 // ask asks about the registry.
 func (j *jobClient) ask(method, path string, to any) error {
+	if j.path != "" {
+		sep := "?"
+		if strings.Contains(path, sep) {
+			sep = "&"
+		}
+		path += sep + "path=" + url.QueryEscape(j.path)
+	}
 	return j.get(method, adminPath+"/"+j.registry+path, to)
 }
 

@@ -142,10 +142,8 @@ func (h *Handler) serveAPI(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer sendInChunks(r)()
-	if w := p.place; w != nil {
-		w.requests.Add(1)
-		defer w.requests.Add(-1)
-	}
+	p.count(1)
+	defer p.count(-1)
 	if traced {
 		p.traced.ServeHTTP(w, r)
 	} else {
@@ -188,8 +186,15 @@ func (h *Handler) observe(r *http.Request, e *handler.Event) {
 // that are traced, so that the others pay nothing for it.
 type protocol struct {
 	store         storage.Store
-	place         *workplace // whose background work makes way for requests
+	places        []*workplace // whose background work makes way for requests
 	plain, traced *handler.Handler
+}
+
+// count counts requests that are being answered.
+func (p *protocol) count(n int64) {
+	for _, w := range p.places {
+		w.requests.Add(n)
+	}
 }
 
 // protocolFor returns the core handler of the store that's open now. The first
@@ -215,7 +220,9 @@ func (h *Handler) protocolFor(ctx context.Context) (*protocol, error) {
 		Sparse:          h.registry.SparseManifests,
 	}
 	p := &protocol{store: store, plain: handler.New(opts)}
-	p.place, _ = store.(*workplace)
+	if p.places, err = h.registry.lease.workplaces(ctx); err != nil {
+		return nil, err
+	}
 	opts.Store, opts.Observe = observed.New(opts.Store, traceStore), h.observeTraced
 	p.traced = handler.New(opts)
 	h.protocol.Store(p)

@@ -20,7 +20,8 @@ import (
 //	POST /oci_registry/registries/{name}/jobs/{job}           begins a round now; ?dry_run changes nothing
 //	GET  /oci_registry/registries/{name}/jobs/{job}/findings  what the last round of this process has found
 //
-// A round that runs already is 409, whatever process runs it.
+// They are about the store of what's under no path; with ?path=PREFIX, about that of
+// a path. A round that runs already is 409, whatever process runs it.
 func (a *adminAPI) jobRoutes() []caddy.AdminRoute {
 	const jobs = adminPath + "/{name}/jobs"
 	return []caddy.AdminRoute{
@@ -47,9 +48,8 @@ func ofPlace(serve func(w http.ResponseWriter, r *http.Request, at *workplace) e
 		if err != nil {
 			return err
 		}
-		err = reg.withStore(r.Context(), func(s storage.Store) error {
-			at, ok := s.(*workplace)
-			if !ok || at.runner == nil {
+		err = reg.withWorkplace(r.Context(), r.URL.Query().Get("path"), func(at *workplace) error {
+			if at.runner == nil {
 				return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: fmt.Errorf("registry %s has no jobs: its storage needs none", reg.name)}
 			}
 			return serve(w, r, at)
@@ -58,6 +58,21 @@ func ofPlace(serve func(w http.ResponseWriter, r *http.Request, at *workplace) e
 			return known // Caddy looks for it without unwrapping
 		}
 		return err
+	})
+}
+
+// withWorkplace calls f with where the work of a path is done, which stays open
+// until f returns.
+func (r *Registry) withWorkplace(ctx context.Context, path string, f func(*workplace) error) error {
+	return r.withStore(ctx, func(storage.Store) error {
+		at, ok, err := r.lease.workplace(ctx, path)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: fmt.Errorf("registry %s has no path %q", r.name, path)}
+		}
+		return f(at)
 	})
 }
 

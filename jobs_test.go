@@ -143,7 +143,7 @@ func TestGCOff(t *testing.T) {
 func TestReadOnlyStopsARound(t *testing.T) {
 	reg := &Registry{ReadOnly: true}
 	w := new(workplace)
-	w.plan.Store(&plan{reg})
+	w.plan.Store(&plan{Registry: reg})
 	j := &gcRound{place: w, round: new(tasks.Round)}
 	if err := j.stop(); err == nil {
 		t.Fatal("it goes on")

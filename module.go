@@ -17,7 +17,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -109,38 +108,14 @@ func (a *App) add(ctx caddy.Context, name string, r *Registry) error {
 		if other.name == name {
 			return fmt.Errorf("there are two registries called %s that differ: rename one, or declare it once in the app and use it by name", name)
 		}
-		if inner, outer, ok := nested(other, r); ok {
-			return fmt.Errorf("the content of registry %s would lie inside that of registry %s, which would serve and change it: give each a folder beside the other's (%s, %s)",
-				inner.name, outer.name, inner.backend.Identity(), outer.backend.Identity())
-		}
-		if other.identity() == r.identity() {
-			return fmt.Errorf("registries %s and %s both keep their content in %s: give each its own, or declare one in the app (global option 'oci_registry { registry NAME { … } }') and use it by name in every site ('oci_registry NAME')",
-				other.name, name, r.identity())
+		if err := conflict(other, r); err != nil {
+			return err
 		}
 	}
 	r.acquire()
 	i, _ := slices.BinarySearchFunc(a.serving, name, func(r *Registry, name string) int { return strings.Compare(r.name, name) })
 	a.serving = slices.Insert(a.serving, i, r)
 	return r.register(ctx.GetMetricsRegistry())
-}
-
-// nested finds out whether one of two registries keeps its content in a folder
-// below the other's.
-func nested(a, b *Registry) (inner, outer *Registry, ok bool) {
-	if a.module != "filesystem" || b.module != "filesystem" {
-		return nil, nil, false
-	}
-	below := func(in, out *Registry) bool {
-		rel, err := filepath.Rel(out.backend.Identity(), in.backend.Identity())
-		return err == nil && rel != "." && filepath.IsLocal(rel)
-	}
-	switch {
-	case below(a, b):
-		return a, b, true
-	case below(b, a):
-		return b, a, true
-	}
-	return nil, nil, false
 }
 
 // describe makes r, which a handler describes, one of the app's registries. A

@@ -8,12 +8,12 @@ import (
 	"log/slog"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-oci/oci-registry/authz"
-	"github.com/caddy-oci/oci-registry/internal/state"
 	"github.com/caddy-oci/oci-registry/storage"
 	"github.com/caddy-oci/oci-registry/storage/readonly"
 )
@@ -24,6 +24,11 @@ type Registry struct {
 	// Storage is where the content is kept: a module of the namespace
 	// oci_registry.storage. Default: filesystem, with its defaults.
 	StorageRaw json.RawMessage `json:"storage,omitempty" caddy:"namespace=oci_registry.storage inline_key=module"`
+
+	// Paths keep the repositories under a prefix of their names elsewhere: in whole
+	// components, so that team stands for team and team/app, and not for teams/app. Of
+	// several the longest counts. Default: none.
+	Paths map[string]*Path `json:"paths,omitempty"`
 
 	// ReadOnly refuses everything that would change content. Default: false.
 	ReadOnly bool `json:"read_only,omitempty"`
@@ -67,9 +72,9 @@ type Registry struct {
 	externalURL string // ExternalURL, without placeholders
 	health      string // Health, likewise
 	description []byte // what a handler said, as JSON; nil if the app declares it
-	module      string // the storage module's name
-	backend     Backend
-	lease       *state.Lease
+	homes       []home // where the content is; the first has what no path has
+	scrubDisks  bool   // nobody has said what is scrubbed: what is on a disk
+	lease       *leases
 	authorizer  authz.Authorizer
 
 	meters        *meters
@@ -95,29 +100,16 @@ func (r *Registry) provision(ctx caddy.Context, name string) error {
 		return err
 	}
 	r.authorizer = authz.Authenticated{Else: r.Anonymous}
-	if r.StorageRaw == nil {
-		r.StorageRaw = json.RawMessage(`{"module":"filesystem"}`)
+	if err := r.loadHomes(ctx); err != nil {
+		return err
 	}
-	mod, err := ctx.LoadModule(r, "StorageRaw")
-	if err != nil {
-		return fmt.Errorf("storage: %w", err)
-	}
-	backend, ok := mod.(Backend)
-	if !ok {
-		return fmt.Errorf("storage: module %T is no Backend", mod)
-	}
-	if to, ok := mod.(readOnlyBackend); ok && r.ReadOnly {
-		to.onlyRead()
-	}
-	r.backend = backend
-	r.module = backend.CaddyModule().ID.Name()
 	return errors.Join(r.provisionGC(), r.provisionScrub())
 }
 
 func (r *Registry) provisionGC() error {
 	if r.GC == nil {
 		r.GC = new(GarbageCollection)
-	} else if r.module == "memory" && !r.GC.Off {
+	} else if r.isIn("memory") && !r.GC.Off {
 		return errors.New("gc: storage memory collects no garbage, and forgets all of it with the process: leave gc out")
 	}
 	if err := r.GC.provision(); err != nil {
@@ -126,10 +118,15 @@ func (r *Registry) provisionGC() error {
 	return nil
 }
 
+// isIn reports whether all content is in stores of one kind.
+func (r *Registry) isIn(module string) bool {
+	return !slices.ContainsFunc(r.homes, func(h home) bool { return h.module != module })
+}
+
 func (r *Registry) provisionScrub() error {
 	if r.Scrub == nil {
-		r.Scrub = &Scrubbing{Off: r.module != "filesystem"}
-	} else if r.module == "memory" && !r.Scrub.Off {
+		r.Scrub, r.scrubDisks = new(Scrubbing), true
+	} else if r.isIn("memory") && !r.Scrub.Off {
 		return errors.New("scrub: storage memory keeps nothing that could rot: leave scrub out")
 	}
 	if err := r.Scrub.provision(); err != nil {
@@ -190,14 +187,11 @@ func checkHealth(p string) error {
 	return nil
 }
 
-// identity tells apart the places where content can be.
-func (r *Registry) identity() string { return r.module + " " + r.backend.Identity() }
-
-// acquire takes this configuration's share in the store and in what is counted of
+// acquire takes this configuration's share in the stores and in what is counted of
 // the registry. The caller releases it.
 func (r *Registry) acquire() {
 	r.meters, r.releaseMeters = acquireMeters(r.name)
-	r.lease = state.Acquire(r.identity(), plan{r})
+	r.lease = acquireLeases(r)
 }
 
 // release gives back what acquire took. Further calls do nothing.
@@ -206,7 +200,7 @@ func (r *Registry) release() error {
 	return r.lease.Release()
 }
 
-// start opens the store and makes this configuration the one that tunes it.
+// start opens the stores and makes this configuration the one that tunes it.
 func (r *Registry) start() error {
 	if _, err := r.open(context.Background()); err != nil {
 		return err
@@ -215,7 +209,7 @@ func (r *Registry) start() error {
 	return nil
 }
 
-// open returns the open store. Whoever calls it holds the lease.
+// open returns the open store, which may be one over several. Whoever calls it holds the lease.
 func (r *Registry) open(ctx context.Context) (storage.Store, error) {
 	store, err := r.lease.Open(ctx)
 	if err != nil {

@@ -81,7 +81,7 @@ func (r *Registry) restore(ctx context.Context, name oci.Name) error {
 	return r.withStore(ctx, func(s storage.Store) error {
 		restorer, ok := storage.As[storage.Restorer](s)
 		if !ok {
-			return fmt.Errorf("storage %s keeps no last good names: %w", r.module, errors.ErrUnsupported)
+			return fmt.Errorf("the storage keeps no last good names: %w", errors.ErrUnsupported)
 		}
 		return restorer.Restore(ctx, name)
 	})

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
@@ -143,14 +144,14 @@ func TestScrubGoesOn(t *testing.T) {
 // Scrubbing costs money in a bucket, so there it's for who asks for it.
 func TestScrubIsOffInABucket(t *testing.T) {
 	t.Parallel()
-	for module, off := range map[string]bool{"filesystem": false, "s3": true, "memory": true} {
-		r := &Registry{module: module}
-		if err := r.provisionScrub(); err != nil || r.Scrub.Off != off {
-			t.Errorf("%s: off: %v, %v; want %v", module, r.Scrub.Off, err, off)
+	for module, every := range map[string]time.Duration{"filesystem": defaultScrub, "s3": 0, "memory": 0} {
+		r := &Registry{homes: []home{{module: module}}}
+		if err := r.provisionScrub(); err != nil || (plan{r, r.homes[0]}).scrubTask(nil).Every != every {
+			t.Errorf("%s: %+v, %v; want it every %v", module, r.Scrub, err, every)
 		}
 	}
-	r := &Registry{module: "s3", Scrub: new(Scrubbing)}
-	if err := r.provisionScrub(); err != nil || r.Scrub.Off || r.Scrub.task(nil).Every != defaultScrub {
+	r := &Registry{homes: []home{{module: "s3"}}, Scrub: new(Scrubbing)}
+	if err := r.provisionScrub(); err != nil || (plan{r, r.homes[0]}).scrubTask(nil).Every != defaultScrub {
 		t.Errorf("asked for: %+v, %v", r.Scrub, err)
 	}
 }

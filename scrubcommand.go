@@ -17,7 +17,7 @@ func scrubCommand() *cobra.Command {
 	j := jobClient{job: scrubJob}
 	var dry bool
 	cmd := &cobra.Command{
-		Use:   "scrub [--dry-run] [--name <registry>] [--address <admin>]",
+		Use:   "scrub [--dry-run] [--name <registry>] [--path <prefix>] [--address <admin>]",
 		Short: "Reads all that a running registry keeps, and compares it with its digests",
 		Long: `Reads all that a running registry keeps, at its rate, compares it with its digests,
 and waits until that's done; an interrupt ends the waiting, not the reading. It

@@ -48,13 +48,17 @@ const stopTimeout = 10 * time.Second
 
 // plan is how one configuration wants a store to be opened, and what is to be done
 // on it.
-type plan struct{ *Registry }
+type plan struct {
+	*Registry
+
+	home home // where this store is
+}
 
 var _ state.Backend = plan{}
 
 // Open implements state.Backend.
 func (p plan) Open(ctx context.Context) (storage.Store, error) {
-	store, err := p.backend.Open(ctx)
+	store, err := p.home.backend.Open(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +74,7 @@ func (p plan) Open(ctx context.Context) (storage.Store, error) {
 
 // Tune implements state.Backend.
 func (p plan) Tune(store storage.Store) {
-	p.backend.Tune(store)
+	p.home.backend.Tune(store)
 	if w, ok := store.(*workplace); ok && w.runner != nil {
 		w.plan.Store(&p)
 		w.schedule()
@@ -91,9 +95,19 @@ func (w *workplace) schedule() {
 	if err := w.runner.Schedule(p.GC.task(w.collectGarbage)); err != nil {
 		p.log.Error("garbage isn't collected", slog.Any("error", err))
 	}
-	if err := w.runner.Schedule(p.Scrub.task(w.scrub)); err != nil {
+	if err := w.runner.Schedule(p.scrubTask(w.scrub)); err != nil {
 		p.log.Error("nothing is scrubbed", slog.Any("error", err))
 	}
+}
+
+// scrubTask is the scrubbing of this store. Reading a bucket costs money, so that is
+// for who asks for it.
+func (p plan) scrubTask(run func(context.Context, *tasks.Round) error) tasks.Task {
+	t := p.Scrub.task(run)
+	if p.scrubDisks && p.home.module != "filesystem" {
+		t.Every = 0
+	}
+	return t
 }
 
 // notes keep what a Runner remembers beside the content.

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"time"
 
+	"github.com/caddy-oci/oci-registry/oci"
 	"github.com/caddy-oci/oci-registry/storage"
 )
 
@@ -13,6 +14,7 @@ var (
 	_ storage.Measurer      = (*store)(nil)
 	_ storage.UploadCounter = (*store)(nil)
 	_ storage.Sweeper       = (*store)(nil)
+	_ storage.Restorer      = (*store)(nil)
 )
 
 // maintained is a store of which one part remembers for background work on all.
@@ -84,4 +86,34 @@ func (s *store) Sweep(ctx context.Context, before time.Time, dry bool) iter.Seq2
 			}
 		}
 	}
+}
+
+// Broken implements storage.Restorer: those of all parts that are able to tell.
+func (s *store) Broken(ctx context.Context) ([]storage.Breakage, error) {
+	var all []storage.Breakage
+	for i, p := range s.parts {
+		r, ok := storage.As[storage.Restorer](p.store)
+		if !ok {
+			continue
+		}
+		broken, err := r.Broken(ctx)
+		if err != nil {
+			return nil, p.wrap(err)
+		}
+		for _, b := range broken {
+			if s.route(b.Name).part == i {
+				all = append(all, b)
+			}
+		}
+	}
+	return all, nil
+}
+
+// Restore implements storage.Restorer; errors.ErrUnsupported if the part isn't able to.
+func (s *store) Restore(ctx context.Context, name oci.Name) error {
+	r, ok := storage.As[storage.Restorer](s.parts[s.route(name).part].store)
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	return r.Restore(ctx, name)
 }

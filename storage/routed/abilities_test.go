@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-oci/oci-registry/oci"
 	"github.com/caddy-oci/oci-registry/storage"
 	"github.com/caddy-oci/oci-registry/storage/memory"
 	"github.com/caddy-oci/oci-registry/storage/routed"
@@ -89,6 +90,49 @@ func TestAbilities(t *testing.T) {
 		if !slices.Equal(swept, want) {
 			t.Errorf("swept is %q, want %q", swept, want)
 		}
+	}
+}
+
+// broken is a store with a repository whose names can't be read.
+type broken struct {
+	storage.Store
+
+	name     oci.Name
+	restored *[]oci.Name
+}
+
+func (b broken) Broken(context.Context) ([]storage.Breakage, error) {
+	return []storage.Breakage{{Name: b.name}}, nil
+}
+
+func (b broken) Restore(_ context.Context, name oci.Name) error {
+	*b.restored = append(*b.restored, name)
+	return nil
+}
+
+// What is broken is restored where it is; what isn't shown isn't broken.
+func TestRestore(t *testing.T) {
+	t.Parallel()
+	var rest, team []oci.Name
+	s := ability[storage.Restorer](t, routed.New(
+		broken{memory.New(), name(t, "team/hidden"), &rest},
+		part(t, broken{memory.New(), name(t, "team/app"), &team}, "team"),
+		part(t, unable{memory.New()}, "unable"),
+	))
+	all, err := s.Broken(t.Context())
+	if err != nil || len(all) != 1 || all[0].Name != name(t, "team/app") {
+		t.Errorf("broken are %v, %v", all, err)
+	}
+	for _, n := range []string{"team/app", "a"} {
+		if err := s.Restore(t.Context(), name(t, n)); err != nil {
+			t.Error(err)
+		}
+	}
+	if !slices.Equal(team, []oci.Name{name(t, "team/app")}) || !slices.Equal(rest, []oci.Name{name(t, "a")}) {
+		t.Errorf("restored are %v and %v", team, rest)
+	}
+	if err := s.Restore(t.Context(), name(t, "unable/a")); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("one that can't be: %v", err)
 	}
 }
 
