@@ -39,6 +39,7 @@ var layers = map[string]string{
 	"storage/readonly":    "oci storage",
 	"storage/observed":    "oci storage",
 	"storage/routed":      "oci storage",
+	"storage/transfer":    "oci storage",
 	"storage/storagetest": "oci storage internal/vfs",
 	"authz":               "oci",
 	"handler":             "oci storage authz",
