@@ -23,7 +23,10 @@ import (
 	"github.com/caddy-oci/oci-registry/storage/s3"
 )
 
-func init() { caddy.RegisterModule(S3Storage{}) }
+func init() {
+	caddy.RegisterModule(S3Storage{})
+	storeSchemes["s3"] = openBucket
+}
 
 // S3Storage keeps content in a bucket of an object store that speaks S3. Any
 // number of processes may serve one bucket. All texts may have placeholders like
@@ -295,6 +298,38 @@ func (s *S3Storage) caddyfileOptions() options {
 		"public_endpoint": text(&s.PublicEndpoint, nil),
 		"single_writer":   isSet(&s.SingleWriter),
 	}
+}
+
+// openBucket opens what a URL says: s3://BUCKET/PREFIX?region=…&endpoint=… and so on.
+func openBucket(ctx context.Context, u *url.URL) (storage.Store, error) {
+	s, err := bucketOf(u)
+	if err != nil {
+		return nil, err
+	}
+	return s.Open(ctx)
+}
+
+func bucketOf(u *url.URL) (*S3Storage, error) {
+	s := &S3Storage{Bucket: u.Host, Prefix: u.Path}
+	for option, values := range u.Query() {
+		value := values[len(values)-1]
+		switch option {
+		case "region":
+			s.Region = value
+		case "endpoint":
+			s.Endpoint = value
+		case "path_style":
+			s.PathStyle = value == "true"
+		case "single_writer":
+			s.SingleWriter = value == "true"
+		default:
+			return nil, fmt.Errorf("option %s: want region, endpoint, path_style=true or single_writer=true", option)
+		}
+	}
+	if u.User != nil {
+		return nil, errors.New("keys in a URL would be for all to see: leave them to AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or to another part of AWS's usual chain")
+	}
+	return s, s.Provision(caddy.Context{})
 }
 
 var (

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -174,5 +175,34 @@ func TestS3ReadOnlyIsDiagnosed(t *testing.T) {
 	}
 	if err := caddy.Stop(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestBucketURL(t *testing.T) {
+	t.Parallel()
+	u, err := url.Parse("s3://bucket/a/b?region=r&endpoint=http://127.0.0.1:9000&path_style=true&single_writer=true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := bucketOf(u)
+	if err != nil || s.Identity() != "http://127.0.0.1:9000 bucket a/b" || !s.PathStyle || !s.SingleWriter || s.at.Region != "r" {
+		t.Errorf("%+v, %v", s, err)
+	}
+	for text, want := range map[string]string{
+		"s3:///a":                      "has no bucket",
+		"s3://bucket?rot=1":            "option rot: want region, endpoint",
+		"s3://key:secret@bucket":       "keys in a URL would be for all to see",
+		"s3://bucket?endpoint=example": `endpoint "example"`,
+	} {
+		if u, err = url.Parse(text); err != nil {
+			t.Fatal(err)
+		}
+		if _, err = bucketOf(u); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v, want %s", text, err, want)
+		}
+	}
+	_, err = runCopy(t, copyOptions{from: "s3://key:secret@bucket", to: t.TempDir()})
+	if err == nil || strings.Contains(err.Error(), "secret@") {
+		t.Errorf("the secret is shown: %v", err)
 	}
 }
