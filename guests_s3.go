@@ -26,6 +26,7 @@ import (
 func init() {
 	caddy.RegisterModule(S3Storage{})
 	storeSchemes["s3"] = openBucket
+	storeSchemes["zot+s3"] = openZot
 }
 
 // S3Storage keeps content in a bucket of an object store that speaks S3. Any
@@ -307,6 +308,15 @@ func openBucket(ctx context.Context, u *url.URL) (storage.Store, error) {
 		return nil, err
 	}
 	return s.Open(ctx)
+}
+
+// openZot opens the bucket of a zot, which is only read.
+func openZot(ctx context.Context, u *url.URL) (storage.Store, error) {
+	s, err := bucketOf(u)
+	if err != nil {
+		return nil, err
+	}
+	return s3.OpenLayouts(ctx, s.at, s.prefix)
 }
 
 func bucketOf(u *url.URL) (*S3Storage, error) {

@@ -22,16 +22,25 @@ func (r *Repository) content(ctx context.Context, d digest.Digest, e entry) io.R
 	if e.inline() {
 		return inRecord{bytes.NewReader(e.Raw)}
 	}
-	return &content{ctx: ctx, repository: r, digest: d, entry: e}
+	at := &located{r, d, e}
+	return inObject{&content{ctx: ctx, patience: r.store.patience, what: d, size: e.Size, open: at.open}, at}
+}
+
+// inObject is a blob that has an object of its own, or a part of one.
+type inObject struct {
+	*content
+
+	at *located
 }
 
 // content is a blob that's being read. Reading on is one call for all that
 // follows; reading elsewhere is another one.
 type content struct {
-	ctx        context.Context //nolint:containedctx // an io.Reader has no other way to be told
-	repository *Repository
-	digest     digest.Digest
-	entry      entry
+	ctx      context.Context //nolint:containedctx // an io.Reader has no other way to be told
+	patience *patience
+	what     digest.Digest
+	size     int64
+	open     func(ctx context.Context, at int64) (io.ReadCloser, error) // reads from at on
 
 	at     int64
 	body   io.ReadCloser // the rest from at on, or nil
@@ -45,7 +54,7 @@ func (c *content) Seek(offset int64, whence int) (int64, error) {
 	case io.SeekCurrent:
 		offset += c.at
 	case io.SeekEnd:
-		offset += c.entry.Size
+		offset += c.size
 	default:
 		return 0, fmt.Errorf("seek from %d", whence)
 	}
@@ -79,14 +88,14 @@ func (c *content) Read(p []byte) (int, error) {
 	if c.closed {
 		return 0, storage.ErrClosed
 	}
-	if c.at >= c.entry.Size {
+	if c.at >= c.size {
 		return 0, io.EOF
 	}
 	if len(p) == 0 {
 		return 0, nil
 	}
-	p = p[:min(int64(len(p)), c.entry.Size-c.at)]
-	for tries := c.repository.store.patience.begin(); ; {
+	p = p[:min(int64(len(p)), c.size-c.at)]
+	for tries := c.patience.begin(); ; {
 		n, err := c.readOnce(p)
 		c.at += int64(n)
 		if n > 0 {
@@ -103,7 +112,8 @@ func (c *content) Read(p []byte) (int, error) {
 
 func (c *content) readOnce(p []byte) (int, error) {
 	if c.body == nil {
-		if err := c.start(); err != nil {
+		var err error
+		if c.body, err = c.open(c.ctx, c.at); err != nil {
 			return 0, err
 		}
 	}
@@ -114,48 +124,58 @@ func (c *content) readOnce(p []byte) (int, error) {
 	if c.ctx.Err() != nil {
 		return 0, errors.Join(err, c.stop())
 	}
-	return 0, fmt.Errorf("%w: read %s: %w", errTemporary, c.digest, errors.Join(err, c.stop()))
+	return 0, fmt.Errorf("%w: read %s: %w", errTemporary, c.what, errors.Join(err, c.stop()))
 }
 
 // errGone says that a record names bytes that aren't there.
 var errGone = errors.New("the bytes are gone")
 
-// start begins to read from at on. If the object is gone the blob may be elsewhere.
-func (c *content) start() error {
-	err := c.get()
-	if !errors.Is(err, errNotFound) {
-		return err
-	}
-	known, done, err := c.repository.enter()
-	if err != nil {
-		return err
-	}
-	defer done()
-	s, err := known.refresh(c.ctx)
-	if err != nil {
-		return err
-	}
-	b := s.find(c.digest)
-	if b == nil {
-		return unknownBlob(c.digest)
-	}
-	if b.inline() && b.Size > 0 {
-		c.body = inRecord{bytes.NewReader(b.Raw[c.at:])}
-		return nil
-	}
-	if b.ID == c.entry.ID {
-		return fmt.Errorf("%w: %s at %s", errGone, c.digest, c.repository.store.keys.data(c.entry.ID))
-	}
-	c.entry = b.entry
-	return c.get()
+// located is where a blob of a repository was when somebody asked for it.
+type located struct {
+	repository *Repository
+	digest     digest.Digest
+	entry      entry
 }
 
-func (c *content) get() error {
-	what := getRequest{Key: c.repository.store.keys.data(c.entry.ID), Offset: c.entry.Offset + c.at, Length: c.entry.Size - c.at}
-	got, err := c.repository.store.bucket.get(c.ctx, what)
-	if err != nil {
-		return err
+// open reads from at on. If the object is gone the blob may be elsewhere.
+func (l *located) open(ctx context.Context, at int64) (io.ReadCloser, error) {
+	body, err := l.get(ctx, at)
+	if !errors.Is(err, errNotFound) {
+		return body, err
 	}
-	c.body = got.ReadCloser
-	return nil
+	known, done, err := l.repository.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	s, err := known.refresh(ctx)
+	if err != nil {
+		return nil, err
+	}
+	b := s.find(l.digest)
+	if b == nil {
+		return nil, unknownBlob(l.digest)
+	}
+	if b.inline() && b.Size > 0 {
+		return inRecord{bytes.NewReader(b.Raw[at:])}, nil
+	}
+	if b.ID == l.entry.ID {
+		return nil, fmt.Errorf("%w: %s at %s", errGone, l.digest, l.repository.store.keys.data(l.entry.ID))
+	}
+	l.entry = b.entry
+	return l.get(ctx, at)
+}
+
+func (l *located) get(ctx context.Context, at int64) (io.ReadCloser, error) {
+	s := l.repository.store
+	return read(ctx, s.bucket, getRequest{Key: s.keys.data(l.entry.ID), Offset: l.entry.Offset + at, Length: l.entry.Size - at})
+}
+
+// read is get for who needs no etag.
+func read(ctx context.Context, from *patient, what getRequest) (io.ReadCloser, error) {
+	got, err := from.get(ctx, what)
+	if err != nil {
+		return nil, err
+	}
+	return got.ReadCloser, nil
 }

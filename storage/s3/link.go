@@ -12,19 +12,19 @@ import (
 	"github.com/caddy-oci/oci-registry/storage"
 )
 
-var _ storage.Redirector = (*content)(nil)
+var _ storage.Redirector = inObject{}
 
 // Redirect implements storage.Redirector. It makes no call. What is as small as
 // something in a record may lie in an object with other things.
-func (c *content) Redirect(ctx context.Context) (string, error) {
-	s := c.repository.store
+func (o inObject) Redirect(ctx context.Context) (string, error) {
+	s := o.at.repository.store
 	opts := s.options()
-	if opts.RedirectFrom <= 0 || c.entry.Size < opts.RedirectFrom || c.entry.Size <= max(maxInline, maxInlineBlob) {
+	if opts.RedirectFrom <= 0 || o.size < opts.RedirectFrom || o.size <= max(maxInline, maxInlineBlob) {
 		return "", nil
 	}
-	url, err := s.bucket.link(ctx, s.keys.data(c.entry.ID), opts.RedirectLife)
+	url, err := s.bucket.link(ctx, s.keys.data(o.at.entry.ID), opts.RedirectLife)
 	if err != nil {
-		return "", fmt.Errorf("sign a URL of %s: %w", c.digest, err)
+		return "", fmt.Errorf("sign a URL of %s: %w", o.at.digest, err)
 	}
 	return url, nil
 }
