@@ -40,6 +40,7 @@ var layers = map[string]string{
 	"storage/observed":    "oci storage",
 	"storage/routed":      "oci storage",
 	"storage/transfer":    "oci storage",
+	"storage/archive":     "oci storage storage/layout storage/transfer",
 	"storage/storagetest": "oci storage internal/vfs",
 	"authz":               "oci",
 	"handler":             "oci storage authz",
