@@ -10,16 +10,16 @@ import (
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "oci-registry",
-		Usage: "serve|ls|rm|gc|scrub|restore|copy …",
+		Usage: "serve|ls|rm|gc|scrub|restore|copy|export|import …",
 		Short: "Serves an OCI registry, looks into a running one, or moves what it has",
 		Long: `
 Serves an OCI registry without a config file; lists and removes what a running
-registry has; copies from one store to another. For a registry beside other
-sites, with users, or with options that 'serve' has no flag for, use the Caddyfile
-directive oci_registry.`,
+registry has; copies from one store to another, to a file and from one. For a
+registry beside other sites, with users, or with options that 'serve' has no flag
+for, use the Caddyfile directive oci_registry.`,
 		CobraFunc: func(cmd *cobra.Command) {
 			cmd.AddCommand(serveCommand(), listCommand(), removeCommand(), gcCommand(), scrubCommand(), restoreCommand(),
-				copyCommand())
+				copyCommand(), exportCommand(), importCommand())
 		},
 	})
 }
