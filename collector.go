@@ -2,6 +2,7 @@ package ociregistry
 
 import (
 	"context"
+	"errors"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -22,19 +23,19 @@ var (
 	openUploadsDesc = gauge("open_uploads",
 		"Upload sessions that were begun and neither finished nor cancelled, those that were given up included.")
 	freeDesc = gauge("filesystem_free_bytes",
-		"Bytes that Caddy may still write to the file system of the registry's root.")
+		"Bytes that Caddy may still write to the file system of the registry's root, or of a path's.", "path")
 	usedDesc = gauge("filesystem_used_bytes",
-		"Bytes used on the file system of the registry's root, by whatever is on it.")
+		"Bytes used on the file system of the registry's root, or of a path's, by whatever is on it.", "path")
 	jobRunningDesc = gauge("job_running",
-		"1 while a round of the job runs in this process, else 0.", "job")
+		"1 while a round of the job runs in this process, else 0.", "job", "path")
 	jobDueDesc = gauge("job_due_timestamp_seconds",
-		"When the next round of the job is due.", "job")
+		"When the next round of the job is due.", "job", "path")
 	jobCompleteDesc = gauge("job_complete_timestamp_seconds",
-		"When the last round of the job ended, if that was complete, whatever process ran it.", "job")
+		"When the last round of the job ended, if that was complete, whatever process ran it.", "job", "path")
 	jobProblemsDesc = gauge("job_problems",
-		"Problems that the last round of the job that was complete has found.", "job")
+		"Problems that the last round of the job that was complete has found.", "job", "path")
 	checkDesc = gauge("storage_check",
-		"1 for each thing that the storage has looked at of what it's on, with what it has found.", "check", "verdict")
+		"1 for each thing that the storage has looked at of what it's on, with what it has found.", "check", "path", "verdict")
 )
 
 // collected are all that are looked up.
@@ -70,9 +71,8 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	ctx := context.Background()
 	ready := 1.0
 	err := c.registry.withStore(ctx, func(s storage.Store) error {
-		collectUse(ctx, s, ch)
-		collectJobs(s, ch)
-		return s.Ready(ctx)
+		collectUploads(ctx, s, ch)
+		return errors.Join(c.collectHomes(ctx, ch), s.Ready(ctx))
 	})
 	if err != nil {
 		ready = 0
@@ -80,38 +80,63 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(readyDesc, prometheus.GaugeValue, ready)
 }
 
-// collectUse shows what a store is able to tell of its use.
-func collectUse(ctx context.Context, s storage.Store, ch chan<- prometheus.Metric) {
-	show := func(d *prometheus.Desc, value float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
-	}
+// collectUploads shows what is under way, in all homes together.
+func collectUploads(ctx context.Context, s storage.Store, ch chan<- prometheus.Metric) {
 	if counter, ok := storage.As[storage.UploadCounter](s); ok {
 		if n, err := counter.OpenUploads(ctx); err == nil {
-			show(openUploadsDesc, float64(n))
-		}
-	}
-	if measurer, ok := storage.As[storage.Measurer](s); ok {
-		if space, err := measurer.Space(ctx); err == nil {
-			show(freeDesc, float64(space.Free))
-			show(usedDesc, float64(space.Used))
-		}
-	}
-	if diagnoser, ok := storage.As[storage.Diagnoser](s); ok {
-		for _, c := range diagnoser.Diagnose() {
-			show(checkDesc, 1, c.Name, string(c.Verdict))
+			ch <- prometheus.MustNewConstMetric(openUploadsDesc, prometheus.GaugeValue, float64(n))
 		}
 	}
 }
 
+// collectHomes shows what each home is able to tell of itself. The label of the
+// first is empty, which to Prometheus is none.
+func (c collector) collectHomes(ctx context.Context, ch chan<- prometheus.Metric) error {
+	places, err := c.registry.lease.workplaces(ctx)
+	if err != nil {
+		return err
+	}
+	for i, at := range places {
+		path := ""
+		if i > 0 {
+			path = c.registry.homes[i].prefixes[0].String()
+		}
+		collectSpace(ctx, at, path, ch)
+		collectChecks(at, path, ch)
+		collectJobs(at, path, ch)
+	}
+	return nil
+}
+
+func collectSpace(ctx context.Context, at *workplace, path string, ch chan<- prometheus.Metric) {
+	measurer, ok := storage.As[storage.Measurer](at)
+	if !ok {
+		return
+	}
+	if space, err := measurer.Space(ctx); err == nil {
+		ch <- prometheus.MustNewConstMetric(freeDesc, prometheus.GaugeValue, float64(space.Free), path)
+		ch <- prometheus.MustNewConstMetric(usedDesc, prometheus.GaugeValue, float64(space.Used), path)
+	}
+}
+
+func collectChecks(at *workplace, path string, ch chan<- prometheus.Metric) {
+	diagnoser, ok := storage.As[storage.Diagnoser](at)
+	if !ok {
+		return
+	}
+	for _, c := range diagnoser.Diagnose() {
+		ch <- prometheus.MustNewConstMetric(checkDesc, prometheus.GaugeValue, 1, c.Name, path, string(c.Verdict))
+	}
+}
+
 // collectJobs shows what is done in the background.
-func collectJobs(s storage.Store, ch chan<- prometheus.Metric) {
-	at, ok := s.(*workplace)
-	if !ok || at.runner == nil {
+func collectJobs(at *workplace, path string, ch chan<- prometheus.Metric) {
+	if at.runner == nil {
 		return
 	}
 	for _, job := range at.runner.Statuses() {
 		show := func(d *prometheus.Desc, value float64) {
-			ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, job.Name)
+			ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, job.Name, path)
 		}
 		running := 0.0
 		if job.Current != nil {

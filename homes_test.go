@@ -192,6 +192,24 @@ func TestGarbageOfAPath(t *testing.T) {
 	}
 }
 
+// Each store has room of its own, and jobs.
+func TestMetricsOfPaths(t *testing.T) {
+	rest, team := t.TempDir(), t.TempDir() // removed once Caddy is stopped
+	w := newWeb(t)
+	w.run(t, onRoot(rest, "path team {\nroot "+team+"\n}\npath lost {\nstorage memory\n}"), "oci_registry main")
+	got := measured(t)
+	for _, key := range []string{"filesystem_free_bytes main", "filesystem_free_bytes team main", "job_running gc main", "job_running gc team main", "open_uploads main"} {
+		if _, ok := got[key]; !ok {
+			t.Errorf("there's no %s in %v", key, got)
+		}
+	}
+	for key := range got {
+		if strings.Contains(key, "lost") {
+			t.Errorf("memory shows %s", key)
+		}
+	}
+}
+
 // Leases on several places are held all or none.
 func TestLeasesAreHeldTogether(t *testing.T) {
 	t.Parallel()

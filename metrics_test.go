@@ -45,7 +45,9 @@ func measured(t *testing.T) map[string]float64 {
 		for _, m := range f.GetMetric() {
 			key := name
 			for _, l := range m.GetLabel() {
-				key += " " + l.GetValue()
+				if l.GetValue() != "" { // which is none
+					key += " " + l.GetValue()
+				}
 			}
 			v := m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
 			if v != 0 || name != "requests_total" {

@@ -172,7 +172,7 @@ func TestMetrics(t *testing.T) {
 		`request_duration_seconds_bucket{operation="ping",registry="inline",le="600"}`: 1,
 	}
 	site := await(t, &srv.Registry, want)
-	if free, used := site[`filesystem_free_bytes{registry="inline"}`], site[`filesystem_used_bytes{registry="inline"}`]; free <= 0 || used <= 0 {
+	if free, used := site[`filesystem_free_bytes{path="",registry="inline"}`], site[`filesystem_used_bytes{path="",registry="inline"}`]; free <= 0 || used <= 0 {
 		t.Errorf("free %v and used %v bytes", free, used)
 	}
 	if sent := site[`sent_bytes_total{registry="inline"}`]; sent < all || sent > all+1000 { // and some JSON
@@ -228,7 +228,7 @@ func TestFailures(t *testing.T) {
 		`failures_total{reason="full",registry="inline"}`:                         0,
 		`requests_total{operation="get-manifest",registry="inline",status="5xx"}`: 1,
 	})
-	free, used := values[`filesystem_free_bytes{registry="inline"}`], values[`filesystem_used_bytes{registry="inline"}`]
+	free, used := values[`filesystem_free_bytes{path="",registry="inline"}`], values[`filesystem_used_bytes{path="",registry="inline"}`]
 	if free+used != disk {
 		t.Errorf("free %v and used %v bytes of %d", free, used, disk)
 	}
@@ -248,7 +248,7 @@ func TestFailures(t *testing.T) {
 		`pushes_total{registry="inline"}`:                 float64(pushed),
 		`open_uploads{registry="inline"}`:                 0,
 	})
-	if left := values[`filesystem_free_bytes{registry="inline"}`]; left > free-float64(pushed*layer) {
+	if left := values[`filesystem_free_bytes{path="",registry="inline"}`]; left > free-float64(pushed*layer) {
 		t.Errorf("%v bytes are free after %d images of %d bytes, and %v were before", left, pushed, layer, free)
 	}
 }
