@@ -109,7 +109,7 @@ func (o *archiveOptions) export(ctx context.Context, stdout, out io.Writer, repo
 	if err != nil {
 		return err
 	}
-	d := newDisplay(out)
+	d := newDisplay(out, "written")
 	opts := archive.Options{Progress: &d.progress, Problem: d.problem}
 	if len(repositories) == 1 {
 		err = archive.ExportOne(ctx, to, from, names[0], opts)
@@ -160,7 +160,7 @@ func (o *archiveOptions) importFrom(ctx context.Context, stdin io.Reader, out io
 		return err
 	}
 	defer func() { err = errors.Join(err, to.Close()) }()
-	d := newDisplay(out)
+	d := newDisplay(out, "written")
 	err = archive.Import(ctx, to, from, archive.ImportOptions{
 		Options: archive.Options{Progress: &d.progress, Problem: d.problem},
 		Into:    o.into, Overwrite: o.overwrite, By: "oci-registry import",

@@ -88,7 +88,7 @@ func (o *copyOptions) run(ctx context.Context, out io.Writer, repositories []str
 		return err
 	}
 	defer func() { err = errors.Join(err, to.Close()) }()
-	d := newDisplay(out)
+	d := newDisplay(out, "written")
 	err = transfer.Copy(ctx, to, from, transfer.Options{
 		Only: only, Overwrite: o.overwrite, Parallel: o.parallel, By: "oci-registry copy",
 		Progress: &d.progress, Problem: d.problem,
@@ -135,7 +135,7 @@ func outcome(err error, problems int) string {
 	case err != nil:
 		return "stopped"
 	case problems > 0:
-		return "done, not all of it"
+		return "done, with problems"
 	}
 	return "done"
 }

@@ -140,7 +140,7 @@ func TestCopySaysWhatItCouldNot(t *testing.T) {
 	if err == nil || err.Error() != "not all went well: the list above has 1" {
 		t.Errorf("err = %v", err)
 	}
-	if want := "a@" + digest.FromString("a").String() + ": its bytes are damaged\n"; !strings.HasPrefix(out, want) || !strings.Contains(out, "done, not all of it: 2 of 2") {
+	if want := "a@" + digest.FromString("a").String() + ": its bytes are damaged\n"; !strings.HasPrefix(out, want) || !strings.Contains(out, "done, with problems: 2 of 2") {
 		t.Errorf("it says %q, want %q", out, want)
 	}
 }
@@ -196,7 +196,7 @@ func TestCopyRegistries(t *testing.T) {
 func TestDisplay(t *testing.T) {
 	t.Parallel()
 	var b bytes.Buffer
-	d := newDisplay(&b)
+	d := newDisplay(&b, "written")
 	d.stop()
 	p := &d.progress
 	p.Repositories.Store(40)

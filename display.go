@@ -16,6 +16,7 @@ import (
 // display shows how far a command is: on a terminal in a line that changes, else
 // in a line now and then.
 type display struct {
+	verb     string // what is done to blobs and manifests
 	progress transfer.Progress
 	problems int
 
@@ -27,8 +28,8 @@ type display struct {
 	done     sync.WaitGroup
 }
 
-func newDisplay(out io.Writer) *display {
-	d := &display{out: out, terminal: isTerminal(out), begun: time.Now(), quit: make(chan struct{})}
+func newDisplay(out io.Writer, verb string) *display {
+	d := &display{verb: verb, out: out, terminal: isTerminal(out), begun: time.Now(), quit: make(chan struct{})}
 	every := 10 * time.Second
 	if d.terminal {
 		every = 200 * time.Millisecond
@@ -69,8 +70,12 @@ func (d *display) line(after time.Duration) string {
 	p := &d.progress
 	finished, all := p.Finished.Load(), p.Repositories.Load()
 	rate := float64(p.Bytes.Load()) / max(after.Seconds(), 0.001)
-	line := fmt.Sprintf("%d/%d repositories, %d written, %d were there, %s, %s/s",
-		finished, all, p.Copied.Load(), p.Skipped.Load(), bytes10(p.Bytes.Load()), bytes10(int64(rate)))
+	there := ""
+	if n := p.Skipped.Load(); n > 0 {
+		there = fmt.Sprintf("%d were there, ", n)
+	}
+	line := fmt.Sprintf("%d/%d repositories, %d %s, %s%s, %s/s",
+		finished, all, p.Copied.Load(), d.verb, there, bytes10(p.Bytes.Load()), bytes10(int64(rate)))
 	if !d.terminal {
 		return line
 	}

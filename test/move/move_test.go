@@ -100,6 +100,9 @@ http://HOST {
 	if was, is := blobs(t, srv.Root), blobs(t, back); !maps.Equal(was, is) {
 		t.Errorf("the blobs were %v, and are %v", was, is)
 	}
+	for _, store := range []string{srv.Root, at, back} {
+		caddy.Run("oci-registry", "check", "--store", store)
+	}
 	check(registry.Serve(t, back))
 
 	_, err := caddy.Try("oci-registry", "copy", "--from", at, "--to", srv.Root)
