@@ -60,6 +60,7 @@ func newWeb(t *testing.T) *web {
 	if err := ln.Close(); err != nil {
 		t.Fatal(err)
 	}
+	t.TempDir() // so that all of the test's folders are removed after Caddy has stopped
 	t.Cleanup(func() {
 		if err := caddy.Stop(); err != nil {
 			t.Error(err)
