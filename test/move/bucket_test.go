@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/caddy-oci/oci-registry/test/tool"
@@ -33,10 +32,7 @@ func newBucket(t *testing.T) *bucket {
 	t.Helper()
 	b := &bucket{endpoint: tool.MinIO(t), t: t}
 	tool.Bucket(t, b.endpoint, bucketName)
-	b.client = awss3.New(awss3.Options{
-		Region: "us-east-1", BaseEndpoint: &b.endpoint, UsePathStyle: true,
-		Credentials: credentials.NewStaticCredentialsProvider(tool.MinIOKey, tool.MinIOSecret, ""),
-	})
+	b.client = tool.S3(b.endpoint)
 	return b
 }
 

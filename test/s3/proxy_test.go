@@ -131,6 +131,8 @@ func operation(r *http.Request) string {
 	switch {
 	case q.Has("list-type"):
 		return "ListObjectsV2"
+	case q.Has("uploads") && r.Method == http.MethodGet:
+		return "ListMultipartUploads"
 	case q.Has("uploads"):
 		return "CreateMultipartUpload"
 	case q.Has("partNumber"):

@@ -78,7 +78,7 @@ func TestS3(t *testing.T) {
 	minio := newStore(t)
 	for what, check := range map[string]func(*testing.T, *store){
 		"the contract": contract, "a store that fails": faults, "calls": calls,
-		"a large blob": largeBlob, "a store that lies": liar, "no bucket": noBucket, "replicas": replicas, "sweep": sweep,
+		"a large blob": largeBlob, "a store that lies": liar, "no bucket": noBucket, "replicas": replicas, "sweep": sweep, "many orphans": manyOrphans,
 		"settings": settings, "read only": readOnly, "redirects": redirects, "clients of a store that fails": clientsOfAStoreThatFails,
 	} {
 		t.Run(what, func(t *testing.T) {

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/opencontainers/go-digest"
@@ -24,10 +23,7 @@ import (
 // up better. That it keeps versions is said.
 func settings(t *testing.T, minio *store) {
 	bucket := aws.String("removes")
-	client := awss3.New(awss3.Options{
-		Region: "us-east-1", BaseEndpoint: &minio.endpoint, UsePathStyle: true,
-		Credentials: credentials.NewStaticCredentialsProvider(tool.MinIOKey, tool.MinIOSecret, ""),
-	})
+	client := tool.S3(minio.endpoint)
 	rules := &types.BucketLifecycleConfiguration{Rules: []types.LifecycleRule{{
 		ID: aws.String("clean"), Status: types.ExpirationStatusEnabled,
 		Filter:     &types.LifecycleRuleFilter{Prefix: aws.String("main/")},

@@ -3,17 +3,23 @@
 package s3_test
 
 import (
+	"crypto/rand"
 	"errors"
 	"io"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/caddy-oci/oci-registry/oci"
 	"github.com/caddy-oci/oci-registry/storage"
 	"github.com/caddy-oci/oci-registry/storage/s3"
+	"github.com/caddy-oci/oci-registry/test/tool"
 )
 
 // What is dropped and what is given up goes from a real store, in as many rounds
@@ -63,5 +69,53 @@ func sweep(t *testing.T, minio *store) {
 	}
 	for _, d := range kept {
 		read(t, r, d)
+	}
+}
+
+// Objects that nothing names are condemned in one round, and removed by the first
+// one after the grace, a thousand a call. How long that takes is in the log.
+func manyOrphans(t *testing.T, minio *store) {
+	n, prefix := tool.Sized(1_500, 100_000), minio.prefix()
+	orphans(t, minio, prefix, n)
+	p := newProxy(t, minio.endpoint)
+	s := ready(t, minio.at(p.URL), s3.Options{Prefix: prefix})
+	removed := 0
+	for _, what := range []string{"condemned", "removed"} {
+		begun := time.Now()
+		_, calls, _ := p.counted(func() {
+			for swept, err := range s.Sweep(t.Context(), time.Now().Add(time.Hour), false) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				if swept.Kind == storage.SweptBlob {
+					removed++
+				}
+			}
+		})
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		t.Logf("%d orphans %s in %v, with the calls %v; the heap is %d MiB", n, what, time.Since(begun).Round(time.Millisecond), calls, m.HeapInuse>>20)
+	}
+	if removed != n {
+		t.Errorf("%d removed, want %d", removed, n)
+	}
+}
+
+// orphans puts objects into a bucket that nothing names.
+func orphans(t *testing.T, minio *store, prefix string, n int) {
+	t.Helper()
+	client := tool.S3(minio.endpoint)
+	var group errgroup.Group
+	group.SetLimit(16)
+	for range n {
+		group.Go(func() error {
+			_, err := client.PutObject(t.Context(), &awss3.PutObjectInput{
+				Bucket: aws.String("registry"), Key: aws.String(prefix + "/data/" + rand.Text()), Body: strings.NewReader("orphan"),
+			})
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
 	}
 }

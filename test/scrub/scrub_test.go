@@ -14,7 +14,6 @@ import (
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/opencontainers/go-digest"
 
@@ -287,10 +286,7 @@ func TestOnS3(t *testing.T) {
 	t.Parallel()
 	endpoint := tool.MinIO(t)
 	tool.Bucket(t, endpoint, "registry")
-	b := &bucket{t, s3.New(s3.Options{
-		Region: "us-east-1", BaseEndpoint: &endpoint, UsePathStyle: true,
-		Credentials: credentials.NewStaticCredentialsProvider(tool.MinIOKey, tool.MinIOSecret, ""),
-	})}
+	b := &bucket{t, tool.S3(endpoint)}
 	storage := `storage s3 {
 			bucket     registry
 			endpoint   ` + endpoint + `

@@ -54,14 +54,18 @@ func MinIO(t *testing.T) (endpoint string) {
 	return endpoint
 }
 
-// Bucket makes a bucket in a store that MinIO has started.
-func Bucket(t *testing.T, endpoint, name string) {
-	t.Helper()
-	client := s3.New(s3.Options{
+// S3 is a client of a store that MinIO has started.
+func S3(endpoint string) *s3.Client {
+	return s3.New(s3.Options{
 		Region: "us-east-1", BaseEndpoint: &endpoint, UsePathStyle: true,
 		Credentials: credentials.NewStaticCredentialsProvider(MinIOKey, MinIOSecret, ""),
 	})
-	if _, err := client.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &name}); err != nil {
+}
+
+// Bucket makes a bucket in a store that MinIO has started.
+func Bucket(t *testing.T, endpoint, name string) {
+	t.Helper()
+	if _, err := S3(endpoint).CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &name}); err != nil {
 		t.Fatal(err)
 	}
 }
