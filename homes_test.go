@@ -158,9 +158,13 @@ func TestPathThatFails(t *testing.T) {
 		t.Errorf("err = %v", err)
 	}
 	wantCounts(t, id, 1, 0)
-	if err := w.push(t.Context(), "a/x", "v1", "layer"); err != nil {
-		t.Error(err)
+	// The server that failed to start may have one more connection, which it answers 503.
+	for range 2 {
+		if err = w.push(t.Context(), "a/x", "v1", "layer"); err == nil {
+			return
+		}
 	}
+	t.Error(err)
 }
 
 // Garbage is collected in each store by itself.
