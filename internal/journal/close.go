@@ -162,12 +162,19 @@ func (t *tree) syncTogether(root vfs.File, files map[*entry]string, dirs map[str
 			return false // something is mounted there
 		}
 	}
+	return told && !t.anySuspect(files) && vfs.SyncAllOf(root) == nil && !t.anySuspect(files)
+}
+
+// anySuspect reports whether a sync of one of the files has failed, or may be failing.
+func (t *tree) anySuspect(files map[*entry]string) bool {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	for e := range files {
-		told = told && !e.suspect
+		if e.suspect || e.syncing > 0 {
+			return true
+		}
 	}
-	t.mu.Unlock()
-	return told && vfs.SyncAllOf(root) == nil
+	return false
 }
 
 // syncFiles syncs files by name. One that isn't there any more has another name,
@@ -199,11 +206,10 @@ func (t *tree) syncNamed(name string) error {
 	suspect := e != nil && e.suspect
 	t.mu.Unlock()
 	if !suspect {
-		err := syncFile(t.under, name)
+		err := t.syncWith(name, func() error { return syncFile(t.under, name) })
 		if err == nil || errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		t.suspect(name)
 	}
 	err := rewrite(t.under, name)
 	if err == nil && e != nil {
@@ -214,11 +220,46 @@ func (t *tree) syncNamed(name string) error {
 	return err
 }
 
-// suspect notes that a sync of a file has failed.
-func (t *tree) suspect(name string) {
+// errSuspect says that a sync has succeeded beside another one that failed.
+var errSuspect = errors.New("journal: another sync of the file has failed")
+
+// syncWith syncs a file that the journal may have, by a call that does it. The system
+// tells of a failure once: of two that sync a file at the same time one hears of
+// it, and the other one that all is well. So that one asks the first, and it's
+// errSuspect.
+func (t *tree) syncWith(name string, sync func() error) error {
+	t.mu.Lock()
+	e := t.files[name]
+	if e != nil {
+		e.syncing++
+	}
+	t.mu.Unlock()
+	err := sync()
+	if e == nil {
+		return err
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if e := t.files[name]; e != nil {
+	e.syncing--
+	t.stopped.Broadcast()
+	if err != nil {
+		e.suspect = e.suspect || !errors.Is(err, fs.ErrNotExist)
+		return err
+	}
+	for e.syncing > 0 {
+		t.stopped.Wait()
+	}
+	if e.suspect {
+		return errSuspect
+	}
+	return nil
+}
+
+// suspectAll notes that a sync of a file has failed, which may be any.
+func (t *tree) suspectAll() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, e := range t.files {
 		e.suspect = true
 	}
 }

@@ -278,12 +278,16 @@ func (t *tree) wrote(f *file, off int64, data []byte) uint64 {
 // syncItself syncs the file where it is, which may take long. If the journal has
 // older bytes of it, its name is made durable too, and then those count no more.
 func (f *file) syncItself(named bool) (seq uint64, err error) {
-	err = f.File.Sync()
-	switch {
-	case !named:
+	if !named {
+		if err = f.File.Sync(); err != nil {
+			f.tree.suspectAll() // it's called otherwise by now, if anything
+		}
 		return 0, err
-	case err != nil:
-		f.tree.suspect(f.name)
+	}
+	if err = f.tree.syncWith(f.name, f.File.Sync); errors.Is(err, errSuspect) {
+		err = f.tree.syncNamed(f.name)
+	}
+	if err != nil {
 		return 0, err
 	}
 	f.tree.gate.RLock()

@@ -34,6 +34,17 @@ func seeds(n uint64) uint64 {
 	return n
 }
 
+// Two sync one file at once, and one of them hears that it has failed. It takes a few
+// runs until they meet.
+func TestFailureBesideAnotherSync(t *testing.T) {
+	for range 25 {
+		synctest.Test(t, func(t *testing.T) { failOnce(t, 133) })
+		if t.Failed() {
+			return
+		}
+	}
+}
+
 // TestOneFailureHarmsNothing makes one step fail, and goes on. In the end the power is cut.
 func TestOneFailureHarmsNothing(t *testing.T) {
 	for seed := range seeds(150) {

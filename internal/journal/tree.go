@@ -45,7 +45,7 @@ type tree struct {
 	synced  map[string]bool              // directories that were synced themselves
 	changes map[string]uint64            // by directory, the last operation on a name in it
 	doubted map[string]bool              // directories in doubt; false if that was in the epoch before
-	stopped sync.Cond                    // an entry isn't moving any more
+	stopped sync.Cond                    // an entry isn't moving, or being synced, any more
 	timer   *time.Timer                  // for the epoch's end
 	rings   uint64                       // how many timers there were
 	work    sync.WaitGroup               // what the timer and full logs began
@@ -81,6 +81,7 @@ type entry struct {
 	unwritten int    // how many touched have it that aren't in a log yet
 	whole     bool   // no part of it is only on the disk
 	moving    int    // how many are changing its name, which may be done already
+	syncing   int    // how many sync the file now
 	suspect   bool   // a sync of it failed: the next one would succeed without writing anything
 }
 
