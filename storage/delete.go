@@ -93,7 +93,10 @@ func readAll(ctx context.Context, from Reader, unread []oci.Descriptor, d digest
 		}
 		m, err := ReadManifest(ctx, from, desc)
 		switch {
-		case errors.Is(err, oci.BlobUnknown): // it needs nothing any more
+		case errors.Is(err, oci.BlobUnknown):
+			if err := stillThere(ctx, from, desc.Digest, d); err != nil {
+				return err
+			}
 		case errors.Is(err, oci.ManifestInvalid): // what it needs isn't known
 			return oci.WithStatus(http.StatusMethodNotAllowed, oci.Denied, "manifest %s can't be read, and may need %s", desc.Digest, d)
 		case err != nil:
@@ -104,6 +107,19 @@ func readAll(ctx context.Context, from Reader, unread []oci.Descriptor, d digest
 		unneeded[desc.Digest] = true
 	}
 	return nil
+}
+
+// stillThere fails if a manifest that can't be found is one of the repository still:
+// its bytes are lost, or in quarantine, and may come again. Else somebody has deleted it.
+func stillThere(ctx context.Context, from Reader, m, d digest.Digest) error {
+	idx, err := from.Index(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := idx.Resolve(oci.DigestRef(m)); err != nil {
+		return nil //nolint:nilerr // it needs nothing any more
+	}
+	return oci.WithStatus(http.StatusMethodNotAllowed, oci.Denied, "manifest %s is lost, and may need %s once it comes again", m, d)
 }
 
 func names(m oci.Manifest, d digest.Digest) bool {

@@ -302,6 +302,24 @@ func TestQuarantineWaitsForARestore(t *testing.T) {
 	}
 }
 
+// A manifest that's lost may come again, and needs its blobs then.
+func TestBlobsOfALostManifestStay(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	r := repository(t, open(t, root, watchful), "a")
+	d := r.pushBlob("x")
+	m := r.push(image(t, "m", d), "v1")
+	rot(t, blobFile(root, "a", m))
+	r.quarantine(m, storage.Taken)
+	if err := storage.DeleteBlob(t.Context(), r, d, ""); !errors.Is(err, oci.Denied) {
+		t.Fatalf("error %v, want DENIED", err)
+	}
+	r.push(image(t, "m", d), "v1")
+	r.want("v1", image(t, "m", d))
+	r.delete(m.String())
+	check(t, storage.DeleteBlob(t.Context(), r, d, ""))
+}
+
 // Who only reads leaves everything where it is.
 func TestQuarantineIsForTheWriter(t *testing.T) {
 	t.Parallel()

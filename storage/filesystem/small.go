@@ -46,12 +46,15 @@ type smallContent struct {
 	data  []byte
 }
 
+// cost is what it takes in memory, about: with its key and its place.
+func (c smallContent) cost() int { return len(c.data) + 512 }
+
 // get returns what is kept for a key, or whether what it stands for is worth keeping.
 func (s *smallBlobs) get(key smallKey) (c smallContent, kept, keep bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.lru == nil {
-		s.lru, _ = simplelru.NewLRU(smallBytes, func(_ smallKey, c smallContent) { s.bytes -= len(c.data) }) // it's positive
+		s.lru, _ = simplelru.NewLRU(smallBytes, func(_ smallKey, c smallContent) { s.bytes -= c.cost() }) // it's positive
 		s.seed = maphash.MakeSeed()
 	}
 	if c, kept = s.lru.Get(key); kept {
@@ -74,7 +77,7 @@ func (s *smallBlobs) put(key smallKey, c smallContent) {
 	defer s.mu.Unlock()
 	s.lru.Remove(key) // another one may have put it
 	s.lru.Add(key, c)
-	for s.bytes += len(c.data); s.bytes > smallBytes; {
+	for s.bytes += c.cost(); s.bytes > smallBytes; {
 		s.lru.RemoveOldest()
 	}
 }
