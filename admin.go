@@ -1,15 +1,18 @@
 package ociregistry
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-oci/oci-registry/authz"
+	"github.com/caddy-oci/oci-registry/oci"
 	"github.com/caddy-oci/oci-registry/storage"
 )
 
@@ -61,6 +64,8 @@ type place struct {
 	Path     string `json:"path,omitempty"` // of which repositories
 	Module   string `json:"module"`
 	Identity string `json:"identity,omitempty"`
+
+	Checks []storage.Check `json:"checks,omitempty"` // of a path's own
 }
 
 func (a *adminAPI) list(w http.ResponseWriter, r *http.Request) error {
@@ -130,16 +135,36 @@ func (r *Registry) status(req *http.Request) status {
 	}
 	err := r.withStore(req.Context(), func(store storage.Store) error {
 		s.Broken = breakages(req, store)
-		if d, ok := storage.As[storage.Diagnoser](store); ok {
-			s.Checks = d.Diagnose()
-		}
-		return store.Ready(req.Context())
+		return errors.Join(r.diagnose(req.Context(), &s), store.Ready(req.Context()))
 	})
 	if err != nil {
 		s.Reason = err.Error()
 	}
 	s.Ready = err == nil
 	return s
+}
+
+// diagnose fills in what each home has found out about what it's on.
+func (r *Registry) diagnose(ctx context.Context, s *status) error {
+	places, err := r.lease.workplaces(ctx)
+	if err != nil {
+		return err
+	}
+	for i, at := range places {
+		d, ok := storage.As[storage.Diagnoser](at)
+		if !ok {
+			continue
+		}
+		if i == 0 {
+			s.Checks = d.Diagnose()
+		}
+		for k := range s.Paths {
+			if slices.ContainsFunc(r.homes[i].prefixes, func(p oci.Name) bool { return p.String() == s.Paths[k].Path }) {
+				s.Paths[k].Checks = d.Diagnose()
+			}
+		}
+	}
+	return nil
 }
 
 func onlyGet(r *http.Request) error {

@@ -42,7 +42,9 @@ func (h home) path() string {
 }
 
 // place is what the admin API says of the home of the repositories under path.
-func (h home) place(path string) place { return place{path, h.module, h.backend.Identity()} }
+func (h home) place(path string) place {
+	return place{Path: path, Module: h.module, Identity: h.backend.Identity()}
+}
 
 // places are the homes of the registry's paths, sorted by path.
 func (r *Registry) places() []place {

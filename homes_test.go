@@ -42,7 +42,11 @@ func TestPaths(t *testing.T) {
 	w.want(t, http.StatusOK, http.MethodGet, "/health/readyz", "")
 	var one status
 	decode(t, admin.want(t, http.StatusOK, http.MethodGet, "/oci_registry/registries/inline", ""), &one)
-	if want := []place{{"a/b", "memory", ""}, {"team", "filesystem", fast}, {"z", "filesystem", fast}}; !reflect.DeepEqual(one.Paths, want) || one.Storage.Identity != rest {
+	if want := []place{
+		{Path: "a/b", Module: "memory"},
+		{Path: "team", Module: "filesystem", Identity: fast},
+		{Path: "z", Module: "filesystem", Identity: fast},
+	}; !reflect.DeepEqual(one.Paths, want) || one.Storage.Identity != rest {
 		t.Errorf("the paths are %+v, want %+v", one, want)
 	}
 }
@@ -107,6 +111,18 @@ func (w *web) pathsConfig(t *testing.T, storages map[string]countedStorage) []by
 	}
 	config := quiet(t, w.config(t, "oci_registry {\nregistry main {\nstorage memory\nanonymous all\n}\n}", "oci_registry main"))
 	return withJSON(t, config, string(raw), "apps", "oci_registry", "registries", "main", "paths")
+}
+
+// What the storage of a path has found out is shown with the path.
+func TestPathsAreDiagnosed(t *testing.T) {
+	w, admin := newWeb(t), newWeb(t)
+	config := w.pathsConfig(t, map[string]countedStorage{"a": {ID: t.Name()}})
+	load(t, withJSON(t, config, `{"listen":"`+admin.addr+`","config":{"persist":false}}`, "admin"))
+	var one status
+	decode(t, admin.want(t, http.StatusOK, http.MethodGet, "/oci_registry/registries/main", ""), &one)
+	if len(one.Checks) != 0 || len(one.Paths) != 1 || len(one.Paths[0].Checks) != 1 {
+		t.Fatalf("got %+v", one)
+	}
 }
 
 // A path's store outlives the configuration, and no longer than one that has it;

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -90,7 +91,11 @@ func showJob(w http.ResponseWriter, r *http.Request, at *workplace) error {
 
 func beginRound(w http.ResponseWriter, r *http.Request, at *workplace) error {
 	var params json.RawMessage
-	if r.URL.Query().Has("dry_run") {
+	dry, err := isDry(r)
+	if err != nil {
+		return err
+	}
+	if dry {
 		params = json.RawMessage(`{"dry_run":true}`)
 	}
 	report, err := at.runner.Trigger(r.Context(), r.PathValue("job"), params)
@@ -100,6 +105,19 @@ func beginRound(w http.ResponseWriter, r *http.Request, at *workplace) error {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusAccepted)
 	return json.NewEncoder(w).Encode(report)
+}
+
+// isDry reports whether a round is to change nothing: ?dry_run, or ?dry_run=true.
+func isDry(r *http.Request) (bool, error) {
+	q := r.URL.Query()
+	if !q.Has("dry_run") || q.Get("dry_run") == "" {
+		return q.Has("dry_run"), nil
+	}
+	dry, err := strconv.ParseBool(q.Get("dry_run"))
+	if err != nil {
+		return false, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("dry_run=%s: want true or false", q.Get("dry_run"))}
+	}
+	return dry, nil
 }
 
 func listFindings(w http.ResponseWriter, r *http.Request, at *workplace) error {

@@ -134,9 +134,12 @@ func TestGCOff(t *testing.T) {
 	if !s.Due.IsZero() {
 		t.Fatalf("off, and due at %v", s.Due)
 	}
-	if r := admin.round(t, gcJob, "?dry_run"); r.Error != "" { // when it's asked for
-		t.Fatal(r.Error)
+	for query, dry := range map[string]bool{"?dry_run": true, "?dry_run=1": true, "?dry_run=false": false} { // when it's asked for
+		if r := admin.round(t, gcJob, query); r.Error != "" || (len(r.Params) > 0) != dry {
+			t.Errorf("%s: %+v", query, r)
+		}
 	}
+	admin.want(t, http.StatusBadRequest, http.MethodPost, mainJobs+"/gc?dry_run=maybe", "")
 }
 
 // A configuration that makes a registry read-only stops a round that is under way.
