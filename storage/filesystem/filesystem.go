@@ -89,7 +89,7 @@ type Store struct {
 	suspect  suspect
 	doubts   doubts
 	small    smallBlobs
-	rotten   rareSet[fileStamp] // files whose bytes aren't what they're called, without ctime
+	rotten   rareSet[rottenFile]
 	broken   breakages
 
 	running sync.WaitGroup // what's in progress; added to under gate, while the store is open

@@ -342,7 +342,7 @@ func (r *repo) removeBlob(d digest.Digest) error {
 // stat describes a blob's file, unless its bytes are known to be bad.
 func (r *repo) stat(d digest.Digest) (fs.FileInfo, error) {
 	fi, err := r.statAny(d)
-	if err == nil && r.store.isRotten(fi) {
+	if err == nil && r.store.isRotten(d, fi) {
 		return nil, oci.Errorf(oci.BlobUnknown, "%s", d)
 	}
 	return fi, err

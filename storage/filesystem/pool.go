@@ -24,7 +24,7 @@ func (s *Store) fromPool(d digest.Digest, size int64, name string) bool {
 		return false
 	}
 	// What no repository has nobody has read since it was lost to them.
-	fits := fi.Size() == size && linkCount(fi) != 1 && !s.isRotten(fi)
+	fits := fi.Size() == size && linkCount(fi) != 1 && !s.isRotten(d, fi)
 	if fits {
 		err = s.link(poolPath(d), name)
 	}

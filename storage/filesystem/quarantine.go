@@ -35,17 +35,24 @@ func ofQuarantined(name string) (digest.Digest, bool) {
 	return d, isDigest(d)
 }
 
-// rottenKey tells a file by what no link changes.
-func rottenKey(fi fs.FileInfo) fileStamp {
-	key := stampOf(fi)
+// rottenFile is a file whose bytes aren't those of a digest. They may be right under
+// another name, if somebody has linked it wrongly.
+type rottenFile struct {
+	fileStamp // without ctime, which a link changes
+
+	digest digest.Digest
+}
+
+func rottenKey(d digest.Digest, fi fs.FileInfo) rottenFile {
+	key := rottenFile{stampOf(fi), d}
 	key.ctime = 0
 	return key
 }
 
-// isRotten reports whether a file is known to have bad bytes. All its links are
-// as bad, until each is in quarantine.
-func (s *Store) isRotten(fi fs.FileInfo) bool {
-	return s.rotten.some.Load() && s.rotten.has(rottenKey(fi))
+// isRotten reports whether a file is known to have bad bytes for a digest. All its
+// links are as bad, until each is in quarantine.
+func (s *Store) isRotten(d digest.Digest, fi fs.FileInfo) bool {
+	return s.rotten.some.Load() && s.rotten.has(rottenKey(d, fi))
 }
 
 // objectOf tells a file from all others, if the system can.
@@ -91,7 +98,7 @@ func (r *repo) findBad(ctx context.Context, d digest.Digest) (fs.FileInfo, error
 		return nil, err
 	}
 	sound := false
-	if !r.store.isRotten(fi) {
+	if !r.store.isRotten(d, fi) {
 		sound, err = isSound(ctx, d, b)
 	}
 	if err = errors.Join(err, b.Close()); err != nil || sound {
@@ -112,7 +119,7 @@ func (s *Store) spare(ctx context.Context, d digest.Digest, bad fs.FileInfo) (fs
 	}
 	sound := false
 	fi, err := f.Stat()
-	if err == nil && rottenKey(fi) != rottenKey(bad) {
+	if err == nil && rottenKey(d, fi) != rottenKey(d, bad) {
 		sound, err = isSound(ctx, d, f)
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
@@ -121,7 +128,7 @@ func (s *Store) spare(ctx context.Context, d digest.Digest, bad fs.FileInfo) (fs
 	if sound {
 		return fi, nil
 	}
-	s.rotten.add(rottenKey(fi))
+	s.rotten.add(rottenKey(d, fi))
 	err = s.fs.Remove(poolPath(d))
 	return nil, unless(missing(err), err)
 }
@@ -162,13 +169,13 @@ func (r *repo) quarantine(d digest.Digest, bad, spare fs.FileInfo) (storage.Outc
 	r.bytesMu.Lock()
 	defer r.bytesMu.Unlock()
 	now, err := r.statAny(d)
-	if errors.Is(err, oci.BlobUnknown) || err == nil && rottenKey(now) != rottenKey(bad) {
+	if errors.Is(err, oci.BlobUnknown) || err == nil && rottenKey(d, now) != rottenKey(d, bad) {
 		return storage.Sound, nil // somebody has dropped it, or brought it anew
 	}
 	if err != nil {
 		return "", err
 	}
-	r.store.rotten.add(rottenKey(bad))
+	r.store.rotten.add(rottenKey(d, bad))
 	if err := r.takeOut(d); err != nil {
 		return "", fmt.Errorf("move %s into quarantine: %w", d, err)
 	}

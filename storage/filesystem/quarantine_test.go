@@ -76,6 +76,25 @@ func (r repo) vouch() {
 	}
 }
 
+// A file that's linked under a wrong name too stays what its right name says.
+func TestQuarantineOfAWrongName(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	s := open(t, root, filesystem.Options{})
+	r := repository(t, s, "a")
+	content := large("right")
+	right, wrong := r.pushBlob(content), r.pushBlob(large("other"))
+	check(t, os.Remove(blobFile(root, "a", wrong)), os.Link(blobFile(root, "a", right), blobFile(root, "a", wrong)))
+	r.quarantine(wrong, storage.Replaced) // the pool still has it
+	r.wantBlob(content)
+	r.wantBlob(large("other"))
+	r.quarantine(right, storage.Sound)
+	repository(t, s, "b").pushBlob(content)
+	if !same(t, blobFile(root, "a", right), blobFile(root, "b", right)) {
+		t.Fatal("the right one isn't shared")
+	}
+}
+
 func TestQuarantineOutlivesItsProcess(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()

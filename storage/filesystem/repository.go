@@ -84,7 +84,7 @@ func (r *repo) open(d digest.Digest) (*storage.Blob, error) {
 // openSound opens a blob, unless its bytes are known to be bad.
 func (r *repo) openSound(d digest.Digest) (*storage.Blob, fs.FileInfo, error) {
 	b, fi, err := r.openAny(d)
-	if err == nil && r.store.isRotten(fi) {
+	if err == nil && r.store.isRotten(d, fi) {
 		return nil, nil, errors.Join(oci.Errorf(oci.BlobUnknown, "%s", d), b.Close())
 	}
 	return b, fi, err
