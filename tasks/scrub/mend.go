@@ -133,17 +133,16 @@ func (all wanted) take(d digest.Digest, give func(*ward) error) {
 	}
 }
 
-// isGood reads a blob, unless it's known what it is. One that can't be read isn't.
+// isGood reads a blob, unless it's known to be bad. One that was right before may have
+// rotted since, and a mount that shares bytes doesn't read them. One that can't be read
+// isn't good.
 func (r *round) isGood(ctx context.Context, from *ward, c storage.Content) (bool, error) {
-	switch {
-	case r.wrong[c.Object]:
+	if r.wrong[claimOf(c)] {
 		return false, nil
-	case r.isRight(c.Object):
-		return true, nil
 	}
 	right, err := from.read(ctx, c.Digest, io.Discard)
 	if err == nil && right {
-		r.remember(c.Object)
+		r.remember(c)
 	}
 	if err != nil {
 		return false, r.ends(ctx, err)

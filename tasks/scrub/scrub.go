@@ -128,7 +128,7 @@ func (o Options) withDefaults() Options {
 func Scrub(ctx context.Context, s storage.Store, from Place, at func(Place), opts Options) error {
 	r := &round{
 		store: s, opts: opts.withDefaults(), at: at, seed: maphash.MakeSeed(), buf: make([]byte, chunk),
-		right: make(map[uint64]struct{}), wrong: make(map[string]bool), vain: make(map[digest.Digest]bool),
+		right: make(map[uint64]struct{}), wrong: make(map[claim]bool), vain: make(map[digest.Digest]bool),
 	}
 	if !from.mending {
 		if err := r.visitAll(ctx, from); err != nil {
@@ -156,8 +156,8 @@ type round struct {
 	buf   []byte
 
 	seed  maphash.Seed
-	right map[uint64]struct{}    // hashes of objects that are; one in 10^13 is taken for another, in this round
-	wrong map[string]bool        // objects that aren't
+	right map[uint64]struct{}    // hashes of claims that are; one in 10^13 is taken for another, in this round
+	wrong map[claim]bool         // those that aren't
 	vain  map[digest.Digest]bool // what no repository has, as far as was seen
 	// searched is how often all repositories were looked through for something.
 	searched int
@@ -245,17 +245,26 @@ func (r *round) ends(ctx context.Context, failed error) error {
 	return nil
 }
 
-func (r *round) isRight(object string) bool {
-	_, ok := r.right[maphash.String(r.seed, object)]
-	return ok && object != ""
+// claim is that an object has the bytes of a digest. One that's right may lie under
+// other digests too, if somebody has linked a file to a wrong name.
+type claim struct {
+	object string // if it's known
+	digest digest.Digest
 }
 
-func (r *round) remember(object string) {
-	if object == "" {
+func claimOf(c storage.Content) claim { return claim{c.Object, c.Digest} }
+
+func (r *round) isRight(c storage.Content) bool {
+	_, ok := r.right[maphash.Comparable(r.seed, claimOf(c))]
+	return ok && c.Object != ""
+}
+
+func (r *round) remember(c storage.Content) {
+	if c.Object == "" {
 		return
 	}
 	if len(r.right) >= r.opts.Remember {
 		clear(r.right)
 	}
-	r.right[maphash.String(r.seed, object)] = struct{}{}
+	r.right[maphash.Comparable(r.seed, claimOf(c))] = struct{}{}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -160,6 +161,57 @@ func TestRepairOfWhatIsShared(t *testing.T) {
 	w.wantFound(damaged("a", d, "c"), damaged("b", d, "a"), damaged("d", d, "a"))
 	for _, name := range []string{"a", "b", "c", "d"} {
 		w.wantBlob(name, d)
+	}
+}
+
+// One file has two names, of which one is wrong: that it's right as the other says
+// nothing of it, nor does it make the right one bad.
+func TestFileUnderAnotherName(t *testing.T) {
+	t.Parallel()
+	for size, contents := range map[string][2]string{"small": {"x", "y"}, "large": {large("x"), large("y")}} {
+		t.Run(size, func(t *testing.T) {
+			t.Parallel()
+			for wrong := range 2 { // whichever digest comes first
+				w := newWorld(t)
+				m := w.image("a", "v1", contents[0], contents[1])
+				right, d := m.Blobs[1-wrong].Digest, m.Blobs[wrong].Digest
+				w.image("z", "v1", contents[wrong])
+				w.unshare("z", d)
+				w.losePool()
+				w.remove("a", d)
+				check(t, os.Link(w.blobFile("a", right), w.blobFile("a", d)))
+				w.rot("z", d)
+				w.scrub(scrub.Options{})
+				w.wantFound(damaged("a", d, ""), damaged("z", d, ""))
+				w.wantBlob("a", right)
+			}
+		})
+	}
+}
+
+// What was right when it was checked is read again before others get it.
+func TestNothingIsRepairedFromWhatHasRottedSince(t *testing.T) {
+	t.Parallel()
+	for size, content := range map[string]string{"small": "x", "large": large("x")} {
+		t.Run(size, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			d := w.image("a", "v1", content).Blobs[0].Digest
+			w.image("b", "v1", content)
+			w.unshare("b", d)
+			w.losePool()
+			w.rot("b", d)
+			over := w.scrubFrom(scrub.Place{}, func(p scrub.Place) {
+				if p.String() == "a" {
+					check(t, os.RemoveAll(filepath.Join(w.root, "_pool")))
+					w.rot("a", d)
+				}
+			}, scrub.Options{})
+			if !over {
+				t.Fatal("the round was stopped")
+			}
+			w.wantFound(damaged("b", d, ""))
+		})
 	}
 }
 

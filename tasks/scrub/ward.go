@@ -32,7 +32,7 @@ func (w *ward) check(ctx context.Context, after digest.Digest) error {
 		return err
 	}
 	for _, c := range w.contents {
-		if c.Digest <= after || w.isRight(c.Object) {
+		if c.Digest <= after || w.isRight(c) {
 			continue
 		}
 		if err := w.checkContent(ctx, c); err != nil {
@@ -72,7 +72,7 @@ func (w *ward) checkContent(ctx context.Context, c storage.Content) error {
 		return w.treat(ctx, c, err)
 	}
 	w.opts.Checked(c.Size)
-	w.remember(c.Object)
+	w.remember(c)
 	if w.opts.DryRun {
 		return nil
 	}
@@ -157,7 +157,7 @@ func (w *ward) treat(ctx context.Context, c storage.Content, failed error) error
 		return nil
 	default:
 		f.Fault, f.Problem = Damaged, ""
-		w.wrong[c.Object] = c.Object != ""
+		w.wrong[claimOf(c)] = c.Object != ""
 	}
 	if outcome == storage.Replaced {
 		f.Done = Repaired
