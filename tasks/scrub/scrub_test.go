@@ -413,6 +413,37 @@ func TestRoundGoesOn(t *testing.T) {
 	}
 }
 
+// Whatever a round takes out it tells of, also if it's stopped while it looks for
+// other bytes.
+func TestQuarantineIsToldOf(t *testing.T) {
+	t.Parallel()
+	stopped, left := 0, 0
+	for over := false; !over; stopped++ {
+		w := newWorld(t)
+		d := w.image("a", "v1", "x").Blobs[0].Digest
+		w.image("b", "v1", "x")
+		w.rot("a", d)
+		reads := 0
+		over = w.scrubFrom(scrub.Place{}, func(scrub.Place) {}, scrub.Options{Wait: func(context.Context, int) error {
+			if reads++; reads > stopped {
+				return errStopped
+			}
+			return nil
+		}})
+		_, err := w.repository("a").StatBlob(t.Context(), d)
+		switch {
+		case err != nil:
+			left++
+			w.wantFound(damaged("a", d, ""))
+		case len(w.found) > 0:
+			w.wantFound(damaged("a", d, "b"))
+		}
+	}
+	if left == 0 {
+		t.Fatalf("none of %d rounds was stopped in the search", stopped)
+	}
+}
+
 var errStopped = errors.New("stopped")
 
 // again is a place that was written down and read.

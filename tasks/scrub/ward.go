@@ -162,16 +162,18 @@ func (w *ward) treat(ctx context.Context, c storage.Content, failed error) error
 	if outcome == storage.Replaced {
 		f.Done = Repaired
 	}
+	var stopped error // as late as this it's no reason not to tell
 	if outcome == storage.Taken {
 		f.Done = Quarantined
-		if f.From, err = w.search(ctx, c.Digest); err != nil {
-			return err
-		}
+		f.From, stopped = w.search(ctx, c.Digest)
 	}
 	if f.From != "" {
 		f.Done = Repaired
 	}
 	w.tell(c.Digest, f)
+	if stopped != nil {
+		return stopped
+	}
 	return ctx.Err()
 }
 
