@@ -21,6 +21,11 @@ type graph struct {
 	manifests map[int32]bool
 	blobs     map[int32]bool          // that must be there
 	unread    map[digest.Digest]error // manifests, and why
+
+	// tagged are the tags of each manifest, by their places in the order of all tags.
+	// Made when they're first asked for, as names are.
+	tagged map[int32][]int32
+	names  []string
 }
 
 func (g *graph) number(d digest.Digest) int32 {
@@ -103,16 +108,31 @@ func (g *graph) tags(d digest.Digest) (some []string, more int) {
 			}
 		}
 	}
+	g.listTags()
+	var all []int32
+	for by := range leads {
+		all = append(all, g.tagged[by]...)
+	}
+	slices.Sort(all)
+	for _, place := range all[:min(len(all), maxTags)] {
+		some = append(some, g.names[place])
+	}
+	return some, len(all) - len(some)
+}
+
+// listTags makes tagged and names, unless they were made.
+func (g *graph) listTags() {
+	if g.tagged != nil {
+		return
+	}
+	g.tagged = make(map[int32][]int32)
 	for tag, desc := range g.index.Tags(oci.Tag{}) {
-		switch by, ok := g.numbers[desc.Digest]; {
-		case !ok || !leads[by]:
-		case len(some) < maxTags:
-			some = append(some, tag.String())
-		default:
-			more++
+		if n, ok := g.numbers[desc.Digest]; ok {
+			place := int32(len(g.names)) //nolint:gosec // two billion tags don't fit in memory
+			g.tagged[n] = append(g.tagged[n], place)
+			g.names = append(g.names, tag.String())
 		}
 	}
-	return some, more
 }
 
 // findMissing tells of what is named and isn't there: blobs, and manifests that
@@ -134,6 +154,9 @@ func (w *ward) findMissing(ctx context.Context) error {
 		kept[d] = true
 	}
 	for _, d := range missing {
+		if err := w.opts.Wait(ctx, least); err != nil { // they may be a million
+			return errors.Join(errEnd, err)
+		}
 		if w.hasCome(ctx, d) {
 			continue
 		}
