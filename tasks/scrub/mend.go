@@ -110,6 +110,9 @@ func (r *round) offer(ctx context.Context, all wanted, from *ward, c storage.Con
 	if err != nil || !good {
 		return err
 	}
+	if err := r.mayChange(); err != nil {
+		return err
+	}
 	all.take(c.Digest, func(to *ward) error {
 		_, err := to.repository.MountBlob(ctx, c.Digest, from.name)
 		if err == nil {

@@ -33,6 +33,10 @@ type Options struct {
 	// nobody waits.
 	Wait func(ctx context.Context, n int) error
 
+	// Stop is asked before anything is changed, and its error ends the round. A dry run
+	// doesn't ask. Default: never.
+	Stop func() error
+
 	// Checked is told of each object that was read and is right. Default: nobody is.
 	Checked func(bytes int64)
 
@@ -106,6 +110,9 @@ const (
 func (o Options) withDefaults() Options {
 	if o.Wait == nil {
 		o.Wait = func(ctx context.Context, _ int) error { return ctx.Err() }
+	}
+	if o.Stop == nil {
+		o.Stop = func() error { return nil }
 	}
 	if o.Checked == nil {
 		o.Checked = func(int64) {}
@@ -229,6 +236,14 @@ func (r *round) enter(name oci.Name) (*ward, error) {
 
 // errEnd ends a round, whatever there is left to do.
 var errEnd = errors.New("the round is stopped")
+
+// mayChange returns why nothing may be changed, which ends the round.
+func (r *round) mayChange() error {
+	if err := r.opts.Stop(); err != nil {
+		return errors.Join(errEnd, err)
+	}
+	return nil
+}
 
 // ends returns why the round ends, if it does because something has failed: it was
 // stopped, or the store itself is what is wrong.

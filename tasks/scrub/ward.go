@@ -76,6 +76,9 @@ func (w *ward) checkContent(ctx context.Context, c storage.Content) error {
 	if w.opts.DryRun {
 		return nil
 	}
+	if err := w.mayChange(); err != nil {
+		return err
+	}
 	if err := w.repository.Vouch(ctx, c); err != nil { // it costs sharing, never a blob
 		return w.ends(ctx, err)
 	}
@@ -146,6 +149,9 @@ func (w *ward) treat(ctx context.Context, c storage.Content, failed error) error
 	if w.opts.DryRun {
 		w.tell(c.Digest, f)
 		return nil
+	}
+	if err := w.mayChange(); err != nil {
+		return err
 	}
 	outcome, err := w.repository.Quarantine(ctx, c.Digest)
 	switch {
