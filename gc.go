@@ -130,12 +130,13 @@ type gcRound struct {
 
 // stop ends the round before it removes what it mustn't.
 func (j *gcRound) stop() error {
-	switch {
-	case j.dry:
+	if j.dry {
 		return nil
-	case j.place.plan.Load().ReadOnly:
-		return errors.New("the registry is read-only now")
-	case j.round.ClockMoved():
+	}
+	if err := j.place.mayChange(); err != nil {
+		return err
+	}
+	if j.round.ClockMoved() {
 		return errors.New("the clock was set while garbage was collected, so nothing is old enough to go")
 	}
 	return nil

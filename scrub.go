@@ -89,7 +89,7 @@ func (w *workplace) scrub(ctx context.Context, r *tasks.Round) error {
 		w.damage.begin()
 	}
 	return scrub.Scrub(ctx, w.Store, from, func(p scrub.Place) { r.SetCursor(ctx, p.String()) }, scrub.Options{
-		DryRun: params.DryRun, Wait: w.scrubPace.Wait,
+		DryRun: params.DryRun, Wait: w.scrubPace.Wait, Stop: w.mayChange,
 		Checked: func(bytes int64) {
 			r.Add("checked_objects", 1)
 			r.Add("checked_bytes", bytes)

@@ -2,6 +2,7 @@ package ociregistry
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -13,6 +14,9 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
 
+	"github.com/caddy-oci/oci-registry/oci"
+	"github.com/caddy-oci/oci-registry/storage"
+	"github.com/caddy-oci/oci-registry/storage/filesystem"
 	"github.com/caddy-oci/oci-registry/tasks"
 	"github.com/caddy-oci/oci-registry/tasks/scrub"
 )
@@ -138,6 +142,38 @@ func TestScrubGoesOn(t *testing.T) {
 	}
 	if r := admin.round(t, scrubJob, ""); r.Counts["checked_objects"] != 9 {
 		t.Fatalf("the next one: %+v", r)
+	}
+}
+
+// A configuration that makes a registry read-only stops a scrub that is under way
+// before it changes anything.
+func TestReadOnlyStopsAScrub(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	store, err := filesystem.Open(root, filesystem.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &workplace{Store: store}
+	t.Cleanup(func() { _ = w.Close() })
+	name, err := oci.ParseName("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	layer := digest.FromString("layer")
+	if _, err = storage.PutBlob(t.Context(), store.Repository(name), layer, strings.NewReader("layer"), storage.UploadOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	flip(t, root, "a", layer.String())
+	for _, readOnly := range []bool{true, false} {
+		w.plan.Store(&plan{Registry: &Registry{ReadOnly: readOnly, meters: newMeters(), log: slog.New(slog.DiscardHandler)}})
+		err := w.scrub(t.Context(), new(tasks.Round))
+		if readOnly != (err != nil && strings.Contains(err.Error(), "the registry is read-only now")) {
+			t.Fatalf("read-only is %t, and the round ends with %v", readOnly, err)
+		}
+		if _, err := store.Repository(name).StatBlob(t.Context(), layer); readOnly != (err == nil) {
+			t.Fatalf("read-only is %t, and of the blob it's said: %v", readOnly, err)
+		}
 	}
 }
 

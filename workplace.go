@@ -81,6 +81,14 @@ func (p plan) Tune(store storage.Store) {
 	}
 }
 
+// mayChange returns why the newest plan lets a round that's under way change nothing.
+func (w *workplace) mayChange() error {
+	if w.plan.Load().ReadOnly {
+		return errors.New("the registry is read-only now")
+	}
+	return nil
+}
+
 // schedule has the newest plan carried out.
 func (w *workplace) schedule() {
 	p := w.plan.Load()
