@@ -67,3 +67,16 @@ func TestCheck(t *testing.T) {
 		t.Error("a folder that isn't there is right")
 	}
 }
+
+// To open what was written unsynced is to verify it, and that removes things.
+func TestCheckOfWhatWasWrittenUnsynced(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	fillFolder(t, root, "a")
+	if err := os.WriteFile(filepath.Join(root, "_unsynced"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := runCheck(t, root); err == nil || !strings.Contains(err.Error(), "sync off") {
+		t.Fatalf("err = %v", err)
+	}
+}

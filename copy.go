@@ -72,7 +72,7 @@ func untilInterrupted(ctx context.Context) (context.Context, context.CancelFunc)
 
 func (o *copyOptions) run(ctx context.Context, out io.Writer, repositories []string) (err error) {
 	if o.from == o.to {
-		return fmt.Errorf("%s can't be copied to itself", o.from)
+		return fmt.Errorf("%s can't be copied to itself", shown(o.from))
 	}
 	only, err := below(repositories)
 	if err != nil {

@@ -55,8 +55,12 @@ type jobClient struct {
 }
 
 func (j *jobClient) flags(cmd *cobra.Command) {
-	cmd.Flags().StringVarP(&j.registry, "name", "", "", "The registry's name (default: the only one there is)")
+	j.registryFlags(cmd)
 	cmd.Flags().StringVarP(&j.path, "path", "", "", "The path whose store is meant, of a registry that has several (default: that of all that's under none)")
+}
+
+func (j *jobClient) registryFlags(cmd *cobra.Command) {
+	cmd.Flags().StringVarP(&j.registry, "name", "", "", "The registry's name (default: the only one there is)")
 	cmd.Flags().StringVarP(&j.admin, "address", "", "", "The address of Caddy's admin endpoint (default: Caddy's)")
 }
 

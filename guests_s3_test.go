@@ -201,8 +201,12 @@ func TestBucketURL(t *testing.T) {
 			t.Errorf("%s: %v, want %s", text, err, want)
 		}
 	}
-	_, err = runCopy(t, copyOptions{from: "s3://key:secret@bucket", to: t.TempDir()})
-	if err == nil || strings.Contains(err.Error(), "secret@") {
-		t.Errorf("the secret is shown: %v", err)
+	for _, o := range []copyOptions{
+		{from: "s3://key:secret@bucket", to: t.TempDir()}, {from: "s3://key:secret@bucket", to: "s3://key:secret@bucket"},
+		{from: "s3://key:secret@bucket/%zz", to: t.TempDir()},
+	} {
+		if _, err = runCopy(t, o); err == nil || strings.Contains(err.Error(), "secret@") {
+			t.Errorf("the secret is shown: %v", err)
+		}
 	}
 }

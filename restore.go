@@ -105,6 +105,6 @@ repository that isn't damaged is left as it is. It asks Caddy's admin endpoint.`
 			return j.post("/restore/" + args[0])
 		},
 	}
-	j.flags(cmd)
+	j.registryFlags(cmd)
 	return cmd
 }

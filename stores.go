@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -55,7 +56,23 @@ func (f storeFlags) read(ctx context.Context, at string) (storage.Store, error) 
 // write opens a store for writing, and makes its folder if need be. The caller
 // closes it. Whether it may be written to shows when it is.
 func (f storeFlags) write(ctx context.Context, at string) (storage.Store, error) {
-	return f.open(ctx, at, true)
+	s, err := f.open(ctx, at, true)
+	if to, ok := s.(*appStore); ok && to.readOnly {
+		return nil, errors.Join(fmt.Errorf("%s is read_only: take that out of its configuration first", at), to.Close())
+	}
+	return s, err
+}
+
+// shown is what a store is called where anybody may read it.
+func shown(at string) string {
+	scheme, _, isURL := strings.Cut(at, "://")
+	if !isURL {
+		return at
+	}
+	if s := withoutUser(at); s != "" {
+		return s
+	}
+	return scheme + "://…"
 }
 
 // explain says what to do if a store couldn't be written to since another process
@@ -64,16 +81,13 @@ func explain(err error, at string) error {
 	if !errors.Is(err, storage.ErrStandby) {
 		return err
 	}
-	return fmt.Errorf("%w\nIf a registry is running on %s, stop it first; or write to a new place, and have the registry use that one then", err, at)
+	return fmt.Errorf("%w\nIf a registry is running on %s, stop it first; or write to a new place, and have the registry use that one then", err, shown(at))
 }
 
 func (f storeFlags) open(ctx context.Context, at string, create bool) (storage.Store, error) {
 	s, err := f.openNamed(ctx, at, create)
 	if err != nil {
-		if strings.Contains(at, "://") {
-			at = withoutUser(at)
-		}
-		return nil, fmt.Errorf("%s: %w", at, err)
+		return nil, fmt.Errorf("%s: %w", shown(at), err)
 	}
 	return s, nil
 }
@@ -88,6 +102,9 @@ func (f storeFlags) openNamed(ctx context.Context, at string, create bool) (stor
 			return nil, fmt.Errorf("no stores are called %s:// (there are %s)", scheme, strings.Join(slices.Sorted(maps.Keys(storeSchemes)), ", "))
 		}
 		u, err := url.Parse(at)
+		if wrong, ok := errors.AsType[*url.Error](err); ok {
+			return nil, wrong.Err // which hasn't got all of it
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -99,6 +116,9 @@ func (f storeFlags) openNamed(ctx context.Context, at string, create bool) (stor
 	}
 	if _, err := os.Stat(root); err != nil && (!create || !errors.Is(err, fs.ErrNotExist)) {
 		return nil, err
+	}
+	if _, err := os.Stat(filepath.Join(root, "_unsynced")); err == nil && !create {
+		return nil, errors.New("it's written with sync off, or was and not closed: who opens it removes what is damaged, so start the registry on it, which verifies it, or have a running one read it ('caddy oci-registry scrub')")
 	}
 	return filesystem.Open(root, filesystem.Options{})
 }
@@ -126,27 +146,29 @@ func (f storeFlags) openRegistry(ctx context.Context, name string) (storage.Stor
 	if !ok {
 		return nil, fmt.Errorf("app oci_registry is a %T", mod)
 	}
-	s, err := app.open(ctx, name)
+	s, readOnly, err := app.open(ctx, name)
 	if err != nil {
 		return nil, errors.Join(err, app.Cleanup())
 	}
-	return &appStore{s, app}, nil
+	return &appStore{s, app, readOnly}, nil
 }
 
 // open returns the open store of a registry, as long as the app has it.
-func (a *App) open(ctx context.Context, name string) (storage.Store, error) {
+func (a *App) open(ctx context.Context, name string) (s storage.Store, readOnly bool, err error) {
 	r, ok := a.registry(name)
 	if !ok {
-		return nil, fmt.Errorf("the configuration has no registry of this name (it has: %s)", a.allNames())
+		return nil, false, fmt.Errorf("the configuration has no registry of this name (it has: %s)", a.allNames())
 	}
-	return r.open(ctx)
+	s, err = r.open(ctx)
+	return s, r.ReadOnly, err
 }
 
 // appStore is a registry's store, which closes with its app.
 type appStore struct {
 	storage.Store
 
-	app *App
+	app      *App
+	readOnly bool
 }
 
 // Unwrap is for storage.As.

@@ -336,6 +336,45 @@ func TestHardLinks(t *testing.T) {
 	}
 }
 
+// A file can't get at what it hasn't got: not outside of Into, and not by a link into
+// another repository.
+func TestNothingOfOthers(t *testing.T) {
+	t.Parallel()
+	secret := digest.FromString("secret")
+	var link bytes.Buffer
+	link.Write(pack(t, map[string][]byte{"a/index.json": []byte(`{"schemaVersion":2,"manifests":[]}`)}, strings.Compare))
+	link.Truncate(link.Len() - 1024) // its end
+	w := tar.NewWriter(&link)
+	blob := "/blobs/sha256/" + secret.Encoded()
+	if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeLink, Name: "a" + blob, Linkname: "private" + blob}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	all, _, _ := index(t, "v1")
+	outside := make(map[string][]byte)
+	for file, body := range all {
+		outside["../victim"+file[1:]] = body
+	}
+	for what, c := range map[string]struct {
+		file []byte
+		into string
+	}{
+		"a link": {link.Bytes(), ""}, "outside": {pack(t, outside, strings.Compare), "team"},
+	} {
+		s := onDisk(t, t.TempDir())
+		must(storage.PutBlob(t.Context(), s.Repository(name(t, "private")), secret, strings.NewReader("secret"), storage.UploadOptions{}))(t)
+		_ = archive.Import(t.Context(), s, bytes.NewReader(c.file), archive.ImportOptions{Into: c.into}) // what it says doesn't matter here
+		if _, err := s.Repository(name(t, "a")).StatBlob(t.Context(), secret); err == nil {
+			t.Errorf("%s: it has a blob of another repository", what)
+		}
+		if _, err := s.Repository(name(t, "victim")).Index(t.Context()); err == nil {
+			t.Errorf("%s: it has written to another repository", what)
+		}
+	}
+}
+
 // A damaged blob in the source is told of, and all else is written.
 func TestExportOfDamage(t *testing.T) {
 	t.Parallel()

@@ -11,6 +11,7 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -37,7 +38,8 @@ type ImportOptions struct {
 	By string
 }
 
-// maxIndex is the largest index.json that is read, in bytes.
+// maxIndex is how large all index.json of a file may be together, in bytes: they are
+// in memory.
 const maxIndex = 256 << 20
 
 // Import reads a tar file into a store. Content is stored as it comes, names when
@@ -70,6 +72,7 @@ type importer struct {
 	opts    ImportOptions
 	to      storage.Store
 	layouts map[oci.Name]*landed
+	indexes int64 // bytes of index.json that were read
 }
 
 // landed is a layout of which the content is stored.
@@ -122,6 +125,9 @@ func (i *importer) read(ctx context.Context, from io.Reader) error {
 		if !ok || h.Typeflag != tar.TypeReg && h.Typeflag != tar.TypeLink {
 			continue
 		}
+		if isSparse(h) {
+			return fmt.Errorf("%s: it's sparse: what is small in the file would be large", h.Name)
+		}
 		name, err := i.name(f.folder)
 		if err != nil {
 			return err
@@ -135,8 +141,23 @@ func (i *importer) read(ctx context.Context, from io.Reader) error {
 	}
 }
 
+// isSparse reports whether a file is mostly holes, which take no room in a tar file.
+func isSparse(h *tar.Header) bool {
+	for key := range h.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return true
+		}
+	}
+	return false
+}
+
 // name is that of the repository that a folder becomes.
 func (i *importer) name(folder string) (oci.Name, error) {
+	if folder != "" {
+		if _, err := oci.ParseName(folder); err != nil { // "..", say, which would lead out of Into
+			return oci.Name{}, err
+		}
+	}
 	s := path.Join(i.opts.Into, folder)
 	if s == "" {
 		return oci.Name{}, errors.New("the file has one layout, and doesn't say of which repository: say into which one it's to be imported")
@@ -151,9 +172,10 @@ func (i *importer) take(ctx context.Context, name oci.Name, f file, h *tar.Heade
 		return i.link(ctx, name, f, h)
 	case !f.index:
 		return i.blob(ctx, name, f.blob, h.Size, content)
-	case h.Size > maxIndex:
+	case h.Size > maxIndex-i.indexes:
 		return fmt.Errorf("%d bytes are too many", h.Size)
 	}
+	i.indexes += h.Size
 	var err error
 	l.raw, err = io.ReadAll(content)
 	return err
@@ -189,6 +211,11 @@ func (i *importer) link(ctx context.Context, name oci.Name, f file, h *tar.Heade
 	from, err := i.name(source.folder)
 	if err != nil {
 		return err
+	}
+	if there := i.layouts[from]; there == nil {
+		return nil // of a repository that isn't in the file nothing may be taken
+	} else if _, had := there.contents[f.blob]; !had {
+		return nil
 	}
 	desc, err := i.to.Repository(name).MountBlob(ctx, f.blob, from)
 	if errors.Is(err, oci.BlobUnknown) {
