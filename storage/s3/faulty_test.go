@@ -111,6 +111,43 @@ func (f *faulty) begun(ctx context.Context, prefix string, after begun) (page []
 	return page, more, err
 }
 
+// watched is a bucket that asks somebody before some calls, who may do something
+// meanwhile, and whose error is the answer. What is nil isn't asked.
+type watched struct {
+	*fake
+
+	onList   func(prefix string) error
+	onPut    func(what putRequest) error
+	onRemove func(keys []string) error
+}
+
+func (w *watched) list(ctx context.Context, prefix, after string) ([]listed, bool, error) {
+	if w.onList != nil {
+		if err := w.onList(prefix); err != nil {
+			return nil, false, err
+		}
+	}
+	return w.fake.list(ctx, prefix, after)
+}
+
+func (w *watched) put(ctx context.Context, what putRequest) (string, error) {
+	if w.onPut != nil {
+		if err := w.onPut(what); err != nil {
+			return "", err
+		}
+	}
+	return w.fake.put(ctx, what)
+}
+
+func (w *watched) remove(ctx context.Context, keys ...string) error {
+	if w.onRemove != nil {
+		if err := w.onRemove(keys); err != nil {
+			return err
+		}
+	}
+	return w.fake.remove(ctx, keys...)
+}
+
 // A bucket that fails every fifth call is nobody's business but the store's.
 func TestStoreOnAFaultyBucket(t *testing.T) {
 	t.Parallel()

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -197,4 +198,41 @@ func TestQuarantineOfWhatMayNotBeWritten(t *testing.T) {
 	if _, condemned := f.objects[s.keys.condemned(stateIn(t, s).find(d).ID)]; condemned {
 		t.Fatal("it's condemned")
 	}
+}
+
+// What is condemned stays so through a round that can't list what there is: it
+// isn't taken for gone, so nobody mounts bad bytes.
+func TestSweepUnlisted(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := &watched{fake: smallParts()}
+		s := openOn(t, b, Options{DigestsFreshFor: -1})
+		d := pushText(t, s, 20_000)
+		if _, err := s.Repository(other).MountBlob(t.Context(), d, app); err != nil {
+			t.Fatal(err)
+		}
+		rot(t, b.fake, s, app, d)
+		quarantine(t, s, app, d)
+		time.Sleep(2 * day)
+		b.onList = func(prefix string) error {
+			if prefix == s.keys.data("") {
+				return errRefused
+			}
+			return nil
+		}
+		var failed []error
+		for what, err := range s.Sweep(t.Context(), time.Now().Add(-day), false) {
+			if err == nil {
+				t.Fatalf("found %v", what)
+			}
+			failed = append(failed, err)
+		}
+		if len(failed) != 1 || !errors.Is(failed[0], errRefused) {
+			t.Fatalf("errors %v, want one", failed)
+		}
+		_, err := s.Repository(mustName("third")).MountBlob(t.Context(), d, other)
+		if !errors.Is(err, oci.BlobUnknown) {
+			t.Fatalf("a mount of bad bytes: %v, want oci.BlobUnknown", err)
+		}
+	})
 }

@@ -57,7 +57,7 @@ type sweep struct {
 	held      holdings             // what records name
 	condemned map[string]time.Time // since when data may not be named
 	unread    bool                 // there's something that may name data and can't be read
-	stopped   bool                 // nobody wants to hear more
+	stopped   bool                 // nobody wants to hear more, or there's nothing to go on with
 }
 
 // fail reports what couldn't be looked at or removed.
@@ -95,12 +95,14 @@ func (w *sweep) each(ctx context.Context, prefix string, do func(listed)) bool {
 
 func (w *sweep) old(o listed) bool { return o.Modified.Before(w.before) }
 
+// listData ends the round if it fails: what isn't listed would be taken for gone.
 func (w *sweep) listData(ctx context.Context) {
-	w.each(ctx, w.store.keys.data(""), func(o listed) {
+	complete := w.each(ctx, w.store.keys.data(""), func(o listed) {
 		if w.old(o) {
 			w.data[path.Base(o.Key)] = o.Size
 		}
 	})
+	w.stopped = !complete
 }
 
 func (w *sweep) listSegments(ctx context.Context) {
