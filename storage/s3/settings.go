@@ -106,27 +106,41 @@ func (p *probe) expires() error {
 // look asks the bucket how it's set up. If it doesn't answer, that's unknown only
 // if it's asked for the last time.
 func (p *probe) look(ctx context.Context, last bool) {
-	b, again := p.store.bucket, func(err error) bool { return passing(err) && !last }
+	b := p.store.bucket
 	rules, err := asked(ctx, p, b.rules)
-	if again(err) {
+	if !p.learn(ctx, p.store.keys.lifecycle(rules, err), err, last) {
 		return
 	}
-	p.found(ctx, p.store.keys.lifecycle(rules, err))
 	keeps, err := asked(ctx, p, b.versioning)
-	if again(err) {
+	if !p.learn(ctx, p.store.keys.versions(keeps, rules, err), err, last) {
 		return
 	}
-	p.found(ctx, p.store.keys.versions(keeps, rules, err))
 	how, err := asked(ctx, p, b.retention)
-	if again(err) {
+	if !p.learn(ctx, retained(how, err), err, last) {
 		return
 	}
-	p.found(ctx, retained(how, err))
 	how, err = asked(ctx, p, b.encryption)
-	if again(err) {
-		return
+	p.learn(ctx, encrypted(how, err), err, last)
+}
+
+// learn notes what came of asking, and reports whether to go on. An error is no
+// news of what was answered before: above all, a rule that removes objects isn't
+// gone because it can't be read.
+func (p *probe) learn(ctx context.Context, c storage.Check, err error, last bool) bool {
+	if passing(err) && !last {
+		return false
 	}
-	p.found(ctx, encrypted(how, err))
+	if err == nil || !p.answered(c.Name) {
+		p.found(ctx, c)
+	}
+	return true
+}
+
+func (p *probe) answered(name string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c, ok := p.checks[name]
+	return ok && c.Verdict != storage.Unknown
 }
 
 // looked reports whether look has come to its end.

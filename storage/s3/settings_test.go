@@ -117,6 +117,39 @@ func TestBucketThatRemoves(t *testing.T) {
 	}
 }
 
+// A rule that removes objects isn't forgotten while it can't be read, and is once
+// it's known to be gone.
+func TestBucketThatRemovesAndFails(t *testing.T) {
+	t.Parallel()
+	for name, fault := range map[string]error{"passing": errSlowDown, "for good": errRefused} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := smallParts()
+				rules := []rule{{ID: "clean", Removes: true}}
+				f.set(setup{lifecycle: rules})
+				s := openProbed(f, Options{})
+				defer s.Close()
+				for _, now := range []setup{{lifecycle: rules}, {lifecycle: rules, err: fault}, {lifecycle: rules}} {
+					f.set(now)
+					time.Sleep(5 * time.Minute)
+					if err := push(t, s); !errors.Is(err, storage.ErrStandby) {
+						t.Fatalf("writing while it answers %v: %v, want storage.ErrStandby", now.err, err)
+					}
+					if c := checkOf(t, s, checkLifecycle); c.Verdict != storage.Bad {
+						t.Fatalf("while it answers %v: %+v", now.err, c)
+					}
+				}
+				f.set(setup{})
+				time.Sleep(5 * time.Minute)
+				if err := push(t, s); err != nil {
+					t.Fatal(err)
+				}
+			})
+		})
+	}
+}
+
 // A bucket that doesn't answer at first is looked at when it does.
 func TestSettingsLater(t *testing.T) {
 	t.Parallel()
