@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -247,21 +248,33 @@ func (p *probe) race(ctx context.Context, key, match, condition string) error {
 	if err != nil && !errors.Is(err, errNotFound) {
 		return err
 	}
+	return raced(string(body), done, errs, condition)
+}
+
+// raced judges a race by what is there after it. If nobody is known to have won and
+// nothing is there, those without an answer needn't have written anything.
+func raced(body string, done [racers]bool, errs [racers]error, condition string) error {
 	winners, right := 0, false
-	for i := range racers {
-		if errs[i] != nil && !passing(errs[i]) {
-			return errs[i]
+	var unanswered error
+	for i, err := range errs {
+		if err != nil && !passing(err) {
+			return err
+		}
+		if err != nil {
+			unanswered = err
 		}
 		if done[i] {
 			winners++
 		}
-		if string(body) == racer(i) {
-			right = done[i] || errs[i] != nil
+		if body == racer(i) {
+			right = done[i] || err != nil
 		}
 	}
 	switch {
 	case winners > 1:
 		return untrue(nil, "of several writers with one "+condition+" not exactly one succeeds")
+	case winners == 0 && !isRacer(body) && unanswered != nil:
+		return unanswered
 	case !right:
 		return untrue(nil, "of several writers with one "+condition+" the content isn't the winner's")
 	}
@@ -269,3 +282,5 @@ func (p *probe) race(ctx context.Context, key, match, condition string) error {
 }
 
 func racer(i int) string { return fmt.Sprint("racer ", i) }
+
+func isRacer(body string) bool { return strings.HasPrefix(body, "racer ") }

@@ -124,6 +124,74 @@ func TestProbeLater(t *testing.T) {
 	})
 }
 
+// Writers that race and all get no answer say nothing against a store: it's asked
+// again until some do.
+func TestProbeRaceUnanswered(t *testing.T) {
+	t.Parallel()
+	for name, swap := range map[string]bool{"create": false, "swap": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				b := &watched{fake: smallParts()}
+				dark := time.Now().Add(5 * time.Minute)
+				b.onPut = func(what putRequest) error {
+					if isRacer(string(what.Body)) && (what.IfMatch != "") == swap && time.Now().Before(dark) {
+						return errTemporary
+					}
+					return nil
+				}
+				s := openProbed(b, Options{})
+				defer s.Close()
+				if err := push(t, s); !errors.Is(err, errTemporary) || errors.Is(err, errUntrue) {
+					t.Fatalf("while the race gets no answer: %v", err)
+				}
+				time.Sleep(7 * time.Minute)
+				if err := push(t, s); err != nil {
+					t.Fatalf("once it does: %v", err)
+				}
+			})
+		})
+	}
+}
+
+// What is there after a race convicts a store only if it can't be otherwise.
+func TestRaced(t *testing.T) {
+	t.Parallel()
+	won := func(all ...int) (done [racers]bool) {
+		for _, i := range all {
+			done[i] = true
+		}
+		return done
+	}
+	failed := func(err error, all ...int) (errs [racers]error) {
+		for _, i := range all {
+			errs[i] = err
+		}
+		return errs
+	}
+	for name, c := range map[string]struct {
+		body string
+		done [racers]bool
+		errs [racers]error
+		want error
+	}{
+		"the winner's":                     {racer(3), won(3), failed(nil), nil},
+		"of one without an answer":         {racer(3), won(), failed(errTemporary, 2, 3), nil},
+		"two win":                          {racer(3), won(3, 4), failed(nil), errUntrue},
+		"of one that was refused":          {racer(3), won(4), failed(nil), errUntrue},
+		"of one refused, others failed":    {racer(3), won(), failed(errTemporary, 2), errUntrue},
+		"nothing, and one won":             {"", won(4), failed(errTemporary, 2), errUntrue},
+		"nothing, and all answered":        {"before", won(), failed(nil), errUntrue},
+		"nothing, and one has no answer":   {"", won(), failed(errTemporary, 2), errTemporary},
+		"as before, one has no answer":     {"before", won(), failed(errSlowDown, 2), errSlowDown},
+		"one may not write, and all fails": {"", won(), failed(errRefused, 2), errRefused},
+	} {
+		if err := raced(c.body, c.done, c.errs, "condition"); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+}
+
 // A store that is closed while it probes stops.
 func TestProbeStops(t *testing.T) {
 	t.Parallel()
