@@ -41,6 +41,9 @@ func (s *Store) condemned(ctx context.Context, id string) (c condemned, etag str
 // condemn changes the condemned that an ID would be among. edit may be called
 // more than once.
 func (s *Store) condemn(ctx context.Context, id string, edit func(ids map[string]time.Time)) error {
+	if err := s.writable(ctx); err != nil {
+		return err
+	}
 	write := newID()
 	for tries := s.patience.begin(); ; {
 		now, etag, err := s.condemned(ctx, id)

@@ -194,6 +194,9 @@ func (w *sweep) mergePulls(ctx context.Context, keys []string) error {
 			delete(times, what)
 		}
 	}
+	if err := w.store.writable(ctx); err != nil {
+		return err
+	}
 	if len(times) > 0 {
 		put := putRequest{Key: w.store.keys.pulls(newID()), Body: encodePulls(times)}
 		if _, err := w.store.bucket.put(ctx, put); err != nil {

@@ -2,9 +2,11 @@ package s3
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -29,6 +31,12 @@ func (s *Store) Sweep(ctx context.Context, before time.Time, dry bool) iter.Seq2
 			return
 		}
 		defer done()
+		if !dry {
+			if err := s.writable(ctx); err != nil {
+				yield(storage.Swept{}, err)
+				return
+			}
+		}
 		w := &sweep{
 			store: s, before: before, dry: dry, yield: yield, linked: s.options().linkedFor(),
 			data: make(map[string]int64), segments: make(map[string][]string), inUse: make(map[string]bool),
@@ -60,10 +68,11 @@ type sweep struct {
 	stopped   bool                 // nobody wants to hear more, or there's nothing to go on with
 }
 
-// fail reports what couldn't be looked at or removed.
+// fail reports what couldn't be looked at or removed. Once nothing may be written
+// any more the round ends.
 func (w *sweep) fail(err error) {
 	if !w.stopped {
-		w.stopped = !w.yield(storage.Swept{}, err)
+		w.stopped = !w.yield(storage.Swept{}, err) || errors.Is(err, storage.ErrStandby)
 	}
 }
 
@@ -278,13 +287,17 @@ func (s *state) hasSegment(id string) bool {
 	return false
 }
 
+// removeAtOnce is how many objects one call removes.
+const removeAtOnce = 1000
+
 func (w *sweep) remove(ctx context.Context, keys []string) error {
-	for len(keys) > 0 {
-		n := min(len(keys), 1000)
-		if err := w.store.bucket.remove(ctx, keys[:n]...); err != nil {
+	for some := range slices.Chunk(keys, removeAtOnce) {
+		if err := w.store.writable(ctx); err != nil {
 			return err
 		}
-		keys = keys[n:]
+		if err := w.store.bucket.remove(ctx, some...); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -294,34 +307,48 @@ func (w *sweep) sweepData(ctx context.Context) {
 	if w.unread {
 		return // it may name anything
 	}
-	var doomed, gone, keys []string
-	for id, size := range w.data {
+	var doomed, due []string
+	for id := range w.data {
 		since, known := w.condemned[id]
-		if known && !since.Before(w.before.Add(-w.linked)) {
-			continue
-		}
-		if !known && !w.dry {
+		switch {
+		case !known && !w.dry:
 			doomed = append(doomed, id)
-			continue
+		case !known || since.Before(w.before.Add(-w.linked)):
+			due = append(due, id)
 		}
-		if w.found(storage.SweptBlob, strings.TrimPrefix(w.store.keys.data(id), w.store.keys.prefix), size) {
-			gone, keys = append(gone, id), append(keys, w.store.keys.data(id))
+	}
+	w.condemn(ctx, doomed)
+	if w.removeData(ctx, due) && !w.dry {
+		w.pardon(ctx, due)
+	}
+}
+
+func (w *sweep) condemn(ctx context.Context, ids []string) {
+	now := time.Now().UTC()
+	w.edit(ctx, ids, func(list map[string]time.Time, id string) {
+		if _, ok := list[id]; !ok {
+			list[id] = now
+		}
+	})
+}
+
+// removeData removes what it has reported, and no more, and tells whether that was all.
+func (w *sweep) removeData(ctx context.Context, ids []string) bool {
+	for some := range slices.Chunk(ids, removeAtOnce) {
+		var keys []string
+		for _, id := range some {
+			key := w.store.keys.data(id)
+			if w.found(storage.SweptBlob, strings.TrimPrefix(key, w.store.keys.prefix), w.data[id]) {
+				keys = append(keys, key)
+			}
+		}
+		if err := w.remove(ctx, keys); err != nil {
+			w.fail(err)
+			return false
 		}
 		if w.stopped {
-			break
+			return false
 		}
 	}
-	now := time.Now().UTC()
-	if len(doomed) > 0 {
-		w.edit(ctx, doomed, func(list map[string]time.Time, id string) {
-			if _, ok := list[id]; !ok {
-				list[id] = now
-			}
-		})
-	}
-	if err := w.remove(ctx, keys); err != nil {
-		w.fail(err)
-		return
-	}
-	w.pardon(ctx, gone)
+	return true
 }

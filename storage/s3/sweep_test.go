@@ -292,3 +292,97 @@ func TestSweepForsaken(t *testing.T) {
 		}
 	})
 }
+
+// A store that is read only removes nothing and condemns nothing, also from the
+// moment on when it comes to be so in a round.
+func TestSweepReadOnly(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, s *Store, f *fake) {
+		drop := func(n int) {
+			t.Helper()
+			if err := storage.DeleteBlob(t.Context(), s.Repository(app), pushText(t, s, n), ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := range 3 {
+			drop(20_000 + i)
+		}
+		given := begin(t, s)
+		if err := add(t, s, given, 0, strings.NewReader(text(200_000))); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * day)
+		round := func() (found, failed int, calls map[string]int) {
+			_, calls, _ = f.counted(func() {
+				for _, err := range s.Sweep(t.Context(), time.Now().Add(-day), false) {
+					if err == nil {
+						s.Tune(Options{DigestsFreshFor: -1, ReadOnly: true, PartSize: 64 << 10})
+						found++
+						continue
+					}
+					if failed++; !errors.Is(err, storage.ErrStandby) {
+						t.Fatal(err)
+					}
+				}
+			})
+			return found, failed, calls
+		}
+		wantNone := func(found int) {
+			t.Helper()
+			n, failed, calls := round()
+			if n != found || failed != 1 || calls["put"]+calls["remove"]+calls["abort"] > 0 {
+				t.Fatalf("found %d, %d errors, and did %v; want %d found, one error, and no writes", n, failed, calls, found)
+			}
+		}
+		writes := Options{DigestsFreshFor: -1, PartSize: 64 << 10}
+		wantNone(1) // the session
+		wantNone(0)
+		s.Tune(writes)
+		sweeping(t, s, false) // ends the session, and condemns
+		time.Sleep(2 * day)
+		drop(30_000)
+		before := f.count("data/")
+		if n, failed, calls := round(); n != 3 || failed != 1 || calls["remove"] > 0 || f.count("data/") != before {
+			t.Fatalf("found %d, %d errors, and did %v", n, failed, calls)
+		}
+		s.Tune(writes)
+		if sweeping(t, s, false); f.count("data/") != before-3 {
+			t.Fatalf("%d of %d are left", f.count("data/"), before)
+		}
+	})
+}
+
+// Who stops a round at one thing has that stay, and what comes after it.
+func TestSweepStopped(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, s *Store, f *fake) {
+		for i := range 5 {
+			if err := storage.DeleteBlob(t.Context(), s.Repository(app), pushText(t, s, 20_000+i), ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(2 * day)
+		sweeping(t, s, false)
+		time.Sleep(2 * day)
+		var found []string
+		for what, err := range s.Sweep(t.Context(), time.Now().Add(-day), false) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if found = append(found, what.Name); len(found) == 3 {
+				break
+			}
+		}
+		for i, name := range found {
+			if _, there := f.objects[name]; there != (i == 2) {
+				t.Errorf("the %d. is there: %v", i+1, there)
+			}
+		}
+		if n := f.count("data/"); n != 3 {
+			t.Errorf("%d are left, want 3", n)
+		}
+		if found := sweeping(t, s, false); len(found) != 3 || f.count("data/") != 0 {
+			t.Errorf("the next round finds %v and leaves %d", found, f.count("data/"))
+		}
+	})
+}

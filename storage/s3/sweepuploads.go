@@ -43,7 +43,7 @@ func (w *sweep) sweepSession(ctx context.Context, o listed) error {
 		return nil // its ID would be that of an empty session
 	case rec.Ended:
 		if w.found(storage.SweptLeftover, "uploads/"+id, o.Size) {
-			return w.store.bucket.remove(ctx, o.Key)
+			return w.remove(ctx, []string{o.Key})
 		}
 		return nil
 	case w.found(storage.SweptUpload, id, rec.Size):
@@ -71,6 +71,9 @@ func (w *sweep) use(rec sessionRecord) {
 
 // endSession is false if somebody has gone on with the session.
 func (w *sweep) endSession(ctx context.Context, key, etag string, rec sessionRecord) (ended bool, err error) {
+	if err := w.store.writable(ctx); err != nil {
+		return false, err
+	}
 	body, err := json.Marshal(sessionRecord{
 		Repository: rec.Repository, Algorithm: rec.Algorithm, Write: newID(), Ended: true, Data: rec.Data, Upload: rec.Upload,
 	})
@@ -105,7 +108,11 @@ func (w *sweep) sweepUploads(ctx context.Context) {
 			if !w.found(storage.SweptUpload, strings.TrimPrefix(u.Key, w.store.keys.prefix), 0) {
 				continue
 			}
-			if err := w.store.bucket.abort(ctx, u.Key, u.Upload); err != nil {
+			err := w.store.writable(ctx)
+			if err == nil {
+				err = w.store.bucket.abort(ctx, u.Key, u.Upload)
+			}
+			if err != nil {
 				w.fail(err)
 			}
 		}
