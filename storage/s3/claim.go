@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 )
@@ -58,7 +59,7 @@ func (s *Store) Claim(ctx context.Context, name string) (release func(), ok bool
 	if err := s.writable(ctx); err != nil {
 		return nil, false, err
 	}
-	c := &claim{store: s, key: s.keys.claim(name)}
+	c := &claim{store: s, key: s.keys.claim(name), holder: rand.Text()}
 	body, etag, err := s.bucket.fetch(ctx, getRequest{Key: c.key})
 	switch {
 	case err != nil && !errors.Is(err, errNotFound):
@@ -67,11 +68,7 @@ func (s *Store) Claim(ctx context.Context, name string) (release func(), ok bool
 		return nil, false, nil
 	}
 	c.etag = etag
-	err = c.write(ctx, rand.Text())
-	if errors.Is(err, errConflict) || errors.Is(err, errNotFound) {
-		return nil, false, nil // another one was faster
-	}
-	if err != nil {
+	if ok, err = c.renew(ctx); !ok {
 		return nil, false, err
 	}
 	return c.hold(context.WithoutCancel(ctx)), true, nil
@@ -79,9 +76,10 @@ func (s *Store) Claim(ctx context.Context, name string) (release func(), ok bool
 
 // claim is one that this process has.
 type claim struct {
-	store *Store
-	key   string
-	etag  string
+	store  *Store
+	key    string
+	etag   string
+	holder string // what all bodies begin with that this process writes
 }
 
 // write changes the claim if nobody has since.
@@ -91,6 +89,50 @@ func (c *claim) write(ctx context.Context, body string) error {
 		c.etag = etag
 	}
 	return err
+}
+
+// renew says that the claim goes on, and reports whether it's this process's. With
+// an error that isn't known.
+func (c *claim) renew(ctx context.Context) (ok bool, err error) {
+	err = c.write(ctx, c.holder+rand.Text())
+	if err == nil {
+		return true, nil
+	}
+	gone := errors.Is(err, errConflict) || errors.Is(err, errNotFound)
+	if !gone && !passing(err) {
+		return false, err
+	}
+	ours, ferr := c.find(ctx)
+	switch {
+	case ferr != nil:
+		return false, ferr
+	case ours, gone:
+		return ours, nil
+	}
+	return false, err
+}
+
+// find finds out what has come of writes without an answer, one of which may be
+// done long after.
+func (c *claim) find(ctx context.Context) (ours bool, err error) {
+	body, etag, err := c.store.bucket.fetch(ctx, getRequest{Key: c.key})
+	if errors.Is(err, errNotFound) {
+		return false, nil
+	}
+	if ours = err == nil && strings.HasPrefix(string(body), c.holder); ours {
+		c.etag = etag
+	}
+	return ours, err
+}
+
+// end has the claim be nobody's. Else it lapses.
+func (c *claim) end(ctx context.Context) {
+	if c.write(ctx, released) == nil {
+		return
+	}
+	if ours, _ := c.find(ctx); ours {
+		_ = c.write(ctx, released)
+	}
 }
 
 // hold renews the claim until release is called, or it's lost.
@@ -106,7 +148,7 @@ func (c *claim) hold(ctx context.Context) (release func()) {
 				return
 			case <-tick.C:
 			}
-			if err := c.write(renewed, rand.Text()); err != nil {
+			if ok, err := c.renew(renewed); !ok && !passing(err) {
 				return // it lapses; whoever takes it then does no harm
 			}
 		}
@@ -116,6 +158,6 @@ func (c *claim) hold(ctx context.Context) (release func()) {
 		renewing.Wait()
 		last, cancel := context.WithTimeout(ctx, renewEvery)
 		defer cancel()
-		_ = c.write(last, released) // else it lapses
+		c.end(last)
 	})
 }

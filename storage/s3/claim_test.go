@@ -1,6 +1,8 @@
 package s3
 
 import (
+	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -58,6 +60,65 @@ func TestClaimLapsedForTwo(t *testing.T) {
 		release := mustClaim(t, one, "gc")
 		wantNoClaim(t, two)
 		release()
+	})
+}
+
+// Who has a claim keeps it while the bucket fails for a moment, and ends it whether
+// or not it heard of its last write.
+func TestClaimOfAFailingBucket(t *testing.T) {
+	t.Parallel()
+	for name, come := range map[string]func(b *fake, what putRequest){
+		"refused":    func(*fake, putRequest) {},
+		"unanswered": func(b *fake, what putRequest) { _, _ = b.put(context.Background(), what) },
+		"belated": func(b *fake, what putRequest) {
+			time.AfterFunc(5*time.Second, func() { _, _ = b.put(context.Background(), what) })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				b := &watched{fake: smallParts()}
+				one, two := openOn(t, b, Options{}), openOn(t, b.fake, Options{})
+				release := mustClaim(t, one, "gc")
+				fails := false
+				b.onPut = func(what putRequest) error {
+					if fails = !fails; !fails {
+						return nil
+					}
+					come(b.fake, what)
+					return errSlowDown
+				}
+				for range 40 {
+					wantNoClaim(t, two)
+					time.Sleep(renewEvery)
+				}
+				fails = false
+				release()
+				mustClaim(t, two, "gc")()
+			})
+		})
+	}
+}
+
+// A claim whose first write has no answer is had if it's there.
+func TestClaimUnanswered(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := &watched{fake: smallParts()}
+		one, two := openOn(t, b, Options{}), openOn(t, b.fake, Options{})
+		b.onPut = func(what putRequest) error {
+			b.onPut = nil
+			_, _ = b.fake.put(t.Context(), what)
+			return errTemporary
+		}
+		release := mustClaim(t, one, "gc")
+		wantNoClaim(t, two)
+		release()
+		b.onPut = func(putRequest) error { return errTemporary }
+		if _, ok, err := one.Claim(t.Context(), "gc"); ok || !errors.Is(err, errTemporary) {
+			t.Fatalf("a claim that nobody wrote: %v, %v", ok, err)
+		}
+		mustClaim(t, two, "gc")()
 	})
 }
 
