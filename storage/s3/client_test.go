@@ -248,7 +248,7 @@ func (c *client) twin() {
 	})
 	busy.Go(func() {
 		time.Sleep(late)
-		_ = mover.move(c.ctx, app, map[string]string{at[0]: at[1]}, make(map[string]bool)) // likewise
+		_ = mover.move(c.ctx, app, map[string]string{at[0]: at[1]}, make(proofs)) // likewise
 	})
 	busy.Wait()
 	c.owns("a twin", func(ctx context.Context, s *Store) error { return verify(ctx, s.Repository(app), d) })

@@ -24,10 +24,19 @@ type holding struct {
 
 // holdings are what all records name, as far as it may be in several objects.
 type holdings struct {
-	names []oci.Name
-	all   []holding
-	begun map[oci.Name]map[string]string // by data: the other one, to which somebody has begun to move
-	sound map[string]bool                // whether other data has the right bytes, as far as that was looked at
+	names  []oci.Name
+	all    []holding
+	begun  map[oci.Name]map[string]string // by data: the other one, to which somebody has begun to move
+	proofs proofs
+}
+
+// proofs are what was found out about data to which blobs are to be moved, by its ID.
+type proofs map[string]proof
+
+type proof struct {
+	right  bool
+	rotten digest.Digest // what its bytes should be and aren't; "" if they're right, or gone
+	told   bool          // that it's rotten
 }
 
 // add notes what a record names. Data from whose beginning a blob is may be that blob alone.
@@ -59,15 +68,45 @@ func (h *holdings) begin(name oci.Name, id, to string) {
 }
 
 // dedupe makes the records that name one blob in several objects name the oldest
-// of these. The others are condemned when a later round finds nothing that names them.
+// of these whose bytes are right. The others are condemned when a later round finds
+// nothing that names them.
 func (w *sweep) dedupe(ctx context.Context) {
 	if w.dry {
 		return
 	}
-	w.held.sound = make(map[string]bool)
-	w.findCopies(ctx)
-	for _, name := range slices.SortedFunc(maps.Keys(w.held.begun), oci.Name.Compare) {
-		moves := w.held.begun[name]
+	w.held.proofs = make(proofs)
+	for again := true; again && ctx.Err() == nil && !w.stopped; again = w.leaveRotten() {
+		w.findCopies(ctx)
+		w.moveBegun(ctx)
+	}
+}
+
+// leaveRotten tells of objects that were found to have rotted, and leaves what
+// others are copies of to be looked at once more.
+func (w *sweep) leaveRotten() (any bool) {
+	contents := make(map[[16]byte]bool)
+	for _, h := range w.held.all {
+		if r := w.held.proofs[string(h.id[:])]; r.rotten != "" && !r.told {
+			contents[h.content] = true
+		}
+	}
+	w.held.all = slices.DeleteFunc(w.held.all, func(h holding) bool { return !contents[h.content] })
+	for id, r := range w.held.proofs {
+		if r.rotten != "" && !r.told {
+			w.fail(fmt.Errorf("dedupe: %s hasn't the bytes of %s any more", w.store.keys.data(id), r.rotten))
+			r.told = true
+			w.held.proofs[id] = r
+		}
+	}
+	return len(contents) > 0
+}
+
+// moveBegun does the moves that are begun.
+func (w *sweep) moveBegun(ctx context.Context) {
+	begun := w.held.begun
+	w.held.begun = nil
+	for _, name := range slices.SortedFunc(maps.Keys(begun), oci.Name.Compare) {
+		moves := begun[name]
 		for ids := range slices.Chunk(slices.Sorted(maps.Keys(moves)), movesAtOnce) {
 			if ctx.Err() != nil || w.stopped {
 				return
@@ -76,7 +115,7 @@ func (w *sweep) dedupe(ctx context.Context) {
 			for _, id := range ids {
 				some[id] = moves[id]
 			}
-			if err := w.store.move(ctx, name, some, w.held.sound); err != nil {
+			if err := w.store.move(ctx, name, some, w.held.proofs); err != nil {
 				w.fail(fmt.Errorf("dedupe %s: %w", name, err))
 			}
 		}
@@ -105,7 +144,8 @@ func (w *sweep) findCopies(ctx context.Context) {
 }
 
 // findCopy finds out which of the objects that have one content is the oldest. One
-// that is condemned, though somebody has come to name it, isn't to be named by more.
+// that is condemned, though somebody has come to name it, isn't to be named by more,
+// nor is one that has rotted.
 func (w *sweep) findCopy(ctx context.Context, same []holding) {
 	whole := make(map[string]bool)
 	oldest := listed{}
@@ -120,7 +160,7 @@ func (w *sweep) findCopy(ctx context.Context, same []holding) {
 		}
 		whole[id] = true
 		_, condemned := w.condemned[id]
-		if !condemned && (oldest.Key == "" || o.Modified.Before(oldest.Modified)) {
+		if !condemned && w.held.proofs[id].rotten == "" && (oldest.Key == "" || o.Modified.Before(oldest.Modified)) {
 			oldest = o
 		}
 	}
@@ -137,8 +177,8 @@ func (w *sweep) findCopy(ctx context.Context, same []holding) {
 // move makes a record name other data for its blobs. First it names both; then
 // it's asked whether the other one stays, as a mount does; and then it names one
 // of them. So whatever happens in between, what it names is there. Nothing is moved
-// to data that hasn't the right bytes any more; sound is what is known of that.
-func (s *Store) move(ctx context.Context, name oci.Name, to map[string]string, sound map[string]bool) error {
+// to data that hasn't the right bytes any more; found is what is known of that.
+func (s *Store) move(ctx context.Context, name oci.Name, to map[string]string, found proofs) error {
 	done, err := s.begin()
 	if err != nil {
 		return err
@@ -146,7 +186,7 @@ func (s *Store) move(ctx context.Context, name oci.Name, to map[string]string, s
 	defer done()
 	r := s.cache.acquire(s, name)
 	defer s.cache.release(r)
-	if err := s.readCopies(ctx, r, to, sound); err != nil {
+	if err := s.readCopies(ctx, r, to, found); err != nil {
 		return err
 	}
 	named := make(map[digest.Digest]entry)
@@ -154,7 +194,7 @@ func (s *Store) move(ctx context.Context, name oci.Name, to map[string]string, s
 		clear(named)
 		for key, b := range walk(now.blobs) {
 			other, ok := to[b.ID]
-			if !ok || b.inline() || b.Unsure || b.Offset > 0 || !sound[other] && b.Also != other {
+			if !ok || b.inline() || b.Unsure || b.Offset > 0 || !found[other].right && b.Also != other {
 				continue
 			}
 			e := b.entry
@@ -169,11 +209,11 @@ func (s *Store) move(ctx context.Context, name oci.Name, to map[string]string, s
 	if err != nil || len(named) == 0 {
 		return err
 	}
-	return s.decide(ctx, r, named, sound)
+	return s.decide(ctx, r, named, found)
 }
 
 // readCopies finds out whether the data to which blobs are to be moved has their bytes.
-func (s *Store) readCopies(ctx context.Context, r *repo, to map[string]string, sound map[string]bool) error {
+func (s *Store) readCopies(ctx context.Context, r *repo, to map[string]string, found proofs) error {
 	now, err := r.refresh(ctx)
 	if err != nil {
 		return err
@@ -181,27 +221,31 @@ func (s *Store) readCopies(ctx context.Context, r *repo, to map[string]string, s
 	reader := &Repository{s, r.name}
 	for key, b := range walk(now.blobs) {
 		other, ok := to[b.ID]
-		if _, known := sound[other]; !ok || known {
+		if _, known := found[other]; !ok || known {
 			continue
 		}
-		_, right, err := reader.check(ctx, digest.Digest(key), entry{ID: other, Size: b.Size})
+		there, right, err := reader.check(ctx, digest.Digest(key), entry{ID: other, Size: b.Size})
 		if err != nil {
 			return err
 		}
-		sound[other] = right
+		one := proof{right: right}
+		if there && !right {
+			one.rotten = digest.Digest(key)
+		}
+		found[other] = one
 	}
 	return nil
 }
 
 // decide ends a move. An entry that isn't as it was named is somebody else's by now.
-func (s *Store) decide(ctx context.Context, r *repo, named map[digest.Digest]entry, sound map[string]bool) error {
+func (s *Store) decide(ctx context.Context, r *repo, named map[digest.Digest]entry, found proofs) error {
 	stays, errs := make(map[string]bool), []error(nil)
 	for _, e := range named {
 		if _, known := stays[e.Also]; known {
 			continue
 		}
 		there, err := s.stays(ctx, e.Also)
-		stays[e.Also], errs = there && err == nil && sound[e.Also], append(errs, err)
+		stays[e.Also], errs = there && err == nil && found[e.Also].right, append(errs, err)
 	}
 	return errors.Join(append(errs, r.change(ctx, func(now *state) (changes []change, _ string, _ error) {
 		for d, e := range named {

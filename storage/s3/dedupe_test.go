@@ -204,7 +204,7 @@ func TestDedupeNamesBoth(t *testing.T) {
 			}
 			return nil
 		}}
-		if err := openOn(t, b, Options{}).move(t.Context(), app, map[string]string{entryIn(t, s, app, d).ID: keep}, make(map[string]bool)); !errors.Is(err, errDead) {
+		if err := openOn(t, b, Options{}).move(t.Context(), app, map[string]string{entryIn(t, s, app, d).ID: keep}, make(proofs)); !errors.Is(err, errDead) {
 			t.Fatal(err)
 		}
 		if err := storage.DeleteBlob(t.Context(), s.Repository(other), d, ""); err != nil {
@@ -253,25 +253,47 @@ func TestDedupeFromTheCondemned(t *testing.T) {
 	})
 }
 
-// Nothing is moved to bytes that have rotted: the good ones would go.
+// Nothing is moved to bytes that have rotted: that's said, and all go to the oldest
+// that are right, also from the rotten ones.
 func TestDedupeReads(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T, s *Store, f *fake) {
 		content := text(50_000)
-		d := pushTo(t, s, other, content)
-		time.Sleep(time.Minute)
-		pushTo(t, s, app, content)
-		pushTo(t, s, mustName("third"), content)
-		rotten := f.objects[s.keys.data(entryIn(t, s, other, d).ID)]
-		rotten.body[17]++
-		time.Sleep(2 * day)
-		own := entryIn(t, s, app, d).ID
-		_, calls, _ := f.counted(func() { sweeping(t, s, false) })
-		if now := entryIn(t, s, app, d); now.ID != own || now.Also != "" {
-			t.Errorf("it's moved to bad bytes: %+v", now)
+		d := digest.FromString(content)
+		names := []oci.Name{other, mustName("second"), app, mustName("fourth")}
+		for _, name := range names {
+			pushTo(t, s, name, content)
+			time.Sleep(time.Minute)
 		}
-		if calls["put"] > 0 {
-			t.Errorf("a round that moves nothing does %v", calls)
+		var rotten []string
+		for _, name := range names[:2] {
+			key := s.keys.data(entryIn(t, s, name, d).ID)
+			f.objects[key].body[17]++
+			rotten = append(rotten, key)
+		}
+		time.Sleep(2 * day)
+		keep := entryIn(t, s, app, d).ID
+		var said []string
+		for what, err := range s.Sweep(t.Context(), time.Now().Add(-day), false) {
+			if err == nil {
+				t.Fatalf("found %v", what)
+			}
+			said = append(said, err.Error())
+		}
+		for i, key := range rotten {
+			if len(said) != 2 || !strings.Contains(said[i], key) || !strings.Contains(said[i], d.String()) {
+				t.Errorf("it says %q, want a line of %s", said, key)
+			}
+		}
+		for _, name := range names {
+			if now := entryIn(t, s, name, d); now.ID != keep || now.Also != "" {
+				t.Errorf("%s has %+v, want %s", name, now, keep)
+			}
+		}
+		sweeping(t, s, false)
+		time.Sleep(2 * day)
+		if found := sweeping(t, s, false); len(found) != 3 || f.count("data/") != 1 {
+			t.Errorf("found %v, and %d are left", found, f.count("data/"))
 		}
 		wantBlob(t, s, content)
 	})
