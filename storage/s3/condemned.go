@@ -16,7 +16,7 @@ import (
 type condemned struct {
 	Format int                  `json:"format"`
 	Write  string               `json:"write"` // a random ID for each write, by which a lost answer is settled
-	IDs    map[string]time.Time `json:"ids"`   // since when
+	IDs    map[string]time.Time `json:"ids"`   // since when none has named them; zero: some may
 }
 
 // condemned reads the condemned that an ID would be among.

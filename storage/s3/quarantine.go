@@ -56,12 +56,7 @@ func (r *Repository) Quarantine(ctx context.Context, d digest.Digest) (storage.O
 		return "", err
 	}
 	if there && !b.inline() {
-		now := time.Now().UTC()
-		err := r.store.condemn(ctx, b.ID, func(ids map[string]time.Time) {
-			if _, ok := ids[b.ID]; !ok {
-				ids[b.ID] = now
-			}
-		})
+		err := r.store.condemn(ctx, b.ID, func(ids map[string]time.Time) { ids[b.ID] = time.Time{} })
 		if err != nil {
 			return "", err
 		}

@@ -146,40 +146,48 @@ func TestQuarantineOfWhatIsGone(t *testing.T) {
 	wantLost(t, s, false, gone, cut)
 }
 
-// Bad bytes are swept a grace after the last record has dropped them, and not before.
+// Bad bytes are swept a grace after a round has found that the last record has
+// dropped them, and not before, however long they were bad.
 func TestBadBytesAreSwept(t *testing.T) {
 	t.Parallel()
-	f := smallParts()
-	s := openOn(t, f, Options{})
-	d := pushText(t, s, 20_000)
-	if _, err := s.Repository(other).MountBlob(t.Context(), d, app); err != nil {
-		t.Fatal(err)
-	}
-	id := stateIn(t, s).find(d).ID
-	rot(t, f, s, app, d)
-	quarantine(t, s, app, d)
-	there := func() bool {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		_, ok := f.objects[s.keys.data(id)]
-		return ok
-	}
-	sweep := func() {
-		t.Helper()
-		for _, err := range s.Sweep(t.Context(), time.Now().Add(time.Hour), false) {
-			if err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	for range 2 {
-		if sweep(); !there() {
-			t.Fatal("they're gone while a record names them")
-		}
-	}
-	quarantine(t, s, other, d)
-	if sweep(); there() {
-		t.Fatal("they're there still")
+	for name, rounds := range map[string]int{"met as named": 3, "not met": 0} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T, s *Store, f *fake) {
+				d := pushText(t, s, 20_000)
+				if _, err := s.Repository(other).MountBlob(t.Context(), d, app); err != nil {
+					t.Fatal(err)
+				}
+				rot(t, f, s, app, d)
+				quarantine(t, s, app, d)
+				for range rounds {
+					time.Sleep(2 * day)
+					sweeping(t, s, false)
+				}
+				time.Sleep(3 * day)
+				if f.count("data/") != 1 {
+					t.Fatal("they're gone while a record names them")
+				}
+				if err := storage.DeleteBlob(t.Context(), s.Repository(other), d, ""); err != nil {
+					t.Fatal(err)
+				}
+				for range 2 {
+					time.Sleep(time.Hour)
+					if sweeping(t, s, false); f.count("data/") != 1 {
+						t.Fatal("they're gone, and no grace has passed since the last record dropped them")
+					}
+				}
+				time.Sleep(day)
+				if sweeping(t, s, false); f.count("data/") != 0 {
+					t.Fatal("they're there still")
+				}
+				time.Sleep(2 * day)
+				sweeping(t, s, false)
+				if list, _, err := s.condemned(t.Context(), "A"); err != nil || len(list.IDs) > 0 {
+					t.Fatalf("condemned are %v, %v", list, err)
+				}
+			})
+		})
 	}
 }
 

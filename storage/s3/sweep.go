@@ -39,10 +39,10 @@ func (s *Store) Sweep(ctx context.Context, before time.Time, dry bool) iter.Seq2
 		}
 		w := &sweep{
 			store: s, before: before, dry: dry, yield: yield, linked: s.options().linkedFor(),
-			data: make(map[string]int64), segments: make(map[string][]string), inUse: make(map[string]bool),
+			data: make(map[string]int64), segments: make(map[string][]string), inUse: make(map[string]bool), named: make(map[string]bool),
 		}
 		for _, step := range []func(context.Context){
-			w.listData, w.listSegments, w.readCondemned, w.sweepSessions, w.sweepUploads, w.readRecords, w.dedupe, w.sweepData, w.sweepPulls,
+			w.listData, w.listSegments, w.readCondemned, w.sweepSessions, w.sweepUploads, w.readRecords, w.ageCondemned, w.dedupe, w.sweepData, w.sweepPulls,
 		} {
 			if step(ctx); w.stopped || ctx.Err() != nil {
 				return
@@ -63,7 +63,8 @@ type sweep struct {
 	segments  map[string][]string  // old ones by their record's key
 	inUse     map[string]bool      // data of sessions that go on
 	held      holdings             // what records name
-	condemned map[string]time.Time // since when data may not be named
+	condemned map[string]time.Time // since when nothing has named data that may not be named
+	named     map[string]bool      // what is condemned, and named nevertheless
 	unread    bool                 // there's something that may name data and can't be read
 	stopped   bool                 // nobody wants to hear more, or there's nothing to go on with
 }
@@ -137,7 +138,7 @@ func (w *sweep) readCondemned(ctx context.Context) {
 		var gone []string
 		for id, since := range list.IDs {
 			w.condemned[id] = since
-			if _, there := w.data[id]; !there && since.Before(w.before) {
+			if _, there := w.data[id]; !there && !since.IsZero() && since.Before(w.before) {
 				gone = append(gone, id)
 			}
 		}
@@ -172,7 +173,7 @@ func (w *sweep) edit(ctx context.Context, ids []string, do func(list map[string]
 
 // readRecords reads every record afresh, and takes from data what they name.
 func (w *sweep) readRecords(ctx context.Context) {
-	if len(w.data) == 0 && len(w.segments) == 0 {
+	if len(w.data) == 0 && len(w.segments) == 0 && len(w.condemned) == 0 {
 		return
 	}
 	var keys []string
@@ -206,6 +207,28 @@ func (w *sweep) readRecords(ctx context.Context) {
 	}
 }
 
+// ageCondemned has the grace of what is condemned begin when nothing names it.
+func (w *sweep) ageCondemned(ctx context.Context) {
+	if w.unread || w.dry {
+		return
+	}
+	var named, unnamed []string
+	for id, since := range w.condemned {
+		switch {
+		case w.named[id] && !since.IsZero():
+			named = append(named, id)
+		case !w.named[id] && since.IsZero():
+			unnamed = append(unnamed, id)
+		}
+	}
+	now := time.Now().UTC()
+	w.edit(ctx, named, func(list map[string]time.Time, id string) { list[id] = time.Time{} })
+	w.edit(ctx, unnamed, func(list map[string]time.Time, id string) { list[id] = now })
+	for _, id := range unnamed {
+		w.condemned[id] = now
+	}
+}
+
 // recordsAtOnce is how many records are read at once.
 const recordsAtOnce = 8
 
@@ -215,6 +238,9 @@ func (w *sweep) note(name oci.Name, s *state) {
 		if !b.inline() {
 			delete(w.data, b.ID)
 			delete(w.data, b.Also)
+			if _, ok := w.condemned[b.ID]; ok {
+				w.named[b.ID] = true
+			}
 		}
 	}
 	if !w.dry {
