@@ -200,7 +200,7 @@ func readerBreakages() map[string]breakage {
 				return b, err
 			}
 		}, []string{
-			"DeleteBlob: a manifest whose bytes are gone doesn't keep a blob",
+			"DeleteBlob: a manifest whose bytes are gone keeps its blobs, which it needs once they come again",
 			"GetManifest: a manifest whose bytes are gone is ManifestUnknown",
 		}},
 		"an open blob can't be read again": {func(m *mutant) {

@@ -91,15 +91,15 @@ func deleteOnce(t testing.TB, s storage.Store) {
 
 func deleteBlobChecks() map[string]check {
 	return map[string]check{
-		"it removes a blob":                                   deleteBlob,
-		"a blob that isn't there is BlobUnknown":              deleteBlobUnknown,
-		"one that a manifest names is Denied":                 deleteBlobNeeded,
-		"one that is a manifest is Denied":                    deleteBlobManifest,
-		"one that an image index lists is Denied":             deleteBlobListed,
-		"one that only a deleted manifest names may go":       deleteBlobFreed,
-		"another repository's manifests don't keep a blob":    deleteBlobElsewhere,
-		"a manifest whose bytes are gone doesn't keep a blob": deleteBlobOfGone,
-		"pushes go on while it reads":                         deleteBlobBusy,
+		"it removes a blob":                                                                    deleteBlob,
+		"a blob that isn't there is BlobUnknown":                                               deleteBlobUnknown,
+		"one that a manifest names is Denied":                                                  deleteBlobNeeded,
+		"one that is a manifest is Denied":                                                     deleteBlobManifest,
+		"one that an image index lists is Denied":                                              deleteBlobListed,
+		"one that only a deleted manifest names may go":                                        deleteBlobFreed,
+		"another repository's manifests don't keep a blob":                                     deleteBlobElsewhere,
+		"a manifest whose bytes are gone keeps its blobs, which it needs once they come again": deleteBlobOfGone,
+		"pushes go on while it reads":                                                          deleteBlobBusy,
 	}
 }
 
@@ -189,7 +189,8 @@ func deleteBlobOfGone(t testing.TB, s storage.Store) {
 	m := image(t, "m", x)
 	r.putManifest(m, storage.PutOptions{})
 	r.update(func(e *storage.Edit) { e.DropBlob(m.Digest) })
-	wantNoErrors(t, []error{removeBlob(t, r, x)})
+	wantStatus(t, removeBlob(t, r, x), oci.Denied, http.StatusMethodNotAllowed)
+	wantNoErrors(t, []error{remove(t, r, m.Digest.String()), removeBlob(t, r, x)})
 	r.wantNoBlob(x)
 }
 
