@@ -246,6 +246,8 @@ func TestDedupeFromTheCondemned(t *testing.T) {
 			t.Fatalf("it's at %s", now)
 		}
 		time.Sleep(2 * day)
+		sweeping(t, s, false) // finds that nothing names it any more, which begins its grace
+		time.Sleep(2 * day)
 		if found := sweeping(t, s, false); len(found) != 1 || f.count("data/") != 1 {
 			t.Fatalf("found %v, and %d are left", found, f.count("data/"))
 		}
