@@ -66,13 +66,10 @@ func (f storeFlags) write(ctx context.Context, at string) (storage.Store, error)
 // shown is what a store is called where anybody may read it.
 func shown(at string) string {
 	scheme, _, isURL := strings.Cut(at, "://")
-	if !isURL {
-		return at
+	if isURL && (strings.Contains(at, "@") || withoutUser(at) == "") { // keys have slashes, too
+		return scheme + "://…"
 	}
-	if s := withoutUser(at); s != "" {
-		return s
-	}
-	return scheme + "://…"
+	return at
 }
 
 // explain says what to do if a store couldn't be written to since another process
@@ -94,12 +91,15 @@ func (f storeFlags) open(ctx context.Context, at string, create bool) (storage.S
 
 func (f storeFlags) openNamed(ctx context.Context, at string, create bool) (storage.Store, error) {
 	if name, ok := strings.CutPrefix(at, "registry:"); ok {
-		return f.openRegistry(ctx, name)
+		return f.openRegistry(ctx, name, create)
 	}
 	if scheme, _, ok := strings.Cut(at, "://"); ok {
 		open, known := storeSchemes[scheme]
 		if !known {
 			return nil, fmt.Errorf("no stores are called %s:// (there are %s)", scheme, strings.Join(slices.Sorted(maps.Keys(storeSchemes)), ", "))
+		}
+		if strings.Contains(at, "@") {
+			return nil, errors.New("keys in a URL would be for all to see: leave them to AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or to another part of AWS's usual chain")
 		}
 		u, err := url.Parse(at)
 		if wrong, ok := errors.AsType[*url.Error](err); ok {
@@ -117,14 +117,30 @@ func (f storeFlags) openNamed(ctx context.Context, at string, create bool) (stor
 	if _, err := os.Stat(root); err != nil && (!create || !errors.Is(err, fs.ErrNotExist)) {
 		return nil, err
 	}
-	if _, err := os.Stat(filepath.Join(root, "_unsynced")); err == nil && !create {
-		return nil, errors.New("it's written with sync off, or was and not closed: who opens it removes what is damaged, so start the registry on it, which verifies it, or have a running one read it ('caddy oci-registry scrub')")
+	if isUnsynced(root) && !create {
+		return nil, errUnsynced
 	}
 	return filesystem.Open(root, filesystem.Options{})
 }
 
+// errUnsynced is why what was written unsynced isn't only read.
+var errUnsynced = errors.New("it's written with sync off, or was and not closed: who opens it removes what is damaged, so start the registry on it, which verifies it, or have a running one read it ('caddy oci-registry scrub')")
+
+func isUnsynced(root string) bool {
+	_, err := os.Stat(filepath.Join(root, "_unsynced"))
+	return err == nil
+}
+
+// isUnsynced reports whether one of the registry's roots is.
+func (r *Registry) isUnsynced() bool {
+	return slices.ContainsFunc(r.homes, func(h home) bool {
+		f, ok := h.backend.(*FilesystemStorage)
+		return ok && isUnsynced(f.root)
+	})
+}
+
 // openRegistry opens what the registry called name has, as its configuration says.
-func (f storeFlags) openRegistry(ctx context.Context, name string) (storage.Store, error) {
+func (f storeFlags) openRegistry(ctx context.Context, name string, write bool) (storage.Store, error) {
 	raw, _, _, err := caddycmd.LoadConfig(f.config, f.adapter)
 	if err != nil {
 		return nil, err
@@ -146,7 +162,7 @@ func (f storeFlags) openRegistry(ctx context.Context, name string) (storage.Stor
 	if !ok {
 		return nil, fmt.Errorf("app oci_registry is a %T", mod)
 	}
-	s, readOnly, err := app.open(ctx, name)
+	s, readOnly, err := app.open(ctx, name, write)
 	if err != nil {
 		return nil, errors.Join(err, app.Cleanup())
 	}
@@ -154,10 +170,13 @@ func (f storeFlags) openRegistry(ctx context.Context, name string) (storage.Stor
 }
 
 // open returns the open store of a registry, as long as the app has it.
-func (a *App) open(ctx context.Context, name string) (s storage.Store, readOnly bool, err error) {
+func (a *App) open(ctx context.Context, name string, write bool) (s storage.Store, readOnly bool, err error) {
 	r, ok := a.registry(name)
 	if !ok {
 		return nil, false, fmt.Errorf("the configuration has no registry of this name (it has: %s)", a.allNames())
+	}
+	if r.isUnsynced() && !write {
+		return nil, false, errUnsynced
 	}
 	s, err = r.open(ctx)
 	return s, r.ReadOnly, err

@@ -28,6 +28,8 @@ func (f *Forgetful) PowerCutKeeping(to string, keep func() bool) error {
 	if err != nil {
 		return err
 	}
+	f.memory.one.Lock() // who is in the middle of a Sync may end it
+	defer f.memory.one.Unlock()
 	c := &cut{f, keep, make(map[*node]string)}
 	return c.directory(root, ".", to)
 }

@@ -3,6 +3,7 @@ package s3
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -78,21 +79,23 @@ func TestClaimOfAFailingBucket(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				b := &watched{fake: smallParts()}
-				one, two := openOn(t, b, Options{}), openOn(t, b.fake, Options{})
-				release := mustClaim(t, one, "gc")
-				fails := false
+				var armed atomic.Bool
+				var puts atomic.Int64
 				b.onPut = func(what putRequest) error {
-					if fails = !fails; !fails {
+					if !armed.Load() || puts.Add(1)%2 == 0 {
 						return nil
 					}
 					come(b.fake, what)
 					return errSlowDown
 				}
+				one, two := openOn(t, b, Options{}), openOn(t, b.fake, Options{})
+				release := mustClaim(t, one, "gc")
+				armed.Store(true)
 				for range 40 {
 					wantNoClaim(t, two)
 					time.Sleep(renewEvery)
 				}
-				fails = false
+				puts.Store(0) // the last one fails, too
 				release()
 				mustClaim(t, two, "gc")()
 			})
