@@ -204,7 +204,8 @@ func TestBucketURL(t *testing.T) {
 	for _, o := range []copyOptions{
 		{from: "s3://key:secret@bucket", to: t.TempDir()},
 		{from: "s3://key:secret@bucket", to: "s3://key:secret@bucket"},
-		{from: "s3://key:secret@bucket/%zz", to: t.TempDir()}, {from: "s3://key:12/secret@bucket", to: t.TempDir()},
+		{from: "s3://key:secret@bucket/%zz", to: t.TempDir()},
+		{from: "s3://key:12/secret@bucket", to: t.TempDir()},
 		{from: "s3://key:secret/more@bucket", to: t.TempDir()},
 	} {
 		if _, err = runCopy(t, o); err == nil || strings.Contains(err.Error(), "secret") {
