@@ -94,21 +94,7 @@ func (f storeFlags) openNamed(ctx context.Context, at string, create bool) (stor
 		return f.openRegistry(ctx, name, create)
 	}
 	if scheme, _, ok := strings.Cut(at, "://"); ok {
-		open, known := storeSchemes[scheme]
-		if !known {
-			return nil, fmt.Errorf("no stores are called %s:// (there are %s)", scheme, strings.Join(slices.Sorted(maps.Keys(storeSchemes)), ", "))
-		}
-		if strings.Contains(at, "@") {
-			return nil, errors.New("keys in a URL would be for all to see: leave them to AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or to another part of AWS's usual chain")
-		}
-		u, err := url.Parse(at)
-		if wrong, ok := errors.AsType[*url.Error](err); ok {
-			return nil, wrong.Err // which hasn't got all of it
-		}
-		if err != nil {
-			return nil, err
-		}
-		return open(ctx, u)
+		return openURL(ctx, scheme, at)
 	}
 	root, err := canonical(at)
 	if err != nil {
@@ -121,6 +107,25 @@ func (f storeFlags) openNamed(ctx context.Context, at string, create bool) (stor
 		return nil, errUnsynced
 	}
 	return filesystem.Open(root, filesystem.Options{})
+}
+
+// openURL opens a store by the scheme of its URL.
+func openURL(ctx context.Context, scheme, at string) (storage.Store, error) {
+	open, known := storeSchemes[scheme]
+	if !known {
+		return nil, fmt.Errorf("no stores are called %s:// (there are %s)", scheme, strings.Join(slices.Sorted(maps.Keys(storeSchemes)), ", "))
+	}
+	if strings.Contains(at, "@") {
+		return nil, errors.New("keys in a URL would be for all to see: leave them to AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or to another part of AWS's usual chain")
+	}
+	u, err := url.Parse(at)
+	if wrong, ok := errors.AsType[*url.Error](err); ok {
+		return nil, wrong.Err // which hasn't got all of it
+	}
+	if err != nil {
+		return nil, err
+	}
+	return open(ctx, u)
 }
 
 // errUnsynced is why what was written unsynced isn't only read.
