@@ -2,7 +2,6 @@ package ociregistry
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -83,18 +82,11 @@ func (g *GarbageCollection) task(run func(context.Context, *tasks.Round) error) 
 // gcJob is the job's name.
 const gcJob = "gc"
 
-// roundParams are what a round may be asked for with.
-type roundParams struct {
-	DryRun bool `json:"dry_run"`
-}
-
 // collectGarbage is the Run of the job.
 func (w *workplace) collectGarbage(ctx context.Context, r *tasks.Round) error {
-	var params roundParams
-	if raw := r.Params(); raw != nil {
-		if err := json.Unmarshal(raw, &params); err != nil {
-			return fmt.Errorf("parameters: %w", err)
-		}
+	params, err := paramsOf(r)
+	if err != nil {
+		return err
 	}
 	after, err := placeOf(r)
 	if err != nil {
@@ -113,9 +105,10 @@ func (w *workplace) collectGarbage(ctx context.Context, r *tasks.Round) error {
 	})
 }
 
-// placeOf is the repository that a round goes on behind.
+// placeOf is the repository that a round goes on behind. After the clock was set it
+// goes through all: the marks of those that came before are to be renewed as well.
 func placeOf(r *tasks.Round) (oci.Name, error) {
-	if r.Cursor() == "" {
+	if r.Cursor() == "" || r.ClockMovedBefore() {
 		return oci.Name{}, nil
 	}
 	return oci.ParseName(r.Cursor())

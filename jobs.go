@@ -89,6 +89,21 @@ func showJob(w http.ResponseWriter, r *http.Request, at *workplace) error {
 	return writeJSON(w, s)
 }
 
+// roundParams are what a round may be asked for with.
+type roundParams struct {
+	DryRun bool `json:"dry_run"`
+}
+
+func paramsOf(r *tasks.Round) (params roundParams, err error) {
+	if raw := r.Params(); raw != nil {
+		err = json.Unmarshal(raw, &params)
+	}
+	if err != nil {
+		return params, fmt.Errorf("parameters: %w", err)
+	}
+	return params, nil
+}
+
 func beginRound(w http.ResponseWriter, r *http.Request, at *workplace) error {
 	var params json.RawMessage
 	dry, err := isDry(r)
@@ -96,7 +111,9 @@ func beginRound(w http.ResponseWriter, r *http.Request, at *workplace) error {
 		return err
 	}
 	if dry {
-		params = json.RawMessage(`{"dry_run":true}`)
+		if params, err = json.Marshal(roundParams{DryRun: true}); err != nil {
+			return err
+		}
 	}
 	report, err := at.runner.Trigger(r.Context(), r.PathValue("job"), params)
 	if err != nil {

@@ -1,8 +1,12 @@
 package ociregistry
 
 import (
+	"context"
+	"errors"
+	"io/fs"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -182,3 +186,59 @@ func TestGCCommand(t *testing.T) {
 		t.Errorf("a round prints %s", out)
 	}
 }
+
+// A round that was cut short goes on where it was, but if the clock was set since: the
+// marks that came before are to be renewed, too.
+func TestRoundGoesOn(t *testing.T) {
+	t.Parallel()
+	for name, set := range map[string]time.Duration{"the clock goes on": 0, "the clock was set": 30 * 24 * time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var turned atomic.Int64
+			runner := tasks.New(tasks.Options{
+				Memory: forgetfulMemory{}, Now: func() time.Time { return time.Now().Add(time.Duration(turned.Load())) },
+			})
+			defer func() { _ = runner.Stop(context.Background()) }()
+			came := make(chan string)
+			err := runner.Schedule(tasks.Task{Name: gcJob, Run: func(ctx context.Context, r *tasks.Round) error {
+				from, err := placeOf(r)
+				if err != nil {
+					return err
+				}
+				r.SetCursor(ctx, "a/b")
+				came <- from.String()
+				return errors.New("cut short")
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			begin := func() string {
+				for {
+					_, err := runner.Trigger(t.Context(), gcJob, nil)
+					if err == nil {
+						return <-came
+					}
+					if !errors.Is(err, tasks.ErrRunning) { // the one before is about to end
+						t.Fatal(err)
+					}
+				}
+			}
+			first := begin()
+			turned.Store(int64(set))
+			second, want := begin(), "a/b"
+			if set != 0 {
+				want = ""
+			}
+			if first != "" || second != want {
+				t.Errorf("it began behind %q, and went on behind %q; want %q", first, second, want)
+			}
+		})
+	}
+}
+
+// forgetfulMemory remembers nothing from one process to the next.
+type forgetfulMemory struct{}
+
+func (forgetfulMemory) Load(context.Context, string) ([]byte, error) { return nil, fs.ErrNotExist }
+
+func (forgetfulMemory) Save(context.Context, string, []byte) error { return nil }

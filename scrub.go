@@ -2,7 +2,6 @@ package ociregistry
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"time"
@@ -75,11 +74,9 @@ const scrubJob = "scrub"
 
 // scrub is the Run of the job.
 func (w *workplace) scrub(ctx context.Context, r *tasks.Round) error {
-	var params roundParams
-	if raw := r.Params(); raw != nil {
-		if err := json.Unmarshal(raw, &params); err != nil {
-			return fmt.Errorf("parameters: %w", err)
-		}
+	params, err := paramsOf(r)
+	if err != nil {
+		return err
 	}
 	from, err := scrub.ParsePlace(r.Cursor())
 	if err != nil { // another release has written it
