@@ -155,8 +155,12 @@ func (s *Store) options() *Options { return s.tuned.Load() }
 // and SingleWriter.
 func (s *Store) Tune(opts Options) {
 	now := s.options()
+	wants := opts.SingleWriter
 	opts.Prefix, opts.Memory, opts.SingleWriter = now.Prefix, now.Memory, now.SingleWriter
 	opts = opts.withDefaults()
+	if wants != now.SingleWriter {
+		opts.Log.Error("single_writer is changed by a restart, not by a reload", slog.Bool("holds", now.SingleWriter))
+	}
 	opts.Memory = now.Memory // what there is of it was set aside at the beginning
 	opts.PartSize = min(opts.PartSize, s.spareSize)
 	s.tuned.Store(&opts)

@@ -301,3 +301,22 @@ func TestSettingsOfAWS(t *testing.T) {
 		t.Errorf("without rules: %v", err)
 	}
 }
+
+// Who takes single_writer away, to add a process, has to hear that it holds still.
+func TestSingleWriterIsNotTuned(t *testing.T) {
+	t.Parallel()
+	for _, is := range []bool{false, true} {
+		var log bytes.Buffer
+		opts := Options{SingleWriter: is, Log: slog.New(slog.NewTextHandler(&log, nil))}
+		s := openOn(t, smallParts(), opts)
+		s.Tune(opts)
+		if log.Len() > 0 {
+			t.Errorf("nothing has changed: %s", &log)
+		}
+		opts.SingleWriter = !is
+		s.Tune(opts)
+		if s.options().SingleWriter != is || !strings.Contains(log.String(), fmt.Sprint("by a restart, not by a reload\" holds=", is)) {
+			t.Errorf("single_writer was %t, and is %t: %s", is, s.options().SingleWriter, &log)
+		}
+	}
+}

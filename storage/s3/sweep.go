@@ -339,7 +339,7 @@ func (w *sweep) sweepData(ctx context.Context) {
 		switch {
 		case !known && !w.dry:
 			doomed = append(doomed, id)
-		case !known || since.Before(w.before.Add(-w.linked)):
+		case !known || !since.IsZero() && since.Before(w.before.Add(-w.linked)): // zero: its grace hasn't begun
 			due = append(due, id)
 		}
 	}

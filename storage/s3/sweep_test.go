@@ -386,3 +386,28 @@ func TestSweepStopped(t *testing.T) {
 		}
 	})
 }
+
+// The grace of what is condemned, and may still be named, hasn't begun: a dry run
+// doesn't tell of it, and a round begins it.
+func TestSweepOfWhatMayStillBeNamed(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, s *Store, f *fake) {
+		id := newID()
+		if _, err := f.put(t.Context(), putRequest{Key: s.keys.data(id), Body: []byte("x")}); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.condemn(t.Context(), id, func(ids map[string]time.Time) { ids[id] = time.Time{} }); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * day)
+		for _, dry := range []bool{true, false} {
+			if found := sweeping(t, s, dry); found != nil {
+				t.Fatalf("dry: %t, found %v", dry, found)
+			}
+		}
+		time.Sleep(2 * day)
+		if found := sweeping(t, s, false); len(found) != 1 || f.count("data/") != 0 {
+			t.Fatalf("found %v", found)
+		}
+	})
+}
