@@ -375,6 +375,29 @@ func TestNothingOfOthers(t *testing.T) {
 	}
 }
 
+// What is small in a file and large outside of it isn't read.
+func TestSparseFiles(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	h := &tar.Header{
+		Typeflag: tar.TypeReg, Name: "a/index.json", Size: 2, Format: tar.FormatPAX,
+		PAXRecords: map[string]string{"GNU-sparse.major": "1"}, // which has the same length
+	}
+	if err := w.WriteHeader(h); err != nil {
+		t.Fatal(err)
+	}
+	must(w.Write([]byte("{}")))(t)
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	file := bytes.ReplaceAll(b.Bytes(), []byte("GNU-sparse"), []byte("GNU.sparse"))
+	err := archive.Import(t.Context(), onDisk(t, t.TempDir()), bytes.NewReader(file), archive.ImportOptions{})
+	if err == nil || !strings.Contains(err.Error(), "sparse") {
+		t.Fatalf("err = %v", err)
+	}
+}
+
 // A damaged blob in the source is told of, and all else is written.
 func TestExportOfDamage(t *testing.T) {
 	t.Parallel()

@@ -237,6 +237,7 @@ func (i *importer) understand(ctx context.Context, name oci.Name, l *landed) (er
 		return err
 	}
 	i.tellNames(name, l.raw)
+	l.raw = nil // there may be many
 	r := i.to.Repository(name)
 	for !l.index.Complete() {
 		var read []oci.Manifest
