@@ -111,17 +111,15 @@ func (i *interrupted) put(ctx context.Context, what putRequest) (string, error) 
 	return i.fake.put(ctx, what)
 }
 
-// Whoever moves a record may die or find that the other object goes: the record
-// names what is there, at each moment.
-func TestDedupeInterrupted(t *testing.T) {
-	t.Parallel()
-	content := text(50_000)
-	d := digest.FromString(content)
-	for _, c := range []struct {
-		name   string
-		before func(t *testing.T, s *Store, keep string) func(n int) error
-		moved  bool // after the first round
-	}{
+// interruption is something that happens while a record is moved.
+type interruption struct {
+	name   string
+	before func(t *testing.T, s *Store, keep string) func(n int) error
+	moved  bool // after the first round
+}
+
+func interruptions() []interruption {
+	return []interruption{
 		{"dies", func(*testing.T, *Store, string) func(int) error {
 			return func(n int) error {
 				if n == 2 {
@@ -147,45 +145,57 @@ func TestDedupeInterrupted(t *testing.T) {
 			}
 		}, false},
 		{"nothing happens", func(*testing.T, *Store, string) func(int) error { return nil }, true},
-	} {
+	}
+}
+
+// Whoever moves a record may die or find that the other object goes: the record
+// names what is there, at each moment.
+func TestDedupeInterrupted(t *testing.T) {
+	t.Parallel()
+	for _, c := range interruptions() {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			bubble(t, func(t *testing.T, s *Store, f *fake) {
-				pushTo(t, s, other, content)
-				time.Sleep(time.Minute)
-				pushTo(t, s, app, content)
-				keep, own := entryIn(t, s, other, d).ID, entryIn(t, s, app, d).ID
-				time.Sleep(2 * day)
-				b := &interrupted{fake: f, before: c.before(t, s, keep)}
-				sweeper := openOn(t, b, Options{DigestsFreshFor: -1})
-				for _, err := range sweeper.Sweep(t.Context(), time.Now().Add(-day), false) {
-					if err != nil && !errors.Is(err, errDead) {
-						t.Fatal(err)
-					}
-				}
-				now := entryIn(t, s, app, d)
-				if want := map[bool]string{true: keep, false: own}[c.moved]; now.ID != want {
-					t.Fatalf("it's at %+v, want %s", now, want)
-				}
-				if died := c.name == "dies"; died != (now.Also != "") {
-					t.Fatalf("it's also at %q", now.Also)
-				}
-				wantBlob(t, s, content)
-				if c.name != "dies" {
-					return
-				}
-				if _, err := s.Repository(mustName("third")).MountBlob(t.Context(), d, app); err != nil {
-					t.Fatal(err)
-				}
-				if third := entryIn(t, s, mustName("third"), d); third.Also != "" {
-					t.Errorf("a mount takes along that it's also at %q", third.Also)
-				}
-				sweeping(t, s, false)
-				if now = entryIn(t, s, app, d); now.ID != keep || now.Also != "" {
-					t.Errorf("after the next round it's at %+v, want %s", now, keep)
-				}
-			})
+			bubble(t, func(t *testing.T, s *Store, f *fake) { c.interrupts(t, s, f) })
 		})
+	}
+}
+
+func (c interruption) interrupts(t *testing.T, s *Store, f *fake) {
+	t.Helper()
+	content := text(50_000)
+	d := digest.FromString(content)
+	pushTo(t, s, other, content)
+	time.Sleep(time.Minute)
+	pushTo(t, s, app, content)
+	keep, own := entryIn(t, s, other, d).ID, entryIn(t, s, app, d).ID
+	time.Sleep(2 * day)
+	b := &interrupted{fake: f, before: c.before(t, s, keep)}
+	sweeper := openOn(t, b, Options{DigestsFreshFor: -1})
+	for _, err := range sweeper.Sweep(t.Context(), time.Now().Add(-day), false) {
+		if err != nil && !errors.Is(err, errDead) {
+			t.Fatal(err)
+		}
+	}
+	now := entryIn(t, s, app, d)
+	if want := map[bool]string{true: keep, false: own}[c.moved]; now.ID != want {
+		t.Fatalf("it's at %+v, want %s", now, want)
+	}
+	if died := c.name == "dies"; died != (now.Also != "") {
+		t.Fatalf("it's also at %q", now.Also)
+	}
+	wantBlob(t, s, content)
+	if c.name != "dies" {
+		return
+	}
+	if _, err := s.Repository(mustName("third")).MountBlob(t.Context(), d, app); err != nil {
+		t.Fatal(err)
+	}
+	if third := entryIn(t, s, mustName("third"), d); third.Also != "" {
+		t.Errorf("a mount takes along that it's also at %q", third.Also)
+	}
+	sweeping(t, s, false)
+	if now = entryIn(t, s, app, d); now.ID != keep || now.Also != "" {
+		t.Errorf("after the next round it's at %+v, want %s", now, keep)
 	}
 }
 

@@ -35,7 +35,8 @@ func (b breakage) store() storage.Store {
 func breakages() map[string]breakage {
 	all := make(map[string]breakage)
 	for _, group := range []map[string]breakage{
-		storeBreakages(), readerBreakages(), indexBreakages(), updateBreakages(), editBreakages(),
+		catalogBreakages(), storeBreakages(), blobBreakages(), manifestBreakages(), mountBreakages(),
+		tagBreakages(), relationBreakages(), snapshotBreakages(), referrerBreakages(), updateBreakages(), editBreakages(),
 		sessionBreakages(), appendBreakages(), commitBreakages(),
 	} {
 		maps.Copy(all, group)
@@ -46,7 +47,7 @@ func breakages() map[string]breakage {
 // background context, for hooks that have no other.
 var ctx = context.Background()
 
-func storeBreakages() map[string]breakage {
+func catalogBreakages() map[string]breakage {
 	return map[string]breakage{
 		"Repositories in the order of a walk": {func(m *mutant) {
 			m.repositories = listed(func(names []oci.Name) []oci.Name {
@@ -99,6 +100,11 @@ func storeBreakages() map[string]breakage {
 				return desc, err
 			}
 		}, []string{"Store: reading a repository that doesn't exist gives NameUnknown"}},
+	}
+}
+
+func storeBreakages() map[string]breakage {
+	return map[string]breakage{
 		"an empty repository is gone": {func(m *mutant) {
 			m.index = func(r storage.Repository) (storage.Index, error) {
 				idx, err := r.Index(ctx)
@@ -173,7 +179,7 @@ func listed(change func([]oci.Name) []oci.Name) func(storage.Store, oci.Name) it
 	}
 }
 
-func readerBreakages() map[string]breakage {
+func blobBreakages() map[string]breakage {
 	return map[string]breakage{
 		"blobs are described wrongly": {func(m *mutant) {
 			m.stat = func(r storage.Repository, d digest.Digest) (oci.Descriptor, error) {
@@ -220,6 +226,11 @@ func readerBreakages() map[string]breakage {
 				return r.StatBlob(ctx, d)
 			}
 		}, []string{"Reader: the manifests are blobs too"}},
+	}
+}
+
+func manifestBreakages() map[string]breakage {
+	return map[string]breakage{
 		"blobs are manifests": {func(m *mutant) {
 			m.resolve = func(r storage.Repository, ref oci.Reference) (oci.Descriptor, error) {
 				if d, ok := ref.Digest(); ok {
@@ -260,6 +271,11 @@ func readerBreakages() map[string]breakage {
 				return desc, err
 			}
 		}, []string{"Reader: what names nothing is ManifestUnknown"}},
+	}
+}
+
+func mountBreakages() map[string]breakage {
+	return map[string]breakage{
 		"mounting moves": {func(m *mutant) {
 			m.mount = func(r storage.Repository, d digest.Digest, from oci.Name) (oci.Descriptor, error) {
 				desc, err := r.MountBlob(ctx, d, from)
@@ -284,20 +300,22 @@ type noSeek struct{ io.ReadSeekCloser }
 
 func (noSeek) Seek(offset int64, _ int) (int64, error) { return offset, nil }
 
-func indexBreakages() map[string]breakage {
-	broken := func(change func(storage.Repository, *mutantIndex)) func(*mutant) {
-		return func(m *mutant) {
-			m.index = func(r storage.Repository) (storage.Index, error) {
-				idx, err := r.Index(ctx)
-				if err != nil {
-					return nil, err
-				}
-				i := &mutantIndex{Index: idx}
-				change(r, i)
-				return i, nil
+// broken has an index be changed by who looks at it.
+func broken(change func(storage.Repository, *mutantIndex)) func(*mutant) {
+	return func(m *mutant) {
+		m.index = func(r storage.Repository) (storage.Index, error) {
+			idx, err := r.Index(ctx)
+			if err != nil {
+				return nil, err
 			}
+			i := &mutantIndex{Index: idx}
+			change(r, i)
+			return i, nil
 		}
 	}
+}
+
+func tagBreakages() map[string]breakage {
 	return map[string]breakage{
 		"the index is alive": {broken(func(r storage.Repository, i *mutantIndex) {
 			now := func() storage.Index {
@@ -350,6 +368,11 @@ func indexBreakages() map[string]breakage {
 				}
 			}
 		}), []string{"Index: Tags yields the manifests that they name"}},
+	}
+}
+
+func relationBreakages() map[string]breakage {
+	return map[string]breakage{
 		"a manifest for each tag": {broken(func(_ storage.Repository, i *mutantIndex) {
 			i.manifests = func() iter.Seq[oci.Descriptor] {
 				return func(yield func(oci.Descriptor) bool) {
@@ -400,6 +423,11 @@ func indexBreakages() map[string]breakage {
 				}
 			}
 		}), []string{"Index: its sequences can be stopped"}},
+	}
+}
+
+func snapshotBreakages() map[string]breakage {
+	return map[string]breakage{
 		"parents don't forget": {func(m *mutant) {
 			var mu sync.Mutex
 			seen := make(map[digest.Digest]bool)
@@ -425,6 +453,11 @@ func indexBreakages() map[string]breakage {
 				return i.Index.Resolve(ref)
 			}
 		}), []string{"Index: any number of goroutines may use it"}},
+	}
+}
+
+func referrerBreakages() map[string]breakage {
+	return map[string]breakage{
 		"referrers of everything": {referrersBroken(func(r storage.Repository, _, _ digest.Digest, idx storage.Index) []oci.Descriptor {
 			return slices.Collect(idx.Manifests())
 		}), []string{

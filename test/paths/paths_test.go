@@ -90,8 +90,23 @@ func TestClients(t *testing.T) {
 		}
 	}
 
-	places := srv.Admin
-	resp, err := places.Do(t.Context(), "GET", "/oci_registry/registries/main", nil)
+	wantPlaces(t, srv)
+	if err := srv.Reload(strings.Replace(with(""), "path team/hot", "path elsewhere", 1)); err != nil {
+		t.Fatal(err)
+	}
+	if got := crane.Lines("catalog", srv.Host); slices.Contains(got, "team/hot") {
+		t.Errorf("the catalog is %q without the path", got)
+	}
+	if err := srv.Reload(with("max_blob_size 1GiB")); err != nil {
+		t.Fatal(err)
+	}
+	check()
+}
+
+// wantPlaces looks at what the admin API says of where content is.
+func wantPlaces(t *testing.T, srv *registry.Server) {
+	t.Helper()
+	resp, err := srv.Admin.Do(t.Context(), "GET", "/oci_registry/registries/main", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,15 +118,4 @@ func TestClients(t *testing.T) {
 	if err := json.NewDecoder(resp.Body).Decode(&said); err != nil || !said.Ready || fmt.Sprint(said.Paths) != "[{archive s3} {team/hot filesystem}]" {
 		t.Errorf("the admin API says %+v, %v", said, err)
 	}
-
-	if err := srv.Reload(strings.Replace(with(""), "path team/hot", "path elsewhere", 1)); err != nil {
-		t.Fatal(err)
-	}
-	if got := crane.Lines("catalog", srv.Host); slices.Contains(got, "team/hot") {
-		t.Errorf("the catalog is %q without the path", got)
-	}
-	if err := srv.Reload(with("max_blob_size 1GiB")); err != nil {
-		t.Fatal(err)
-	}
-	check()
 }

@@ -52,33 +52,7 @@ func redirects(t *testing.T, minio *store) {
 	const layers, size = 10, 300_000
 	want := image.Random(1, layers, size)
 	srv.Push(want, "team/app", "v1")
-	podman := tool.Podman(t) // whose folder mustn't have a long name
-	pulls := map[string]func(t *testing.T){
-		"crane": func(t *testing.T) {
-			crane := tool.Find(t, "crane")
-			pulled := filepath.Join(crane.Dir, "pulled")
-			crane.Run("pull", "--format", "oci", srv.Ref("team/app", "v1"), pulled)
-			image.Layout(pulled).Check(t, "", want)
-		},
-		"skopeo": func(t *testing.T) {
-			pulled := image.Layout(t.TempDir())
-			tool.Find(t, "skopeo").Run("copy", "--quiet", "--preserve-digests", "--src-tls-verify=false",
-				"docker://"+srv.Ref("team/app", "v1"), "oci:"+string(pulled)+":v1")
-			pulled.Check(t, "v1", want)
-		},
-		"podman": func(*testing.T) {
-			podman.Run("pull", "--quiet", "--tls-verify=false", srv.Ref("team/app", "v1"))
-		},
-		"containerd": func(t *testing.T) {
-			c := tool.Containerd(t)
-			c.Run("images", "pull", "--plain-http", srv.Ref("team/app", "v1"))
-			if _, err := image.Verify(t.Context(), image.Layout(filepath.Join(c.Dir, "content")), want.Descriptor); err != nil {
-				t.Fatal(err)
-			}
-		},
-		"docker": func(t *testing.T) { tool.Docker(t).Run("pull", srv.Ref("team/app", "v1")) },
-	}
-	for client, pull := range pulls {
+	for client, pull := range pullers(t, srv, want) {
 		t.Run(client, func(t *testing.T) {
 			before := len(srv.Requests())
 			var fetched map[string]int
@@ -108,6 +82,37 @@ func redirects(t *testing.T, minio *store) {
 		})
 	}
 	ranges(t, srv, outside, want.Blobs[0])
+}
+
+// pullers pull an image by real clients.
+func pullers(t *testing.T, srv *registry.Server, want *image.Content) map[string]func(t *testing.T) {
+	t.Helper()
+	podman := tool.Podman(t) // whose folder mustn't have a long name
+	return map[string]func(t *testing.T){
+		"crane": func(t *testing.T) {
+			crane := tool.Find(t, "crane")
+			pulled := filepath.Join(crane.Dir, "pulled")
+			crane.Run("pull", "--format", "oci", srv.Ref("team/app", "v1"), pulled)
+			image.Layout(pulled).Check(t, "", want)
+		},
+		"skopeo": func(t *testing.T) {
+			pulled := image.Layout(t.TempDir())
+			tool.Find(t, "skopeo").Run("copy", "--quiet", "--preserve-digests", "--src-tls-verify=false",
+				"docker://"+srv.Ref("team/app", "v1"), "oci:"+string(pulled)+":v1")
+			pulled.Check(t, "v1", want)
+		},
+		"podman": func(*testing.T) {
+			podman.Run("pull", "--quiet", "--tls-verify=false", srv.Ref("team/app", "v1"))
+		},
+		"containerd": func(t *testing.T) {
+			c := tool.Containerd(t)
+			c.Run("images", "pull", "--plain-http", srv.Ref("team/app", "v1"))
+			if _, err := image.Verify(t.Context(), image.Layout(filepath.Join(c.Dir, "content")), want.Descriptor); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"docker": func(t *testing.T) { tool.Docker(t).Run("pull", srv.Ref("team/app", "v1")) },
+	}
 }
 
 // ranges asks for parts of a blob: one comes from the store, several from here.
