@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -44,6 +45,7 @@ const (
 	pullTime  = time.Minute    // how often it's written
 	pullsAge  = 24 * time.Hour // after which another one is begun,
 	pullsSize = 256 << 10      // or from so many bytes on
+	pullsRest = time.Hour      // how much longer nobody has written one that's merged: clocks differ
 )
 
 var _ storage.PullRecorder = (*Repository)(nil)
@@ -91,13 +93,13 @@ func (s *Store) flushPulls(ctx context.Context) bool {
 		p.mu.Unlock()
 		return false
 	}
-	if p.id == "" {
+	if p.id == "" || time.Since(p.since) > pullsAge {
 		p.id, p.since = newID(), time.Now()
 	}
 	body, id := encodePulls(p.times), p.id
 	p.fresh = false
 	written := p.times
-	if full := len(body) > pullsSize || time.Since(p.since) > pullsAge; full {
+	if full := len(body) > pullsSize; full {
 		p.id, p.times = "", make(map[pulled]time.Time)
 	}
 	p.mu.Unlock()
@@ -154,12 +156,12 @@ const (
 	mergedAtMost = 4 << 20
 )
 
-// sweepPulls makes one of objects that nobody has written for a grace, and leaves
-// out what isn't there any more. One that somebody writes again only says more.
+// sweepPulls makes one of objects that nobody writes any more, and leaves out what
+// isn't there any more.
 func (w *sweep) sweepPulls(ctx context.Context) {
 	var keys []string
 	complete := w.each(ctx, w.store.keys.pulls(""), func(o listed) {
-		if w.old(o) && o.Size <= mergedAtMost && len(keys) < 4*mergePulls {
+		if w.old(o) && time.Since(o.Modified) > pullsAge+pullsRest && o.Size <= mergedAtMost && len(keys) < 4*mergePulls {
 			keys = append(keys, o.Key)
 		}
 	})
@@ -180,19 +182,8 @@ func (w *sweep) mergePulls(ctx context.Context, keys []string) error {
 		}
 		decodePulls(body, times)
 	}
-	states := make(map[oci.Name]*state)
-	for what := range maps.Clone(times) {
-		s, known := states[what.name]
-		if !known {
-			var err error
-			if s, err = w.store.look(ctx, what.name); err != nil {
-				return err
-			}
-			states[what.name] = s
-		}
-		if s.find(what.digest) == nil {
-			delete(times, what)
-		}
+	if err := w.store.forgetGone(ctx, times); err != nil {
+		return err
 	}
 	if err := w.store.writable(ctx); err != nil {
 		return err
@@ -204,6 +195,25 @@ func (w *sweep) mergePulls(ctx context.Context, keys []string) error {
 		}
 	}
 	return w.remove(ctx, keys)
+}
+
+// forgetGone leaves out what isn't there any more, one repository after the other.
+func (s *Store) forgetGone(ctx context.Context, times map[pulled]time.Time) error {
+	var last oci.Name
+	var now *state
+	for _, what := range slices.SortedFunc(maps.Keys(times), func(a, b pulled) int { return a.name.Compare(b.name) }) {
+		if now == nil || what.name != last {
+			var err error
+			if now, err = s.look(ctx, what.name); err != nil {
+				return err
+			}
+			last = what.name
+		}
+		if now.find(what.digest) == nil {
+			delete(times, what)
+		}
+	}
+	return nil
 }
 
 // look returns the state of a repository, whether it exists or not.

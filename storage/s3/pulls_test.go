@@ -1,6 +1,7 @@
 package s3
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"testing"
@@ -125,6 +126,49 @@ func TestSweepPulls(t *testing.T) {
 		want := map[pulled]time.Time{{app, there}: last}
 		if got := recorded(f); f.count("pulls/") != 1 || !maps.EqualFunc(got, want, time.Time.Equal) {
 			t.Fatalf("%d objects say %v, want %v", f.count("pulls/"), got, want)
+		}
+	})
+}
+
+// removing is a bucket that something happens to before objects are removed.
+type removing struct {
+	*fake
+	before func()
+}
+
+func (r removing) remove(ctx context.Context, keys ...string) error {
+	r.before()
+	return r.fake.remove(ctx, keys...)
+}
+
+// A process that rested for long and goes on while old objects are made one writes
+// to none of those.
+func TestPullsAfterARest(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, s *Store, f *fake) {
+		d := pushText(t, s, 10)
+		quiet := openOn(t, f, Options{})
+		record(t, quiet, app, d)
+		for range mergePulls {
+			process := openOn(t, f, Options{})
+			record(t, process, app, d)
+			if err := process.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(2 * day)
+		var at time.Time
+		sweeper := open(removing{f, func() {
+			at = time.Now().UTC().Truncate(time.Second)
+			record(t, quiet, app, d)
+			quiet.flushPulls(t.Context())
+		}}, Options{})
+		sweeping(t, sweeper, false)
+		if got := recorded(f)[pulled{app, d}]; at.IsZero() || !got.Equal(at) {
+			t.Errorf("pulled %v, want %v", got, at)
+		}
+		if err := sweeper.Close(); err != nil {
+			t.Fatal(err)
 		}
 	})
 }
