@@ -43,6 +43,8 @@ var layers = map[string]string{
 	"storage/archive":     "oci storage storage/layout storage/transfer",
 	"storage/storagetest": "oci storage internal/vfs",
 	"authz":               "oci",
+	"authz/authn":         "oci authz",
+	"authz/keep":          "",
 	"handler":             "oci storage authz",
 	"tasks/gc":            "oci storage",
 	"tasks/scrub":         "oci storage",
