@@ -48,7 +48,10 @@ func (t *tree) flush(turn bool) error {
 	if err == nil {
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		t.durable, t.spare = upTo, frame
+		t.durable = upTo
+		if cap(frame) > cap(t.spare) {
+			t.spare = frame
+		}
 		return nil
 	}
 	t.broken = true
