@@ -76,6 +76,9 @@ func (r *repo) work(ctx context.Context) {
 // is still that. What a plan says of an old state counts for nothing: if there's
 // nothing to write, the state is compared with the bucket's.
 func (r *repo) commit(ctx context.Context, group []*request) error {
+	if err := r.giveWay(ctx); err != nil {
+		return err
+	}
 	tries, stored := r.store.patience.begin(), time.Now()
 	s, fresh, err := r.current(ctx)
 	if err != nil {
@@ -108,6 +111,14 @@ func (r *repo) commit(ctx context.Context, group []*request) error {
 		}
 		s, fresh = latest, true
 	}
+}
+
+// giveWay waits if it's another process's turn to write, unless there's none.
+func (r *repo) giveWay(ctx context.Context) error {
+	if r.store.options().SingleWriter {
+		return nil
+	}
+	return r.turns.wait(ctx)
 }
 
 var errTooLong = errors.New("storing a manifest took too long")
@@ -185,14 +196,16 @@ func (r *repo) swap(ctx context.Context, tries *attempts, s, next *state, id str
 		if err == nil {
 			next.etag = etag
 			r.keep(s, next, asked)
+			r.turns.wrote(asked)
 			return next, nil
 		}
+		pause := tries.again
 		if errors.Is(err, errConflict) || errors.Is(err, errNotFound) {
-			err = fmt.Errorf("others write to it: %w", err)
+			err, pause = fmt.Errorf("others write to it: %w", err), tries.soon
 		} else if !passing(err) {
 			return nil, err
 		}
-		if err := tries.again(ctx, err); err != nil {
+		if err := pause(ctx, err); err != nil {
 			return nil, err
 		}
 		latest, err := r.refresh(ctx)

@@ -27,6 +27,8 @@ type repo struct {
 	waiting *reading  // the next one, which hasn't begun
 	queue   []*request
 	leading bool // somebody works on the queue
+
+	turns turns // of who works on the queue
 }
 
 // reading is one read of the record, for all who asked before it began.

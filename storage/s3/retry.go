@@ -57,6 +57,16 @@ func (a *attempts) again(ctx context.Context, err error) error {
 	if d <= 0 || d > a.of.most {
 		d = a.of.most
 	}
+	return a.after(ctx, d, err)
+}
+
+// soon is again after an attempt that failed because another one succeeded: to wait
+// for longer and longer would be to lose for longer.
+func (a *attempts) soon(ctx context.Context, err error) error {
+	return a.after(ctx, a.of.first, err)
+}
+
+func (a *attempts) after(ctx context.Context, d time.Duration, err error) error {
 	a.n++
 	d = d/2 + time.Duration(rand.Int64N(int64(d/2)+1)) //nolint:gosec // it spreads load, and is no secret
 	if time.Now().Add(d).After(a.end) {
