@@ -54,13 +54,15 @@ var layers = map[string]string{
 	"xcaddy":              "caddy .",
 	"examples/embed":      "oci storage storage/memory storage/filesystem authz handler",
 	"test/...":            "caddy *",
+
+	"authz/authn/authntest": "authz authz/authn",
 }
 
 // testOnly is what nothing but a test may import.
-var testOnly = []string{"storage/storagetest", "test/..."}
+var testOnly = []string{"storage/storagetest", "authz/authn/authntest", "test/..."}
 
 // testsMay is what the tests of any package may import as well, beside their own package.
-const testsMay = "storage storage/layout storage/memory storage/filesystem storage/storagetest"
+const testsMay = "storage storage/layout storage/memory storage/filesystem storage/storagetest authz/authn/authntest"
 
 // never is what a package keeps away from in the standard library.
 var never = map[string][]string{
