@@ -56,6 +56,7 @@ var layers = map[string]string{
 	"test/...":            "caddy *",
 
 	"authz/authn/authntest": "authz authz/authn",
+	"authz/authn/htpasswd":  "authz authz/authn",
 }
 
 // testOnly is what nothing but a test may import.
