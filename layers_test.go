@@ -57,6 +57,7 @@ var layers = map[string]string{
 
 	"authz/authn/authntest": "authz authz/authn",
 	"authz/authn/htpasswd":  "authz authz/authn",
+	"authz/authn/mtls":      "authz authz/authn",
 }
 
 // testOnly is what nothing but a test may import.
