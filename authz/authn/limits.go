@@ -241,9 +241,9 @@ func tooMany(wait time.Duration, text string) error {
 
 // customer is what an address is counted as.
 func customer(a netip.Addr) netip.Addr {
-	a = a.Unmap().WithZone("")
+	a = a.Unmap()
 	if a.Is6() {
-		p, _ := a.Prefix(64) // 64 fits
+		p, _ := a.Prefix(64) // 64 fits; a zone is left out
 		return p.Addr()
 	}
 	return a

@@ -385,6 +385,10 @@ func TestWhatIsRememberedAllocatesNothing(t *testing.T) {
 	if n := testing.AllocsPerRun(100, guess); n != 0 {
 		t.Errorf("%v allocations for a wrong one", n)
 	}
+	limited, anonymous := authn.NewLimits(authn.LimitOptions{}).Around(authn.Basic{Source: v}), request(t)
+	if n := testing.AllocsPerRun(100, func() { _, _, _ = limited.Identify(anonymous) }); n != 0 {
+		t.Errorf("%v allocations for a request without credentials", n)
+	}
 }
 
 // BenchmarkIdentify is what a request costs that has a password which is remembered,
