@@ -37,18 +37,12 @@ type Identity struct {
 	Claims map[string]any
 
 	// Limit is what the credential itself allows, whatever the user may do: an
-	// API key's scopes. Default: nil, no limit.
+	// API key's scopes. Default: nil, no limit. Without an element it allows nothing.
 	Limit []Scope
 }
 
 // IsAnonymous reports whether nobody signed in.
 func (i Identity) IsAnonymous() bool { return i.ID == "" }
-
-// Scope is a set of actions on the repositories that a glob matches.
-type Scope struct {
-	Repositories string // "*" matches within a component, "**" across components
-	Actions      []Action
-}
 
 // Access is one action on one repository. Asked about the catalog as such, the
 // repository is zero.
@@ -77,8 +71,9 @@ type Answer struct {
 type Authorizer interface {
 	// Authorize grants all that q wants, or fails: with oci.Unauthorized if q.Who
 	// is anonymous and signing in could help, with oci.Denied if not. The error's
-	// text goes to the client and names the option that would allow it. An error
-	// of another kind means that no decision could be made.
+	// text goes to the client and names the option that would allow it. It wraps
+	// ErrLimit if it's only q.Who's Limit that forbids it; nothing beyond that is ever
+	// granted. An error of another kind means that no decision could be made.
 	Authorize(ctx context.Context, q Question) (Answer, error)
 
 	// Filter yields those of names that q.Who may do every q.Want to; the Repository

@@ -39,7 +39,7 @@ var _ Authorizer = Authenticated{}
 // Authorize implements Authorizer.
 func (a Authenticated) Authorize(ctx context.Context, q Question) (Answer, error) {
 	if !q.Who.IsAnonymous() {
-		return Answer{Overwrite: true}, nil
+		return q.limited(Answer{Overwrite: true})
 	}
 	answer, err := a.Else.Authorize(ctx, q)
 	if refusal, ok := errors.AsType[*oci.Error](err); ok && refusal.Code == oci.Denied {
@@ -53,7 +53,7 @@ func (a Authenticated) Filter(ctx context.Context, q Question, names iter.Seq[oc
 	if q.Who.IsAnonymous() {
 		return a.Else.Filter(ctx, q, names)
 	}
-	return names
+	return q.filterByLimit(names)
 }
 
 var _ Authorizer = AnonymousNone
@@ -66,7 +66,7 @@ func (a Anonymous) Authorize(_ context.Context, q Question) (Answer, error) {
 				w.Action, leastLevel(w.Action))
 		}
 	}
-	return Answer{Overwrite: a == AnonymousAll}, nil
+	return q.limited(Answer{Overwrite: a == AnonymousAll})
 }
 
 // Filter implements Authorizer.
@@ -76,7 +76,7 @@ func (a Anonymous) Filter(_ context.Context, q Question, names iter.Seq[oci.Name
 			return func(func(oci.Name) bool) {}
 		}
 	}
-	return names
+	return q.filterByLimit(names)
 }
 
 func (a Anonymous) allows(action Action) bool {

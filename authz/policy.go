@@ -1,0 +1,111 @@
+package authz
+
+import (
+	"context"
+	"errors"
+	"slices"
+)
+
+// Policy is a compiled Config. It never changes, and is safe for concurrent use.
+//
+// Without a repository, as about the catalog as such, it lets who has signed in
+// list whatever the rules say, and who hasn't if some rule lets anonymous callers
+// list something; what they see there is for Filter to say. All other actions on
+// the registry as such are for admins.
+type Policy struct {
+	index   index
+	entries []*entry // in the order in which their globs were first written
+	admins  entry
+
+	noOverwrite []noOverwrite
+	readOnly    []*glob
+
+	groups map[string][]string // that a user is in by the Config, sorted
+
+	anonymousLists bool // some rule lets anonymous callers list something
+	somebodyLists  bool // some rule lets others do so
+}
+
+var _ Authorizer = (*Policy)(nil)
+
+// noOverwrite is a NoOverwrite.
+type noOverwrite struct {
+	repositories *glob
+	tags         []*glob
+}
+
+// New compiles a policy. Its error joins the findings of Lint that are errors.
+func New(c Config) (*Policy, error) {
+	findings := c.check()
+	errs := make([]error, len(findings))
+	for i, f := range findings {
+		errs[i] = f
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return c.compile(), nil
+}
+
+// compile makes the policy of a Config that check has nothing against.
+func (c *Config) compile() *Policy {
+	p := &Policy{groups: map[string][]string{}}
+	byPattern := map[string]*entry{}
+	for i := range c.Rules {
+		pattern := c.Rules[i].Repositories
+		e := byPattern[pattern]
+		if e == nil {
+			g, _ := parseGlob(pattern)
+			e = &entry{glob: g, number: len(p.entries)}
+			byPattern[pattern] = e
+			p.entries = append(p.entries, e)
+			p.index.add(e)
+		}
+		e.add(c.newRule(i), c.Groups)
+	}
+	p.index.sort()
+	for i := range c.Admins {
+		p.admins.add(c.newAdmin(i), c.Groups)
+	}
+	for _, e := range append(p.entries, &p.admins) {
+		p.anonymousLists = p.anonymousLists || len(e.grants[list].anonymous) > 0
+		p.somebodyLists = p.somebodyLists || e.grants[list].signingInHelps()
+	}
+	c.compileRest(p)
+	return p
+}
+
+func (c *Config) compileRest(p *Policy) {
+	for _, n := range c.NoOverwrite {
+		p.noOverwrite = append(p.noOverwrite, noOverwrite{parseGlobs(n.pattern())[0], parseGlobs(n.Tags...)})
+	}
+	p.readOnly = parseGlobs(c.ReadOnly...)
+	for name, members := range c.Groups {
+		for _, u := range members {
+			p.groups[u] = append(p.groups[u], name)
+		}
+	}
+	for u, names := range p.groups {
+		slices.Sort(names)
+		p.groups[u] = slices.Compact(names)
+	}
+}
+
+// pattern is Repositories with its default.
+func (n NoOverwrite) pattern() string {
+	if n.Repositories == "" {
+		return "**"
+	}
+	return n.Repositories
+}
+
+// Authorize implements Authorizer. The cause of a refusal is a *Refusal.
+func (p *Policy) Authorize(ctx context.Context, q Question) (Answer, error) {
+	a := asking{policy: p, question: &q}
+	for _, w := range q.Want {
+		if r := a.settle(ctx, w); r.outcome != granted {
+			return Answer{}, a.refuse(ctx, w, r)
+		}
+	}
+	return Answer{Overwrite: a.mayOverwrite(ctx)}, nil
+}

@@ -1,0 +1,126 @@
+package authz
+
+import (
+	"fmt"
+	"strings"
+)
+
+// The actions as they're counted in a Policy.
+const (
+	pull = iota
+	push
+	overwrite
+	del
+	list
+	numActions
+)
+
+// actionNames are all actions, in the order in which they're counted.
+var actionNames = [numActions]Action{pull: Pull, push: Push, overwrite: Overwrite, del: Delete, list: List}
+
+// number returns how a is counted, or -1 if there's no such action.
+func (a Action) number() int {
+	switch a {
+	case Pull:
+		return pull
+	case Push:
+		return push
+	case Overwrite:
+		return overwrite
+	case Delete:
+		return del
+	case List:
+		return list
+	}
+	return -1
+}
+
+// changes reports whether a changes what a repository holds.
+func (a Action) changes() bool { return a == Push || a == Overwrite || a == Delete }
+
+// rule is a Rule or an Admin.
+type rule struct {
+	where string // how to find it, such as "rule 3"
+	text  string // as it would stand in a Caddyfile
+	order int    // in which it was written, admin rules last
+
+	actions    [numActions]bool // list included if pull is
+	to         subjects
+	conditions []Condition
+
+	ignoreNoOverwrite bool
+}
+
+// subjects is whom a rule is for.
+type subjects struct {
+	users, groups            []string
+	anonymous, authenticated bool
+}
+
+// The subjects that are neither users nor groups.
+const (
+	toAnonymous     = "anonymous"
+	toAuthenticated = "authenticated"
+	toAll           = "*"
+	groupPrefix     = "group:"
+	userPrefix      = "user:"
+)
+
+func (s *subjects) add(to string) {
+	group, isGroup := strings.CutPrefix(to, groupPrefix)
+	switch {
+	case isGroup:
+		s.groups = append(s.groups, group)
+	case to == toAnonymous:
+		s.anonymous = true
+	case to == toAuthenticated:
+		s.authenticated = true
+	case to == toAll:
+		s.anonymous, s.authenticated = true, true
+	default:
+		s.users = append(s.users, strings.TrimPrefix(to, userPrefix))
+	}
+}
+
+func newRule(allow []Action, to []string, conditions []Condition) *rule {
+	r := &rule{conditions: conditions}
+	for _, a := range allow {
+		if n := a.number(); n >= 0 {
+			r.actions[n] = true
+		}
+	}
+	r.actions[list] = r.actions[list] || r.actions[pull]
+	for _, t := range to {
+		r.to.add(t)
+	}
+	return r
+}
+
+func (c *Config) newRule(i int) *rule {
+	from := &c.Rules[i]
+	r := newRule(from.Allow, from.To, from.Conditions)
+	r.order = i
+	r.where = fmt.Sprintf("rule %d", i+1)
+	r.text = fmt.Sprintf("allow %s %s to %s", joinActions(from.Allow), from.Repositories, strings.Join(from.To, " "))
+	return r
+}
+
+func (c *Config) newAdmin(i int) *rule {
+	from := &c.Admins[i]
+	r := newRule(from.Allow, from.To, from.Conditions)
+	r.order, r.ignoreNoOverwrite = len(c.Rules)+i, from.IgnoreNoOverwrite
+	r.where = fmt.Sprintf("admin rule %d", i+1)
+	r.text = fmt.Sprintf("admin %s to %s", joinActions(from.Allow), strings.Join(from.To, " "))
+	return r
+}
+
+func joinActions(actions []Action) string {
+	var b strings.Builder
+	for i, a := range actions {
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteString(string(a))
+	}
+	return b.String()
+}
