@@ -44,6 +44,7 @@ var layers = map[string]string{
 	"storage/storagetest": "oci storage internal/vfs",
 	"authz":               "oci",
 	"authz/authn":         "oci authz",
+	"authz/cel":           "oci authz",
 	"authz/keep":          "",
 	"handler":             "oci storage authz",
 	"tasks/gc":            "oci storage",
@@ -68,8 +69,9 @@ const testsMay = "storage storage/layout storage/memory storage/filesystem stora
 
 // never is what a package keeps away from in the standard library.
 var never = map[string][]string{
-	"authz":   {"net/http"}, // who asks over what is for the handler to know
-	"storage": {"os"},       // a store need not be files
+	"authz":     {"net/http"}, // who asks over what is for the handler to know
+	"authz/cel": {"net/http"},
+	"storage":   {"os"}, // a store need not be files
 }
 
 // caddys is where Caddy comes from, its loggers, metrics and traces.
