@@ -128,7 +128,7 @@ func (a *asking) about(w Access) Case {
 // groupsOf returns the groups that who is in, by its source and by the Config.
 func (p *Policy) groupsOf(who Identity) []string {
 	local := p.groups[who.ID]
-	if who.IsAnonymous() || len(local) == 0 {
+	if len(local) == 0 {
 		return who.Groups
 	}
 	all := slices.Clone(who.Groups)

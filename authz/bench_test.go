@@ -25,8 +25,7 @@ var manyKinds = []manyRules{
 
 const many = 1000
 
-func (m manyRules) policy(t testing.TB) *Policy {
-	t.Helper()
+func (m manyRules) config() Config {
 	c := Config{NoOverwrite: []NoOverwrite{{Tags: []string{"v*"}}}}
 	for i := range many {
 		c.Rules = append(c.Rules, Rule{
@@ -34,7 +33,12 @@ func (m manyRules) policy(t testing.TB) *Policy {
 			To: []string{fmt.Sprintf("user-%d", i), fmt.Sprintf("group:group-%d", i), "alice"},
 		})
 	}
-	p, err := New(c)
+	return c
+}
+
+func (m manyRules) policy(t testing.TB) *Policy {
+	t.Helper()
+	p, err := New(m.config())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,6 +101,18 @@ func BenchmarkNew(b *testing.B) {
 		b.Run(m.name, func(b *testing.B) {
 			for b.Loop() {
 				m.policy(b)
+			}
+		})
+	}
+}
+
+func BenchmarkLint(b *testing.B) {
+	for _, m := range manyKinds {
+		b.Run(m.name, func(b *testing.B) {
+			c := m.config()
+			c.Rules = append(c.Rules, Rule{Allow: []Action{Pull}, Repositories: "**/*", To: []string{"*"}})
+			for b.Loop() {
+				Lint(c, Known{Open: true})
 			}
 		})
 	}

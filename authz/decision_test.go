@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/caddy-oci/oci-registry/oci"
@@ -224,6 +225,34 @@ func compareLists(t *testing.T, p *Policy, q Question, all []oci.Name) {
 			t.Fatalf("%v is shown %v, then %v, want %v", q, got, again, want)
 		}
 	}
+}
+
+// TestPolicyIsSharedByMany is for the race detector.
+func TestPolicyIsSharedByMany(t *testing.T) {
+	t.Parallel()
+	p, err := New(someConfig(rand.New(rand.NewPCG(7, 8))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := oci.ParseName("a/b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := Question{Who: Identity{ID: "alice", Groups: []string{"dev"}}, Want: []Access{{Action: Push, Repository: n}}}
+	_, want := p.Authorize(t.Context(), q)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 20 {
+				_, err := p.Authorize(t.Context(), q)
+				listed := slices.Collect(p.Filter(t.Context(), q, slices.Values([]oci.Name{n})))
+				if e := p.Explain(t.Context(), q); (err == nil) != (want == nil) || e.Granted != (want == nil) || len(listed) == 1 != (want == nil) {
+					t.Errorf("%v, %v, %v; alone it was %v", err, e, listed, want)
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func TestFilterStops(t *testing.T) {

@@ -84,6 +84,7 @@ func TestExplainBecause(t *testing.T) {
 	t.Parallel()
 	p := explainedPolicy(t)
 	private := policy(t, "allow pull a to alice")
+	both := policy(t, "allow delete a to root", "admin delete to root")
 	for _, c := range []struct {
 		p       *authz.Policy
 		who     string
@@ -98,6 +99,8 @@ func TestExplainBecause(t *testing.T) {
 		{private, "", "list", "no rule lets anonymous callers list anything"},
 		{p, "alice", "push", "no admin rule allows it, and no other is about the registry as such"},
 		{p, "root", "delete", "admin rule 1 allows it"},
+		{both, "root", "delete a", "rule 1 allows it"},
+		{both, "root", "delete b", "admin rule 1 allows it"},
 		{private, "alice", "pull b", "no pattern matches the repository, and no admin rule allows it"},
 	} {
 		e := c.p.Explain(t.Context(), ask(t, user(c.who), c.want))

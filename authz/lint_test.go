@@ -78,6 +78,11 @@ func TestFindings(t *testing.T) {
 			false,
 			[3]string{"rule 1 (allow pull team to *)", "never counts: whatever team matches is matched by team/**", "longer pattern"},
 		},
+		{ // either is enough
+			[]string{"allow pull team to *", "allow pull team/** to bob", "allow pull [s-u]eam to carol"},
+			false,
+			[3]string{"rule 1", "matched by [s-u]eam, which is longer", ""},
+		},
 		{[]string{"allow pull * to *", "allow pull ** to bob"}, false, [3]string{"rule 1", "never counts", ""}},
 		{
 			[]string{"allow pull ? to *", "allow pull [a-m] to bob", "allow pull [n-z0-9] to carol"},

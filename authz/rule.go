@@ -42,7 +42,7 @@ func (a Action) changes() bool { return a == Push || a == Overwrite || a == Dele
 type rule struct {
 	where string // how to find it, such as "rule 3"
 	text  string // as it would stand in a Caddyfile
-	order int    // in which it was written, admin rules last
+	order int    // in which it was written, among rules or among admin rules
 
 	actions    [numActions]bool // list included if pull is
 	to         subjects
@@ -108,7 +108,7 @@ func (c *Config) newRule(i int) *rule {
 func (c *Config) newAdmin(i int) *rule {
 	from := &c.Admins[i]
 	r := newRule(from.Allow, from.To, from.Conditions)
-	r.order, r.ignoreNoOverwrite = len(c.Rules)+i, from.IgnoreNoOverwrite
+	r.order, r.ignoreNoOverwrite = i, from.IgnoreNoOverwrite
 	r.where = fmt.Sprintf("admin rule %d", i+1)
 	r.text = fmt.Sprintf("admin %s to %s", joinActions(from.Allow), strings.Join(from.To, " "))
 	return r

@@ -246,6 +246,11 @@ var zotConditions = []zotCase{
 		refusedFor("two"),
 	},
 	{
+		"the last policy, wherever it names one: zot asks those that name users before those that name groups",
+		only("a", policies(zotPolicy{groups: []string{"dev"}, actions: "r"}.when(holds(false, "one")), users("r", "alice").when(holds(false, "two")))),
+		zotAsk{user: "alice", groups: []string{"dev"}, action: 'r', repo: "a", want: denied, reason: "two"},
+	},
+	{
 		"another policy grants it",
 		only("a", policies(users("r", "alice").when(no), users("r", "alice"))),
 		alice("a", allowed),

@@ -286,6 +286,7 @@ func TestZotBase(t *testing.T) {
 		user   string
 		want   zotAnswer
 	}{
+		{zot{admin: users("r", "root")}, "", unauthorized},
 		{private, "", unauthorized},
 		{private, "alice", allowed},
 		{public, "", allowed},

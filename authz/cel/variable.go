@@ -35,7 +35,7 @@ var variables = map[string]variable{
 	"req.user.groups":    {list, func(a *activation) any { return a.who().Groups }},
 	"req.auth.anonymous": {cel.BoolType, func(a *activation) any { return a.who().IsAnonymous() }},
 	"req.auth.admin":     {cel.BoolType, func(a *activation) any { return a.asked.Admin }},
-	"req.claims":         {claims, func(a *activation) any { return a.claims() }},
+	"req.claims":         {claims, func(a *activation) any { return a.who().Claims }},
 
 	"req.client.ip":           {cel.StringType, (*activation).ip},
 	"req.client.forwardedFor": {list, ofRequest(func(r *Request) any { return r.ForwardedFor })},
@@ -115,13 +115,6 @@ func (a *activation) tag() string {
 func (a *activation) digest() string {
 	d, _ := a.asked.Access.Reference.Digest()
 	return d.String()
-}
-
-func (a *activation) claims() map[string]any {
-	if a.who().Claims == nil {
-		return map[string]any{}
-	}
-	return a.who().Claims
 }
 
 func (a *activation) ip() any {
