@@ -59,13 +59,17 @@ var layers = map[string]string{
 	"authz/authn/authntest": "authz authz/authn",
 	"authz/authn/htpasswd":  "authz authz/authn",
 	"authz/authn/mtls":      "authz authz/authn",
+
+	"authz/authn/internal/lately":   "",
+	"authz/authn/issuer":            "authz/authn authz/authn/internal/lately",
+	"authz/authn/issuer/issuertest": "",
 }
 
 // testOnly is what nothing but a test may import.
-var testOnly = []string{"storage/storagetest", "authz/authn/authntest", "test/..."}
+var testOnly = []string{"storage/storagetest", "authz/authn/authntest", "authz/authn/issuer/issuertest", "test/..."}
 
 // testsMay is what the tests of any package may import as well, beside their own package.
-const testsMay = "storage storage/layout storage/memory storage/filesystem storage/storagetest authz/authn/authntest"
+const testsMay = "storage storage/layout storage/memory storage/filesystem storage/storagetest authz/authn/authntest authz/authn/issuer/issuertest"
 
 // never is what a package keeps away from in the standard library.
 var never = map[string][]string{
