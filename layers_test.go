@@ -63,6 +63,7 @@ var layers = map[string]string{
 	"authz/authn/internal/lately":   "",
 	"authz/authn/issuer":            "authz/authn authz/authn/internal/lately",
 	"authz/authn/issuer/issuertest": "",
+	"authz/authn/workload":          "authz authz/authn authz/authn/issuer",
 }
 
 // testOnly is what nothing but a test may import.
