@@ -166,6 +166,38 @@ func TestManyAskOnce(t *testing.T) {
 	}
 }
 
+// TestWhoeverAsksFirstMayGoAway has somebody wait for the keys that the first one asked for.
+func TestWhoeverAsksFirstMayGoAway(t *testing.T) {
+	t.Parallel()
+	srv := issuertest.New(t)
+	entered, release := make(chan struct{}, 1), make(chan struct{})
+	handler := srv.Server.Config.Handler
+	srv.Server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/keys" {
+			entered <- struct{}{}
+			<-release
+		}
+		handler.ServeHTTP(w, r)
+	})
+	i := newIssuer(t, issuer.Options{URL: srv.URL})
+	token := srv.Sign(t, srv.Claims("us", nil))
+	gone, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { _, _ = i.Verify(gone, token) })
+	<-entered
+	cancel()
+	wg.Go(func() {
+		if _, err := i.Verify(t.Context(), token); err != nil {
+			t.Error(err)
+		}
+	})
+	close(release)
+	wg.Wait()
+	if n := srv.Fetches(); n != 1 {
+		t.Errorf("the keys were fetched %d times", n)
+	}
+}
+
 func writeFile(t *testing.T, file string, data []byte) string {
 	t.Helper()
 	if err := os.WriteFile(file, data, 0o600); err != nil {
@@ -366,7 +398,7 @@ func TestBadAnswers(t *testing.T) {
 		"no JSON":              {"secret text", string(jwks)},
 		"no JWK set":           {`{"issuer":"SELF","jwks_uri":"SELF/keys"}`, "secret text"},
 		"a null":               {`{"issuer":"SELF","jwks_uri":"SELF/keys"}`, "null"},
-		"much":                 {`{"issuer":"SELF","jwks_uri":"SELF/keys"}`, strings.Repeat(" ", 2<<20) + string(jwks)},
+		"much":                 {`{"issuer":"SELF","jwks_uri":"SELF/keys"}`, string(jwks) + strings.Repeat(" ", 2<<20)},
 		"redirect to plain":    {`{"issuer":"SELF","jwks_uri":"SELF/redirect"}`, string(jwks)},
 		"redirect to no end":   {`{"issuer":"SELF","jwks_uri":"SELF/again"}`, string(jwks)},
 		"redirect to the keys": {`{"issuer":"SELF","jwks_uri":"SELF/moved"}`, string(jwks)},
@@ -384,6 +416,9 @@ func TestBadAnswers(t *testing.T) {
 		claims := map[string]any{"iss": srv.URL, "exp": time.Now().Add(time.Minute).Unix()}
 		_, err := newIssuer(t, issuer.Options{URL: srv.URL}).Verify(t.Context(), key.Sign(t, claims, nil))
 		if good := name == "good" || name == "redirect to the keys"; good != (err == nil) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if name == "redirect to plain" && (err == nil || !strings.Contains(err.Error(), "https only")) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if err != nil && (errors.Is(err, authn.ErrRefused) || strings.Contains(err.Error(), "secret text")) {

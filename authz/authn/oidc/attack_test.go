@@ -2,6 +2,7 @@ package oidc_test
 
 import (
 	"encoding/json"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -300,7 +301,8 @@ func TestAnAttemptThatTookTooLong(t *testing.T) {
 	t.Parallel()
 	i := newIssuer(t)
 	synctest.Test(t, func(t *testing.T) {
-		l := newLogin(t, oidc.Config{}, provider(i))
+		text := new(log)
+		l := newLogin(t, oidc.Config{Logger: slog.New(slog.NewTextHandler(text, nil))}, provider(i))
 		w := httptest.NewRecorder()
 		l.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/auth/login", http.NoBody))
 		to, err := url.Parse(w.Header().Get("Location"))
@@ -314,8 +316,8 @@ func TestAnAttemptThatTookTooLong(t *testing.T) {
 		}
 		w = httptest.NewRecorder()
 		l.ServeHTTP(w, r)
-		if w.Code != http.StatusBadRequest {
-			t.Errorf("%d", w.Code)
+		if w.Code != http.StatusBadRequest || !strings.Contains(text.String(), "took longer than 10m0s") {
+			t.Errorf("%d, %s", w.Code, text)
 		}
 	})
 }

@@ -40,7 +40,8 @@ type Config struct {
 	Keys Ring
 
 	// Store is where sessions that were ended, and accounts that are followed, are
-	// kept. Default: nil, with which a session that was stolen outlives a logout.
+	// kept, as sessions/ended and accounts/<hash>. Default: nil, with which a session
+	// that was stolen outlives a logout.
 	Store keep.Store
 
 	// Prefix is the path below which the pages are: /login, /callback/<provider> and

@@ -241,9 +241,10 @@ func TestWhoMaySignIn(t *testing.T) {
 		{nil, nil, map[string]any{"email_verified": 1}, false},
 		{nil, nil, map[string]any{"email_verified": nil}, true},
 		{nil, nil, map[string]any{"email": nil}, false},
-		{nil, nil, map[string]any{"email": strings.Repeat("x", 1025)}, false},
+		{nil, nil, map[string]any{"email": strings.Repeat("x", 257)}, false},
 		{nil, nil, map[string]any{"email": "a\nb"}, false},
 		{nil, nil, map[string]any{"groups": []string{"a\x00"}}, false},
+		{nil, nil, map[string]any{"groups": []string{strings.Repeat("x", 1025)}}, false},
 	} {
 		i := newIssuer(t)
 		maps.Copy(i.Login.IDToken, c.idToken)

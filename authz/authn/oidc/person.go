@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/oauth2"
 
@@ -25,7 +26,11 @@ type person struct {
 	subject string // the provider's own name, which never changes
 }
 
-const maxName = 1024 // bytes, of users and groups
+// A cookie has room for the longest user, however it's written.
+const (
+	maxUser  = 256 // bytes
+	maxGroup = 1024
+)
 
 // errNotAllowed is for those whom the provider knows and the configuration doesn't want.
 var errNotAllowed = fmt.Errorf("%w: the account may not sign in", authn.ErrRefused)
@@ -172,14 +177,15 @@ func (p *provider) read(said []issuer.Claims) (*person, error) {
 	if who.ID == "" {
 		return nil, fmt.Errorf("%w: it has none of the claims %q", errNotAllowed, p.User)
 	}
-	if slices.ContainsFunc(append([]string{who.ID}, who.Groups...), isOdd) {
+	tooLong := func(g string) bool { return len(g) > maxGroup || isOdd(g) }
+	if len(who.ID) > maxUser || isOdd(who.ID) || slices.ContainsFunc(who.Groups, tooLong) {
 		return nil, fmt.Errorf("%w: its name, or a group's, is too long or not printable", errNotAllowed)
 	}
 	return who, p.require(said, who)
 }
 
 func isOdd(s string) bool {
-	return len(s) > maxName || strings.ContainsFunc(s, unicode.IsControl)
+	return !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl)
 }
 
 // require refuses who isn't wanted.

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -303,13 +304,28 @@ func TestAnIssuerThatIsDownRefusesNothing(t *testing.T) {
 	srv := issuertest.New(t)
 	elsewhere := trust(srv)
 	elsewhere.Issuer.JWKSURL = srv.URL + "/nothing"
+	other := trust(srv)
+	other.Issuer.KeysFile = keysFile(t, issuertest.NewKey(t, jose.ES256))
 	srv.SetDown(true)
-	for _, trusts := range [][]workload.Trust{{trust(srv)}, {elsewhere, trust(srv)}} {
+	for _, trusts := range [][]workload.Trust{{trust(srv)}, {elsewhere, trust(srv)}, {other, trust(srv)}, {trust(srv), other}} {
 		_, found, err := newTokens(t, trusts...).Identify(bearer(srv.Sign(t, srv.Claims(audience, nil))))
 		if !found || err == nil || errors.Is(err, authn.ErrRefused) {
 			t.Errorf("%t, %v", found, err)
 		}
 	}
+}
+
+func keysFile(t *testing.T, k issuertest.Key) string {
+	t.Helper()
+	data, err := json.Marshal(map[string]any{"keys": []any{k.Public()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "keys.json")
+	if err := os.WriteFile(file, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
 }
 
 func TestWarmTokens(t *testing.T) {
