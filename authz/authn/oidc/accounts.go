@@ -60,13 +60,13 @@ func newAccounts(l *Login) (*accounts, error) {
 }
 
 // Directory returns what knows the accounts of a provider that are followed: those
-// that have signed in at least once. It returns false if none are.
-func (l *Login) Directory(provider string) (authn.Directory, bool) {
+// that have signed in at least once. It returns nil if none are.
+func (l *Login) Directory(provider string) authn.Directory {
 	p := l.provider(provider)
 	if p == nil || !p.follows() {
-		return nil, false
+		return nil
 	}
-	return directory{l.accounts, p}, true
+	return directory{l.accounts, p}
 }
 
 type directory struct {

@@ -107,8 +107,17 @@ func TestCallbacksThatNobodyBegan(t *testing.T) {
 			}
 		}
 	}
-	if text := s.log.String(); strings.Contains(text, "secret text") || strings.Contains(text, secret) {
+	text := s.log.String()
+	if strings.Contains(text, "secret text") || strings.Contains(text, secret) {
 		t.Errorf("the log: %s", text)
+	}
+	for _, reason := range []string{ // each of its own: the provider would refuse some of them, too
+		"hasn't begun", "the state isn't the one", "sends no code", "the provider says", "began with provider",
+		"the provider that answers is another one", "isn't signed with a key", "refuses the code",
+	} {
+		if !strings.Contains(text, reason) {
+			t.Errorf("%q isn't in the log: %s", reason, text)
+		}
 	}
 	b := newBrowser(t)
 	if got := b.get(upToCallback(b, s)); got.ID != "alice@example.com" {
@@ -177,7 +186,9 @@ func TestForgedIDTokens(t *testing.T) {
 	} {
 		i := newIssuer(t)
 		i.Login.Forge = func(claims map[string]any) string { return forge(i, claims) }
-		s := newSite(t, oidc.Config{}, provider(i))
+		p := provider(i)
+		p.NoUserInfo = name != "another than userinfo"
+		s := newSite(t, oidc.Config{}, p)
 		b := newBrowser(t)
 		refusedPage(t, name, b.get(s.URL+"/auth/login"))
 		if got := b.get(s.URL); got.ID != "" {
