@@ -280,6 +280,7 @@ func TestOpenRedirects(t *testing.T) {
 		"/\n/evil.example":              "/",
 		"\t//evil.example":              "/",
 		" //evil.example":               "/",
+		"/a b":                          "/",
 		"/\x00/evil.example":            "/",
 		"/%2fevil.example":              "/",
 		"/%2F%2Fevil.example":           "/",
