@@ -95,7 +95,7 @@ func (o *archiveOptions) export(ctx context.Context, stdout, out io.Writer, repo
 	if err != nil {
 		return err
 	}
-	from, err := o.read(ctx, o.store)
+	from, err := o.read(ctx, out, o.store)
 	if err != nil {
 		return err
 	}

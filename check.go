@@ -53,7 +53,7 @@ func (o *checkOptions) run(ctx context.Context, stdout, out io.Writer, repositor
 	if err != nil {
 		return err
 	}
-	opened, err := o.read(ctx, o.store)
+	opened, err := o.read(ctx, out, o.store)
 	if err != nil {
 		return err
 	}
@@ -109,8 +109,7 @@ func tabulate(out io.Writer, found []scrub.Finding) error {
 	return table.Flush()
 }
 
-// readable is a store of which some repositories are read. That this process may
-// not write there is nothing to it.
+// readable is a store of which some repositories are read.
 type readable struct {
 	storage.Store
 
@@ -119,14 +118,6 @@ type readable struct {
 
 // Unwrap is for storage.As.
 func (r readable) Unwrap() any { return r.Store }
-
-func (r readable) Ready(ctx context.Context) error {
-	err := r.Store.Ready(ctx)
-	if errors.Is(err, storage.ErrStandby) {
-		return nil
-	}
-	return err
-}
 
 func (r readable) Repositories(ctx context.Context, after oci.Name) iter.Seq2[oci.Name, error] {
 	return func(yield func(oci.Name, error) bool) {

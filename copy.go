@@ -78,7 +78,7 @@ func (o *copyOptions) run(ctx context.Context, out io.Writer, repositories []str
 	if err != nil {
 		return err
 	}
-	from, err := o.read(ctx, o.from)
+	from, err := o.read(ctx, out, o.from)
 	if err != nil {
 		return err
 	}

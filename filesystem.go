@@ -25,8 +25,9 @@ type FilesystemStorage struct {
 	// it's served: for caches. Default: true.
 	Sync *bool `json:"sync,omitempty"`
 
-	root string // Root, canonical
-	log  *slog.Logger
+	root    string // Root, canonical
+	looking bool   // it's opened for reading only
+	log     *slog.Logger
 }
 
 // CaddyModule implements caddy.Module.
@@ -77,9 +78,15 @@ func canonical(folder string) (string, error) {
 func (f *FilesystemStorage) Identity() string { return f.root }
 
 // Open implements Backend.
-func (f *FilesystemStorage) Open(context.Context) (storage.Store, error) {
+func (f *FilesystemStorage) Open(ctx context.Context) (storage.Store, error) {
+	if f.looking {
+		return filesystem.OpenReadOnly(ctx, f.root, f.options())
+	}
 	return filesystem.Open(f.root, f.options())
 }
+
+// onlyLook implements lookedAt.
+func (f *FilesystemStorage) onlyLook() { f.looking = true }
 
 // Tune implements Backend.
 func (f *FilesystemStorage) Tune(store storage.Store) {
@@ -116,6 +123,7 @@ func (f *FilesystemStorage) caddyfileOptions() options {
 
 var (
 	_ Backend               = (*FilesystemStorage)(nil)
+	_ lookedAt              = (*FilesystemStorage)(nil)
 	_ caddy.Provisioner     = (*FilesystemStorage)(nil)
 	_ caddyfile.Unmarshaler = (*FilesystemStorage)(nil)
 )

@@ -30,3 +30,7 @@ type Backend interface {
 // readOnlyBackend is a Backend that has something to leave out if nothing is going
 // to be written to its stores.
 type readOnlyBackend interface{ onlyRead() }
+
+// lookedAt is a Backend that a command may look at while others serve it: after
+// onlyLook what it opens is read, and nothing there is written or locked.
+type lookedAt interface{ onlyLook() }

@@ -249,6 +249,9 @@ func (s *S3Storage) options() s3.Options {
 // onlyRead implements readOnlyBackend: to probe a store takes writing.
 func (s *S3Storage) onlyRead() { s.readOnly = true }
 
+// onlyLook implements lookedAt.
+func (s *S3Storage) onlyLook() { s.readOnly = true }
+
 // UnmarshalCaddyfile parses
 //
 //	storage s3 {
@@ -302,16 +305,19 @@ func (s *S3Storage) caddyfileOptions() options {
 }
 
 // openBucket opens what a URL says: s3://BUCKET/PREFIX?region=…&endpoint=… and so on.
-func openBucket(ctx context.Context, u *url.URL) (storage.Store, error) {
+func openBucket(ctx context.Context, u *url.URL, write bool) (storage.Store, error) {
 	s, err := bucketOf(u)
 	if err != nil {
 		return nil, err
+	}
+	if !write {
+		s.onlyLook()
 	}
 	return s.Open(ctx)
 }
 
 // openZot opens the bucket of a zot, which is only read.
-func openZot(ctx context.Context, u *url.URL) (storage.Store, error) {
+func openZot(ctx context.Context, u *url.URL, _ bool) (storage.Store, error) {
 	s, err := bucketOf(u)
 	if err != nil {
 		return nil, err
@@ -345,6 +351,7 @@ func bucketOf(u *url.URL) (*S3Storage, error) {
 var (
 	_ Backend               = (*S3Storage)(nil)
 	_ readOnlyBackend       = (*S3Storage)(nil)
+	_ lookedAt              = (*S3Storage)(nil)
 	_ caddy.Provisioner     = (*S3Storage)(nil)
 	_ caddyfile.Unmarshaler = (*S3Storage)(nil)
 )

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
+	"io"
 	"maps"
 	"net/url"
 	"os"
@@ -33,12 +33,13 @@ const storeHelp = `A store is one of
   zot+s3://BUCKET[/PREFIX]…       the bucket of a zot, which is only read; PREFIX
                                   is what its repositories' names come after
 
-What a running registry serves from a folder can be read. To be written to, a
+What is only read is left as it is, may be mounted read-only, and may have a
+registry running on it: then it's read as it is at that moment. To be written to, a
 folder must be nobody else's.`
 
 // storeSchemes open stores by the scheme of their URL. Those that a build leaves out
-// aren't there.
-var storeSchemes = map[string]func(context.Context, *url.URL) (storage.Store, error){}
+// aren't there. They open for reading only, unless asked to for writing too.
+var storeSchemes = map[string]func(ctx context.Context, u *url.URL, write bool) (storage.Store, error){}
 
 // storeFlags say where a command finds what a store is called.
 type storeFlags struct{ config, adapter string }
@@ -48,19 +49,61 @@ func (f *storeFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&f.adapter, "adapter", "a", "", "The adapter of that file, if its name doesn't say")
 }
 
-// read opens a store for reading. The caller closes it.
-func (f storeFlags) read(ctx context.Context, at string) (storage.Store, error) {
-	return f.open(ctx, at, false)
+// read opens a store for reading, which leaves it as it is, and tells out what is to
+// be known of it. The caller closes it.
+func (f storeFlags) read(ctx context.Context, out io.Writer, at string) (storage.Store, error) {
+	s, err := f.open(ctx, at, false)
+	if err != nil {
+		return nil, err
+	}
+	for _, root := range rootsOf(s) {
+		if err := remark(out, root); err != nil {
+			return nil, errors.Join(fmt.Errorf("%s: %w", shown(at), err), s.Close())
+		}
+	}
+	return s, nil
+}
+
+// remark says what is to be known of a root by whoever reads it.
+func remark(out io.Writer, root string) error {
+	by, err := filesystem.InUse(root)
+	if err != nil {
+		return err
+	}
+	switch {
+	case by != "":
+		_, err = fmt.Fprintf(out, "%s is running on %s: what is read is what it has at this moment\n", by, root)
+	case isUnsynced(root):
+		_, err = fmt.Fprintf(out, "%s was written with sync off, and not closed: what is damaged in it stays, and a registry that's started on it removes that\n", root)
+	}
+	return err
+}
+
+// folder is the store in a folder.
+type folder struct {
+	storage.Store
+
+	root string
+}
+
+// Unwrap is for storage.As.
+func (f folder) Unwrap() any { return f.Store }
+
+// rootsOf are the folders that a store is in which a command has opened.
+func rootsOf(s storage.Store) []string {
+	switch s := s.(type) {
+	case folder:
+		return []string{s.root}
+	case *appStore:
+		return s.roots
+	}
+	return nil
 }
 
 // write opens a store for writing, and makes its folder if need be. The caller
 // closes it. Whether it may be written to shows when it is.
 func (f storeFlags) write(ctx context.Context, at string) (storage.Store, error) {
-	s, err := f.open(ctx, at, true)
-	if to, ok := s.(*appStore); ok && to.readOnly {
-		return nil, errors.Join(fmt.Errorf("%s is read_only: take that out of its configuration first", at), to.Close())
-	}
-	return s, err
+	return f.open(ctx, at, true)
 }
 
 // shown is what a store is called where anybody may read it.
@@ -81,36 +124,39 @@ func explain(err error, at string) error {
 	return fmt.Errorf("%w\nIf a registry is running on %s, stop it first; or write to a new place, and have the registry use that one then", err, shown(at))
 }
 
-func (f storeFlags) open(ctx context.Context, at string, create bool) (storage.Store, error) {
-	s, err := f.openNamed(ctx, at, create)
+func (f storeFlags) open(ctx context.Context, at string, write bool) (storage.Store, error) {
+	s, err := f.openNamed(ctx, at, write)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", shown(at), err)
 	}
 	return s, nil
 }
 
-func (f storeFlags) openNamed(ctx context.Context, at string, create bool) (storage.Store, error) {
+func (f storeFlags) openNamed(ctx context.Context, at string, write bool) (storage.Store, error) {
 	if name, ok := strings.CutPrefix(at, "registry:"); ok {
-		return f.openRegistry(ctx, name, create)
+		return f.openRegistry(ctx, name, write)
 	}
 	if scheme, _, ok := strings.Cut(at, "://"); ok {
-		return openURL(ctx, scheme, at)
+		return openURL(ctx, scheme, at, write)
 	}
 	root, err := canonical(at)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := os.Stat(root); err != nil && (!create || !errors.Is(err, fs.ErrNotExist)) {
+	var s *filesystem.Store
+	if write {
+		s, err = filesystem.Open(root, filesystem.Options{})
+	} else {
+		s, err = filesystem.OpenReadOnly(ctx, root, filesystem.Options{})
+	}
+	if err != nil {
 		return nil, err
 	}
-	if isUnsynced(root) && !create {
-		return nil, errUnsynced
-	}
-	return filesystem.Open(root, filesystem.Options{})
+	return folder{s, root}, nil
 }
 
 // openURL opens a store by the scheme of its URL.
-func openURL(ctx context.Context, scheme, at string) (storage.Store, error) {
+func openURL(ctx context.Context, scheme, at string, write bool) (storage.Store, error) {
 	open, known := storeSchemes[scheme]
 	if !known {
 		return nil, fmt.Errorf("no stores are called %s:// (there are %s)", scheme, strings.Join(slices.Sorted(maps.Keys(storeSchemes)), ", "))
@@ -125,23 +171,13 @@ func openURL(ctx context.Context, scheme, at string) (storage.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return open(ctx, u)
+	return open(ctx, u, write)
 }
 
-// errUnsynced is why what was written unsynced isn't only read.
-var errUnsynced = errors.New("it's written with sync off, or was and not closed: who opens it removes what is damaged, so start the registry on it, which verifies it, or have a running one read it ('caddy oci-registry scrub')")
-
+// isUnsynced reports whether a root was written with sync off, and not closed.
 func isUnsynced(root string) bool {
 	_, err := os.Stat(filepath.Join(root, "_unsynced"))
 	return err == nil
-}
-
-// isUnsynced reports whether one of the registry's roots is.
-func (r *Registry) isUnsynced() bool {
-	return slices.ContainsFunc(r.homes, func(h home) bool {
-		f, ok := h.backend.(*FilesystemStorage)
-		return ok && isUnsynced(f.root)
-	})
 }
 
 // openRegistry opens what the registry called name has, as its configuration says.
@@ -167,32 +203,41 @@ func (f storeFlags) openRegistry(ctx context.Context, name string, write bool) (
 	if !ok {
 		return nil, fmt.Errorf("app oci_registry is a %T", mod)
 	}
-	s, readOnly, err := app.open(ctx, name, write)
+	s, err := app.open(ctx, name, write)
 	if err != nil {
 		return nil, errors.Join(err, app.Cleanup())
 	}
-	return &appStore{s, app, readOnly}, nil
+	return s, nil
 }
 
 // open returns the open store of a registry, as long as the app has it.
-func (a *App) open(ctx context.Context, name string, write bool) (s storage.Store, readOnly bool, err error) {
+func (a *App) open(ctx context.Context, name string, write bool) (*appStore, error) {
 	r, ok := a.registry(name)
 	if !ok {
-		return nil, false, fmt.Errorf("the configuration has no registry of this name (it has: %s)", a.allNames())
+		return nil, fmt.Errorf("the configuration has no registry of this name (it has: %s)", a.allNames())
 	}
-	if r.isUnsynced() && !write {
-		return nil, false, errUnsynced
+	if write && r.ReadOnly {
+		return nil, errors.New("it's read_only: take that out of its configuration first")
 	}
-	s, err = r.open(ctx)
-	return s, r.ReadOnly, err
+	var roots []string
+	for _, h := range r.homes {
+		if f, ok := h.backend.(*FilesystemStorage); ok {
+			roots = append(roots, f.root)
+		}
+		if b, ok := h.backend.(lookedAt); ok && !write {
+			b.onlyLook()
+		}
+	}
+	s, err := r.open(ctx)
+	return &appStore{s, a, roots}, err
 }
 
 // appStore is a registry's store, which closes with its app.
 type appStore struct {
 	storage.Store
 
-	app      *App
-	readOnly bool
+	app   *App
+	roots []string // of what of it is in folders
 }
 
 // Unwrap is for storage.As.

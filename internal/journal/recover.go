@@ -59,6 +59,20 @@ func (f *FS) Recover(verify func(dir string) error) error {
 	return t.removeLogs()
 }
 
+// Left reports whether there's a journal in the tree that Recover would do again: of
+// another boot, or where that can't be told, and not empty. It changes nothing.
+// Nobody writes a journal meanwhile.
+func (f *FS) Left() (bool, error) {
+	t := f.tree
+	t.wave.Lock()
+	defer t.wave.Unlock()
+	left, err := t.read()
+	if err != nil {
+		return false, fmt.Errorf("read the journal: %w", err)
+	}
+	return !left.sameBoot && len(left.names)+len(left.doubted) > 0, nil
+}
+
 // End syncs all files that only the journal has, and removes it. If that fails the
 // journal stays in use, and each Sync tries again, until Close.
 func (f *FS) End() error {

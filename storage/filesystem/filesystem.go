@@ -91,6 +91,8 @@ type Store struct {
 	small    smallBlobs
 	rotten   rareSet[rottenFile]
 	broken   breakages
+	readOnly bool   // nothing is written, ever
+	anchor   string // what is in the tree as long as that is there
 
 	running sync.WaitGroup // what's in progress; added to under gate, while the store is open
 
@@ -122,23 +124,30 @@ func Open(root string, opts Options) (*Store, error) {
 
 // OpenFS is Open in a tree that is the store's own from then on, unless it fails.
 func OpenFS(fsys vfs.FS, opts Options) (*Store, error) {
+	if err := refuseZot(fsys); err != nil {
+		return nil, err
+	}
+	s := newStore(fsys, fsys, opts)
+	if err := s.lock.try(); err != nil && !errors.Is(err, storage.ErrStandby) {
+		return nil, err
+	}
+	s.background.start(s)
+	return s, nil
+}
+
+// newStore returns a store in a tree, of which nothing was read and in which nothing
+// runs yet. It uses the tree through another one, which closes with the store.
+func newStore(tree, through vfs.FS, opts Options) *Store {
 	opts = opts.withDefaults()
-	s := &Store{under: fsys, background: newBackground()}
-	s.fs = journal.New(fsys, journal.Options{
+	s := &Store{under: tree, anchor: lockName, background: newBackground()}
+	s.fs = journal.New(through, journal.Options{
 		Limit: opts.machine.journalSize(), Boot: opts.machine.boot(), Identity: opts.machine.identity, Log: opts.Log,
 	})
 	s.opts.Store(&opts)
 	s.disk = &durable.Writer{FS: s.fs, Unsynced: func() bool { return s.opts.Load().Unsynced }}
 	s.lock.store, s.space.store, s.repos.store = s, s, s
 	s.sessions.store, s.catalog.store, s.suspect.store = s, s, s
-	if err := refuseZot(fsys); err != nil {
-		return nil, err
-	}
-	if err := s.lock.try(); err != nil && !errors.Is(err, storage.ErrStandby) {
-		return nil, err
-	}
-	s.background.start(s)
-	return s, nil
+	return s
 }
 
 // Tune applies options to an open store.
@@ -177,7 +186,11 @@ var errNoTree = errors.New("the store's directory is gone, or isn't what it was"
 // present fails unless the tree is there. One that was removed, or emptied, has
 // no repositories, and to say so would be to say that they were deleted.
 func (s *Store) present() error {
-	if _, err := s.fs.Stat(lockName); err != nil {
+	_, err := s.fs.Stat(s.anchor)
+	if err == nil && s.readOnly { // else who writes has looked
+		err = vfs.InPlace(s.under)
+	}
+	if err != nil {
 		return fmt.Errorf("%w: %s", errNoTree, err.Error()) // not fs.ErrNotExist, which would mean a repository
 	}
 	return nil
@@ -217,6 +230,9 @@ func (s *Store) Ready(context.Context) error {
 		return err
 	}
 	defer s.leave()
+	if s.readOnly {
+		return s.present()
+	}
 	if err := s.lock.check(); err != nil {
 		return err
 	}

@@ -83,6 +83,9 @@ func writeOwner(f vfs.File, owner string) error {
 // check makes sure that this store is the writer still, taking the lock if it
 // has become free.
 func (l *writerLock) check() error {
+	if err := l.store.mayWrite(); err != nil {
+		return err
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.file == nil {
@@ -188,10 +191,13 @@ func (l *writerLock) release() error {
 	return f.Close()
 }
 
+// zotLock is the file that a zot locks.
+const zotLock = "cache.db"
+
 // refuseZot fails if a running zot has the tree: it holds a lock on its cache
 // as long as it runs, and two programs that rewrite one index.json lose tags.
 func refuseZot(fsys vfs.FS) error {
-	f, err := fsys.TryLock("cache.db", false)
+	f, err := fsys.TryLock(zotLock, false)
 	switch {
 	case err == nil:
 		return f.Close()

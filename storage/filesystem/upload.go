@@ -51,6 +51,9 @@ func (r *Repository) ResumeUpload(_ context.Context, id string) (storage.Upload,
 		return nil, err
 	}
 	defer r.store.leave()
+	if err := r.store.mayWrite(); err != nil {
+		return nil, err
+	}
 	s, err := r.store.sessions.resume(r.name, id)
 	if err != nil {
 		return nil, err

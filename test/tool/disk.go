@@ -31,3 +31,11 @@ func Mount(t *testing.T, dir string, size int) {
 		}
 	})
 }
+
+// Protect makes what Mount has mounted at dir read-only.
+func Protect(t *testing.T, dir string) {
+	t.Helper()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+}
