@@ -122,7 +122,7 @@ func (i *importer) read(ctx context.Context, from io.Reader) error {
 			return err
 		}
 		f, ok := parseFile(h.Name)
-		if !ok || h.Typeflag != tar.TypeReg && h.Typeflag != tar.TypeLink {
+		if !ok || h.Typeflag != tar.TypeReg && h.Typeflag != tar.TypeLink && h.Typeflag != tar.TypeGNUSparse {
 			continue
 		}
 		if isSparse(h) {
@@ -143,6 +143,9 @@ func (i *importer) read(ctx context.Context, from io.Reader) error {
 
 // isSparse reports whether a file is mostly holes, which take no room in a tar file.
 func isSparse(h *tar.Header) bool {
+	if h.Typeflag == tar.TypeGNUSparse {
+		return true
+	}
 	for key := range h.PAXRecords {
 		if strings.HasPrefix(key, "GNU.sparse.") {
 			return true
@@ -240,22 +243,41 @@ func (i *importer) understand(ctx context.Context, name oci.Name, l *landed) (er
 	l.raw = nil // there may be many
 	r := i.to.Repository(name)
 	for !l.index.Complete() {
-		var read []oci.Manifest
-		var absent []digest.Digest
-		for desc := range l.index.Unread() {
-			m, err := storage.ReadManifest(ctx, r, desc)
-			switch {
-			case err == nil:
-				read = append(read, m)
-			case errors.Is(err, oci.BlobUnknown), errors.Is(err, oci.ManifestInvalid):
-				absent = append(absent, desc.Digest)
-			default:
-				return err
-			}
+		if l.index, err = learn(ctx, r, l.index); err != nil {
+			return err
 		}
-		l.index = l.index.Learn(read, absent)
 	}
 	return nil
+}
+
+// perLearn is how many manifests are in memory at once, and bytesPerLearn how many
+// bytes of them.
+const (
+	perLearn      = 1000
+	bytesPerLearn = 8 << 20
+)
+
+// learn returns an index that knows what those manifests say that it hadn't read.
+func learn(ctx context.Context, r storage.Repository, idx *layout.Index) (*layout.Index, error) {
+	var read []oci.Manifest
+	var absent []digest.Digest
+	bytes, known := 0, idx
+	for desc := range idx.Unread() {
+		m, err := storage.ReadManifest(ctx, r, desc)
+		switch {
+		case err == nil:
+			read = append(read, m)
+			bytes += len(m.Raw)
+		case errors.Is(err, oci.BlobUnknown), errors.Is(err, oci.ManifestInvalid):
+			absent = append(absent, desc.Digest)
+		default:
+			return nil, err
+		}
+		if len(read) >= perLearn || bytes >= bytesPerLearn {
+			known, read, absent, bytes = known.Learn(read, absent), nil, nil, 0
+		}
+	}
+	return known.Learn(read, absent), nil
 }
 
 // tellNames tells of names that can't be tags: other tools write whole references.
