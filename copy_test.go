@@ -192,6 +192,33 @@ func TestCopyRegistries(t *testing.T) {
 	}
 }
 
+// What is read_only in its configuration isn't written to by a command either, and
+// is read by one.
+func TestNothingIsWrittenToReadOnlyRegistries(t *testing.T) {
+	newWeb(t) // one Caddy at a time
+	other, root, config := t.TempDir(), t.TempDir(), filepath.Join(t.TempDir(), "Caddyfile")
+	fillFolder(t, other, "b")
+	fillFolder(t, root, "a")
+	text := "{\n\tadmin off\n\toci_registry {\n\t\tregistry main {\n\t\t\troot " + root + "\n\t\t\tread_only\n\t\t}\n\t}\n}\n"
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	flags := storeFlags{config: config}
+	_, copied := runCopy(t, copyOptions{from: other, to: "registry:main", storeFlags: flags})
+	into := archiveOptions{store: "registry:main", into: "c", storeFlags: flags}
+	imported := into.importFrom(t.Context(), strings.NewReader(""), new(bytes.Buffer))
+	for what, err := range map[string]error{"copy": copied, "import": imported} {
+		if want := "registry:main: it's read_only: take that out of its configuration first"; err == nil || err.Error() != want {
+			t.Errorf("%s: err = %v, want %s", what, err, want)
+		}
+	}
+	if out, err := runCopy(t, copyOptions{from: "registry:main", to: other, storeFlags: flags}); err != nil {
+		t.Errorf("from it: %s, %v", out, err)
+	}
+	wantRepositories(t, root, "a")
+	wantRepositories(t, other, "a", "b")
+}
+
 // What is shown says how far it is.
 func TestDisplay(t *testing.T) {
 	t.Parallel()

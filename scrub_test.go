@@ -252,3 +252,29 @@ func TestRestoreIsRefused(t *testing.T) {
 		t.Fatal(a.body)
 	}
 }
+
+// Which path a repository is under its name says: there's nothing to choose, and a
+// broken repository under one is put back like any other.
+func TestRestoreUnderAPath(t *testing.T) {
+	w, root, team := newWeb(t), t.TempDir(), t.TempDir()
+	admin := w.runWithAdmin(t, onRoot(root, "path team {\nroot "+team+"\n}"), "oci_registry main")
+	if err := w.push(t.Context(), "team/app", "v1", "layer"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(team, "team", "app", "index.json"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := admin.command(t, restoreCommand(), "--path", "team", "team/app"); err == nil || !strings.Contains(err.Error(), "unknown flag: --path") {
+		t.Fatalf("%s, %v", out, err)
+	}
+	push := func() error { return w.push(t.Context(), "team/app", "v2", "layer") }
+	if err := push(); err == nil {
+		t.Fatal("a broken repository takes pushes")
+	}
+	if out, err := admin.command(t, restoreCommand(), "team/app"); err != nil || out != "" {
+		t.Fatalf("%s, %v", out, err)
+	}
+	if err := push(); err != nil {
+		t.Fatal(err)
+	}
+}
