@@ -31,9 +31,9 @@ var (
 	jobDueDesc = gauge("job_due_timestamp_seconds",
 		"When the next round of the job is due.", "job", "path")
 	jobCompleteDesc = gauge("job_complete_timestamp_seconds",
-		"When the last round of the job ended, if that was complete, whatever process ran it.", "job", "path")
+		"When the last round of the job ended that was complete and no dry run, whatever process ran it.", "job", "path")
 	jobProblemsDesc = gauge("job_problems",
-		"Problems that the last round of the job that was complete has found.", "job", "path")
+		"Problems that this round has found.", "job", "path")
 	checkDesc = gauge("storage_check",
 		"1 for each thing that the storage has looked at of what it's on, with what it has found.", "check", "path", "verdict")
 )
@@ -146,7 +146,7 @@ func collectJobs(at *workplace, path string, ch chan<- prometheus.Metric) {
 		if !job.Due.IsZero() {
 			show(jobDueDesc, float64(job.Due.Unix()))
 		}
-		if last := job.Last; last != nil && last.Error == "" && last.Params == nil {
+		if last := job.Complete; last != nil {
 			show(jobCompleteDesc, float64(last.Ended.Unix()))
 			show(jobProblemsDesc, float64(last.Counts["problems"]))
 		}

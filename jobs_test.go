@@ -85,6 +85,24 @@ func TestGarbageGoes(t *testing.T) {
 	w.want(t, http.StatusOK, http.MethodGet, "/v2/a/manifests/keep", "")
 }
 
+// A dry run isn't a round that was complete, and hides none.
+func TestDryRunsAndTheMetricOfCompleteRounds(t *testing.T) {
+	w := newWeb(t)
+	admin := w.runWithAdmin(t, onRoot(t.TempDir(), ""), "oci_registry main")
+	complete := func() float64 { return measured(t)["job_complete_timestamp_seconds gc main"] }
+	admin.round(t, gcJob, "?dry_run")
+	if at := complete(); at != 0 {
+		t.Fatalf("a round was complete at %v, and there was only a dry run", at)
+	}
+	last := admin.round(t, gcJob, "")
+	for range 2 {
+		if at, want := complete(), float64(last.Ended.Unix()); at != want {
+			t.Fatalf("a round was complete at %v, want %v", at, want)
+		}
+		admin.round(t, gcJob, "?dry_run")
+	}
+}
+
 // When a round is due survives a reload, a restart and another schedule's reload.
 func TestDueTimesStay(t *testing.T) {
 	w, root := newWeb(t), t.TempDir()

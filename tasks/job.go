@@ -156,7 +156,7 @@ func (j *job) end(ctx context.Context, round *Round, err error) {
 	r := j.runner
 	r.mu.Lock()
 	report := round.end(r.wall(), err)
-	j.record.Last = &report
+	j.record.note(report)
 	if report.ordinary() {
 		j.record.Cursor = report.Cursor
 		j.ended(stopped)
@@ -201,6 +201,10 @@ func (j *job) status() Status {
 	if j.record.Last != nil {
 		report := j.record.Last.clone()
 		s.Last = &report
+	}
+	if j.record.Complete != nil {
+		report := j.record.Complete.clone()
+		s.Complete = &report
 	}
 	return s
 }

@@ -27,6 +27,17 @@ type record struct {
 
 	// Last is the last round that ended, ordinary or not.
 	Last *Report `json:"last,omitempty"`
+
+	// Complete is the last ordinary one that was complete.
+	Complete *Report `json:"complete,omitempty"`
+}
+
+// note notes that a round has ended.
+func (r *record) note(report Report) {
+	r.Last = &report
+	if report.ordinary() && report.Error == "" {
+		r.Complete = &report
+	}
 }
 
 func parseRecord(data []byte) (record, error) {
@@ -36,6 +47,9 @@ func parseRecord(data []byte) (record, error) {
 	}
 	if rec.Since.IsZero() {
 		return record{}, errors.New("it doesn't say when the task ran")
+	}
+	if rec.Complete == nil && rec.Last != nil { // it was written before there was that
+		rec.note(*rec.Last)
 	}
 	return rec, nil
 }

@@ -38,8 +38,8 @@ func (r Report) clone() Report {
 	return r
 }
 
-// A Status is what is known of a Task: the round that runs and the last one
-// that ended, no others.
+// A Status is what is known of a Task: the round that runs, the last one that
+// ended, and the last one that was complete, no others.
 type Status struct {
 	// Name is the Task's.
 	Name string `json:"name"`
@@ -54,4 +54,8 @@ type Status struct {
 	// Last is the last round that ended, maybe in a process before this one.
 	// Missing if there's none.
 	Last *Report `json:"last,omitempty"`
+
+	// Complete is the last ordinary round that was complete, whatever came after it.
+	// Missing if there's none.
+	Complete *Report `json:"complete,omitempty"`
 }

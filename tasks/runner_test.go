@@ -249,8 +249,9 @@ func TestStatus(t *testing.T) {
 		wantJSON(t, status(t, r, "gc"), `{"name":"gc","due":"2000-01-01T02:00:00Z","current":{"id":"`+id+`",`+
 			`"began":"2000-01-01T01:00:00Z","counts":{"blobs":2},"cursor":"b"}}`)
 		pass(hour - minute)
-		last := `"last":{"id":"` + id + `",` +
+		ended := `{"id":"` + id + `",` +
 			`"began":"2000-01-01T01:00:00Z","ended":"2000-01-01T01:03:00Z","counts":{"blobs":6,"bytes":1}}`
+		last := `"last":` + ended + `,"complete":` + ended
 		wantJSON(t, status(t, r, "gc"), `{"name":"gc","due":"2000-01-01T02:00:00Z",`+last+`}`)
 		wantJSON(t, r.Statuses(), `[{"name":"a"},{"name":"gc","due":"2000-01-01T02:00:00Z",`+last+`}]`)
 
