@@ -32,6 +32,7 @@ func (k keys) condemned(id string) string { return k.prefix + "condemned/" + id[
 func (k keys) note(name string) string    { return k.prefix + "notes/" + name }
 func (k keys) claim(name string) string   { return k.prefix + "claims/" + name }
 func (k keys) pulls(id string) string     { return k.prefix + "pulls/" + id }
+func (k keys) links() string              { return k.prefix + "redirects" }
 func (k keys) name(key string) (oci.Name, error) {
 	return oci.ParseName(nested.Replace(strings.TrimPrefix(key, k.records())))
 }

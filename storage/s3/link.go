@@ -14,12 +14,16 @@ import (
 
 var _ storage.Redirector = inObject{}
 
-// Redirect implements storage.Redirector. It makes no call. What is as small as
-// something in a record may lie in an object with other things.
+// Redirect implements storage.Redirector. It makes no call, but for the first one in
+// an hour or more. What is as small as something in a record may lie in an object with
+// other things.
 func (o inObject) Redirect(ctx context.Context) (string, error) {
 	s := o.at.repository.store
 	opts := s.options()
 	if opts.RedirectFrom <= 0 || o.size < opts.RedirectFrom || o.size <= max(maxInline, maxInlineBlob) {
+		return "", nil
+	}
+	if !s.mayLink(ctx, opts.RedirectLife) {
 		return "", nil
 	}
 	url, err := s.bucket.link(ctx, s.keys.data(o.at.entry.ID), opts.RedirectLife)

@@ -1,11 +1,13 @@
 package s3
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -112,6 +114,7 @@ func TestCallsOfAPullWithRedirects(t *testing.T) {
 	if err := storage.PutManifest(t.Context(), s.Repository(app), m, storage.PutOptions{Tags: []oci.Tag{mustTag("v1")}}); err != nil {
 		t.Fatal(err)
 	}
+	linkOf(t, s, digest.FromString(contents[1])) // the first one in an hour says for how long
 	total, calls, _ := f.counted(func() {
 		if _, err := s.Repository(app).Resolve(t.Context(), oci.TagRef(mustTag("v1"))); err != nil {
 			t.Fatal(err)
@@ -198,4 +201,90 @@ func BenchmarkSignedURL(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// For how long a URL was signed counts on once that is made shorter, or redirects are
+// off, by a reload or by another process.
+func TestSweepWaitsForOlderRedirects(t *testing.T) {
+	t.Parallel()
+	for name, later := range map[string]Options{
+		"shorter": {RedirectFrom: 1, RedirectLife: time.Minute, DigestsFreshFor: -1},
+		"off":     {DigestsFreshFor: -1},
+	} {
+		for how, change := range map[string]func(t *testing.T, s *Store, f *fake) *Store{
+			"by a reload":  func(_ *testing.T, s *Store, _ *fake) *Store { s.Tune(later); return s },
+			"by a restart": func(t *testing.T, _ *Store, f *fake) *Store { t.Helper(); return openOn(t, f, later) },
+		} {
+			t.Run(name+" "+how, func(t *testing.T) {
+				t.Parallel()
+				bubble(t, func(t *testing.T, s *Store, f *fake) {
+					s.Tune(Options{RedirectFrom: 1, RedirectLife: 50 * time.Hour, DigestsFreshFor: -1})
+					d := pushText(t, s, 50_000)
+					time.Sleep(2 * day)
+					if linkOf(t, s, d) == "" {
+						t.Fatal("nobody is redirected, so this test shows nothing")
+					}
+					s = change(t, s, f)
+					if err := storage.DeleteBlob(t.Context(), s.Repository(app), d, ""); err != nil {
+						t.Fatal(err)
+					}
+					sweeping(t, s, false)
+					for range 4 { // for two days, and the grace of one has passed
+						time.Sleep(day / 2)
+						if found := sweeping(t, s, false); found != nil || f.count("data/") != 1 {
+							t.Fatalf("found %v, while somebody may be sent there", found)
+						}
+					}
+					time.Sleep(5 * day)
+					if found := sweeping(t, s, false); !slices.Equal(found, []string{"blob data"}) || f.count("data/") != 0 {
+						t.Fatalf("found %v, and nobody comes any more", found)
+					}
+				})
+			})
+		}
+	}
+}
+
+// sealed is a bucket in which one object can't be written.
+type sealed struct {
+	*fake
+
+	key string
+}
+
+func (s *sealed) put(ctx context.Context, what putRequest) (string, error) {
+	if what.Key == s.key {
+		return "", errRefused
+	}
+	return s.fake.put(ctx, what)
+}
+
+// A URL isn't signed before it's written down for how long it may be good, and that
+// is written once for many.
+func TestRedirectsAreWrittenDown(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := &sealed{fake: smallParts(), key: "redirects"}
+		s := openOn(t, b, Options{RedirectFrom: 1, RedirectLife: time.Minute})
+		d := pushText(t, s, 50_000)
+		if link := linkOf(t, s, d); link != "" {
+			t.Fatalf("a client is sent to %s", link)
+		}
+		b.key = ""
+		time.Sleep(linkRetry)
+		for range 100 {
+			if linkOf(t, s, d) == "" {
+				t.Fatal("nobody is redirected")
+			}
+		}
+		first, _, err := s.linkNote(t.Context())
+		if err != nil || len(first.Good) != 1 || time.Until(first.Good["1m0s"]) < time.Hour {
+			t.Fatalf("%v, %v", first, err)
+		}
+		time.Sleep(day)
+		linkOf(t, s, d)
+		if again, _, err := s.linkNote(t.Context()); err != nil || time.Until(again.Good["1m0s"]) < time.Hour {
+			t.Fatalf("%v, %v", again, err)
+		}
+	})
 }

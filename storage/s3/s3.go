@@ -7,6 +7,7 @@
 //	uploads/<session>       a record for each upload session that outlives a request
 //	notes/<name>            what background work remembers, and
 //	claims/<name>           which process does it
+//	redirects               until when clients may come that were sent here
 //
 // docs/adr/0005-s3-record.md says why, and storage/format.md exactly how.
 package s3
@@ -56,8 +57,9 @@ type Options struct {
 	// others. Default: 0, none is.
 	RedirectFrom int64
 
-	// RedirectLife is how long the URL of a redirect is good. It's the same for
-	// all who serve the bucket. Default: 20 min.
+	// RedirectLife is how long the URL of a redirect is good, at most seven days. What
+	// it's for stays as long, also once this is changed. With ReadOnly it's no longer
+	// than that of those who write. Default: 20 min.
 	RedirectLife time.Duration
 
 	// TagsFreshFor is how old the knowledge may be by which a tag is resolved. A tag
@@ -111,6 +113,7 @@ type Store struct {
 	sessions  sessions
 	claims    claims
 	pulls     pulls
+	links     links
 	memory    *semaphore.Weighted // bytes of part buffers that clients fill
 	spare     *semaphore.Weighted // and of those that are filled from rests,
 	spareSize int64               // which are so many
@@ -180,6 +183,9 @@ func openProbed(b bucket, opts Options) *Store {
 		s.background(func() {
 			<-looked
 			s.probe.settle(ctx)
+			if o := s.options(); o.RedirectFrom > 0 && s.probe.outcome() == nil {
+				s.linkAhead(ctx, o.RedirectLife)
+			}
 		})
 	})
 	s.background(func() {

@@ -38,11 +38,11 @@ func (s *Store) Sweep(ctx context.Context, before time.Time, dry bool) iter.Seq2
 			}
 		}
 		w := &sweep{
-			store: s, before: before, dry: dry, yield: yield, linked: s.options().linkedFor(),
+			store: s, before: before, dry: dry, yield: yield,
 			data: make(map[string]int64), segments: make(map[string][]string), inUse: make(map[string]bool), named: make(map[string]bool),
 		}
 		for _, step := range []func(context.Context){
-			w.listData, w.listSegments, w.readCondemned, w.sweepSessions, w.sweepUploads, w.readRecords, w.ageCondemned, w.dedupe, w.sweepData, w.sweepPulls,
+			w.readLinks, w.listData, w.listSegments, w.readCondemned, w.sweepSessions, w.sweepUploads, w.readRecords, w.ageCondemned, w.dedupe, w.sweepData, w.sweepPulls,
 		} {
 			if step(ctx); w.stopped || ctx.Err() != nil {
 				return
