@@ -56,10 +56,24 @@ type Content struct {
 // that nobody has touched for long, bytes that no repository has, what a crash
 // has left.
 type Sweeper interface {
-	// Sweep yields each thing that nobody has used since before, and removes it
-	// once the loop's body has returned, unless dry. An error says that one thing
+	// Sweep yields each thing that nobody has used since opts.Before, and removes it
+	// once the loop's body has returned, unless opts.Dry. An error says that one thing
 	// couldn't be looked at or removed; the sequence goes on. It ends when ctx does.
-	Sweep(ctx context.Context, before time.Time, dry bool) iter.Seq2[Swept, error]
+	Sweep(ctx context.Context, opts SweepOptions) iter.Seq2[Swept, error]
+}
+
+// SweepOptions say what is swept, and how fast.
+type SweepOptions struct {
+	// Before is since when nobody has used what is swept.
+	Before time.Time
+
+	// Dry removes nothing, and changes nothing else.
+	Dry bool
+
+	// Wait is called before n units of I/O by which nothing is removed that is yielded,
+	// each an object that's read or changed; with 0, for one that only gives way. Its
+	// error ends the sweep. Several goroutines may call it. Default: nobody waits.
+	Wait func(ctx context.Context, n int) error
 }
 
 // Swept is a thing that Sweep removes.

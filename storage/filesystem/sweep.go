@@ -18,10 +18,11 @@ var _ storage.Sweeper = (*Store)(nil)
 // Sweep implements storage.Sweeper. It looks at the upload sessions, at files that
 // were on their way to a name, at bytes that are only in the pool, and at what zot
 // leaves behind where it was stopped. Their age is that of the file: none of it is
-// content that somebody could have asked for.
-func (s *Store) Sweep(ctx context.Context, before time.Time, dry bool) iter.Seq2[storage.Swept, error] {
+// content that somebody could have asked for. It does little that isn't yielded, and
+// doesn't wait for that.
+func (s *Store) Sweep(ctx context.Context, opts storage.SweepOptions) iter.Seq2[storage.Swept, error] {
 	return func(yield func(storage.Swept, error) bool) {
-		w := &sweep{store: s, ctx: ctx, before: before, dry: dry, yield: yield}
+		w := &sweep{store: s, ctx: ctx, before: opts.Before, dry: opts.Dry, yield: yield}
 		if err := s.enter(); err != nil {
 			yield(storage.Swept{}, err)
 			return

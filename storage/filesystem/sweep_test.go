@@ -17,7 +17,7 @@ import (
 // swept are what a round sweeps, and the errors it tells of.
 func swept(t *testing.T, s *filesystem.Store, before time.Time, dry bool) (found []string) {
 	t.Helper()
-	for what, err := range s.Sweep(t.Context(), before, dry) {
+	for what, err := range s.Sweep(t.Context(), storage.SweepOptions{Before: before, Dry: dry}) {
 		check(t, err)
 		found = append(found, string(what.Kind)+" "+what.Name)
 	}

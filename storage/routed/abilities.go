@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"iter"
-	"time"
 
 	"github.com/caddy-oci/oci-registry/oci"
 	"github.com/caddy-oci/oci-registry/storage"
@@ -72,14 +71,14 @@ func (s *store) OpenUploads(ctx context.Context) (int, error) {
 }
 
 // Sweep implements storage.Sweeper: it sweeps one part after the other.
-func (s *store) Sweep(ctx context.Context, before time.Time, dry bool) iter.Seq2[storage.Swept, error] {
+func (s *store) Sweep(ctx context.Context, opts storage.SweepOptions) iter.Seq2[storage.Swept, error] {
 	return func(yield func(storage.Swept, error) bool) {
 		for _, p := range s.parts {
 			sweeper, ok := storage.As[storage.Sweeper](p.store)
 			if !ok {
 				continue
 			}
-			for swept, err := range sweeper.Sweep(ctx, before, dry) {
+			for swept, err := range sweeper.Sweep(ctx, opts) {
 				if !yield(swept, p.wrap(err)) {
 					return
 				}

@@ -6,7 +6,6 @@ import (
 	"iter"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/caddy-oci/oci-registry/oci"
 	"github.com/caddy-oci/oci-registry/storage"
@@ -27,7 +26,7 @@ type able struct {
 func (a able) Space(context.Context) (storage.Space, error) { return a.space, nil }
 func (a able) OpenUploads(context.Context) (int, error)     { return a.uploads, nil }
 
-func (a able) Sweep(context.Context, time.Time, bool) iter.Seq2[storage.Swept, error] {
+func (a able) Sweep(context.Context, storage.SweepOptions) iter.Seq2[storage.Swept, error] {
 	return func(yield func(storage.Swept, error) bool) {
 		for _, g := range a.garbage {
 			if !yield(storage.Swept{Name: g}, nil) {
@@ -79,7 +78,7 @@ func TestAbilities(t *testing.T) {
 	}
 	for stop, want := range map[int][]string{0: {"a", "b", "c"}, 2: {"a", "b"}} {
 		var swept []string
-		for g, err := range ability[storage.Sweeper](t, s).Sweep(t.Context(), time.Time{}, true) {
+		for g, err := range ability[storage.Sweeper](t, s).Sweep(t.Context(), storage.SweepOptions{Dry: true}) {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -146,7 +145,7 @@ func TestNoAbilities(t *testing.T) {
 	if _, err := ability[storage.UploadCounter](t, s).OpenUploads(t.Context()); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("OpenUploads: %v", err)
 	}
-	for g, err := range ability[storage.Sweeper](t, s).Sweep(t.Context(), time.Time{}, false) {
+	for g, err := range ability[storage.Sweeper](t, s).Sweep(t.Context(), storage.SweepOptions{}) {
 		t.Errorf("swept %v, %v", g, err)
 	}
 }

@@ -178,7 +178,7 @@ const grace = 100 * time.Millisecond
 
 // sweep removes what nobody has used for a grace.
 func (c *client) sweep() {
-	for _, err := range c.any().Sweep(c.ctx, time.Now().Add(-grace), false) {
+	for _, err := range c.any().Sweep(c.ctx, storage.SweepOptions{Before: time.Now().Add(-grace)}) {
 		if err != nil && !unansweredErr(err) {
 			c.errorf("sweep: %w", err)
 		}
@@ -199,7 +199,7 @@ func (c *client) snatch() {
 	busy.Go(func() {
 		_ = storage.DeleteBlob(c.ctx, dropper.Repository(app), d, "") // it may have died
 		for range 2 {
-			for _, err := range sweeper.Sweep(c.ctx, time.Now().Add(-grace), false) {
+			for _, err := range sweeper.Sweep(c.ctx, storage.SweepOptions{Before: time.Now().Add(-grace)}) {
 				_ = err // it may have died, too
 			}
 			time.Sleep(grace + time.Millisecond)
@@ -240,7 +240,7 @@ func (c *client) twin() {
 	busy.Go(func() {
 		_ = storage.DeleteBlob(c.ctx, dropper.Repository(other), d, "") // it may have died
 		for range rounds {
-			for _, err := range sweeper.Sweep(c.ctx, time.Now().Add(-grace), false) {
+			for _, err := range sweeper.Sweep(c.ctx, storage.SweepOptions{Before: time.Now().Add(-grace)}) {
 				_ = err // likewise
 			}
 			time.Sleep(grace + time.Millisecond)
@@ -248,7 +248,7 @@ func (c *client) twin() {
 	})
 	busy.Go(func() {
 		time.Sleep(late)
-		_ = mover.move(c.ctx, app, map[string]string{at[0]: at[1]}, make(proofs)) // likewise
+		_ = mover.move(c.ctx, app, map[string]string{at[0]: at[1]}, make(proofs), atOnce) // likewise
 	})
 	busy.Wait()
 	c.owns("a twin", func(ctx context.Context, s *Store) error { return verify(ctx, s.Repository(app), d) })

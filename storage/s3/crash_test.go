@@ -157,7 +157,7 @@ func (c *script) run() error {
 // sweep removes what isn't needed, however young it is: nobody else is at work.
 func (c *script) sweep() error {
 	var errs []error
-	for _, err := range c.s.Sweep(c.t.Context(), time.Now().Add(time.Hour), false) {
+	for _, err := range c.s.Sweep(c.t.Context(), storage.SweepOptions{Before: time.Now().Add(time.Hour)}) {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)

@@ -115,12 +115,18 @@ func (w *sweep) moveBegun(ctx context.Context) {
 			for _, id := range ids {
 				some[id] = moves[id]
 			}
-			if err := w.store.move(ctx, name, some, w.held.proofs); err != nil {
+			if w.wait(ctx, 1) != nil {
+				return
+			}
+			if err := w.store.move(ctx, name, some, w.held.proofs, w.wait); err != nil {
 				w.fail(fmt.Errorf("dedupe %s: %w", name, err))
 			}
 		}
 	}
 }
+
+// waiting is called before n units of I/O, as the Wait of storage.SweepOptions is.
+type waiting func(ctx context.Context, n int) error
 
 // movesAtOnce is how many blobs of one record are moved by one change of it.
 const movesAtOnce = 200
@@ -131,7 +137,7 @@ func (w *sweep) findCopies(ctx context.Context) {
 	slices.SortFunc(all, func(a, b holding) int {
 		return cmp.Or(slices.Compare(a.content[:], b.content[:]), slices.Compare(a.id[:], b.id[:]))
 	})
-	for len(all) > 0 && ctx.Err() == nil {
+	for len(all) > 0 && ctx.Err() == nil && !w.stopped {
 		n := 1
 		for n < len(all) && all[n].content == all[0].content {
 			n++
@@ -152,6 +158,9 @@ func (w *sweep) findCopy(ctx context.Context, same []holding) {
 	for i, h := range same {
 		if i > 0 && h.id == same[i-1].id {
 			continue
+		}
+		if w.wait(ctx, 1) != nil {
+			return
 		}
 		id := string(h.id[:])
 		o, err := w.store.bucket.stat(ctx, w.store.keys.data(id))
@@ -177,8 +186,9 @@ func (w *sweep) findCopy(ctx context.Context, same []holding) {
 // move makes a record name other data for its blobs. First it names both; then
 // it's asked whether the other one stays, as a mount does; and then it names one
 // of them. So whatever happens in between, what it names is there. Nothing is moved
-// to data that hasn't the right bytes any more; found is what is known of that.
-func (s *Store) move(ctx context.Context, name oci.Name, to map[string]string, found proofs) error {
+// to data that hasn't the right bytes any more; found is what is known of that. wait
+// is called before and while bytes are read.
+func (s *Store) move(ctx context.Context, name oci.Name, to map[string]string, found proofs, wait waiting) error {
 	done, err := s.begin()
 	if err != nil {
 		return err
@@ -186,7 +196,7 @@ func (s *Store) move(ctx context.Context, name oci.Name, to map[string]string, f
 	defer done()
 	r := s.cache.acquire(s, name)
 	defer s.cache.release(r)
-	if err := s.readCopies(ctx, r, to, found); err != nil {
+	if err := s.readCopies(ctx, r, to, found, wait); err != nil {
 		return err
 	}
 	named := make(map[digest.Digest]entry)
@@ -213,7 +223,7 @@ func (s *Store) move(ctx context.Context, name oci.Name, to map[string]string, f
 }
 
 // readCopies finds out whether the data to which blobs are to be moved has their bytes.
-func (s *Store) readCopies(ctx context.Context, r *repo, to map[string]string, found proofs) error {
+func (s *Store) readCopies(ctx context.Context, r *repo, to map[string]string, found proofs, wait waiting) error {
 	now, err := r.refresh(ctx)
 	if err != nil {
 		return err
@@ -224,7 +234,10 @@ func (s *Store) readCopies(ctx context.Context, r *repo, to map[string]string, f
 		if _, known := found[other]; !ok || known {
 			continue
 		}
-		there, right, err := reader.check(ctx, digest.Digest(key), entry{ID: other, Size: b.Size})
+		if err := wait(ctx, 1); err != nil {
+			return err
+		}
+		there, right, err := reader.check(ctx, digest.Digest(key), entry{ID: other, Size: b.Size}, wait)
 		if err != nil {
 			return err
 		}

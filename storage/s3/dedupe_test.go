@@ -40,6 +40,53 @@ func entryIn(t *testing.T, s *Store, name oci.Name, d digest.Digest) blob {
 	return *b
 }
 
+// Sharing waits as other work in the background does: before each object it looks at,
+// reads or changes, and while it reads.
+func TestDedupeWaits(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, s *Store, _ *fake) {
+		content, names := text(3*perYield), []oci.Name{app, other, mustName("third")}
+		d := digest.FromString(content)
+		for _, name := range names {
+			pushTo(t, s, name, content)
+			time.Sleep(time.Minute)
+		}
+		time.Sleep(2 * day)
+		own := entryIn(t, s, other, d).ID
+		units, gaveWay, errOver := 0, 0, errors.New("over")
+		sweep := func(most int) {
+			units, gaveWay = 0, 0
+			opts := storage.SweepOptions{Before: time.Now().Add(-day), Wait: func(_ context.Context, n int) error {
+				if units += n; units > most {
+					return errOver
+				}
+				if n == 0 {
+					gaveWay++
+				}
+				return nil
+			}}
+			for what, err := range s.Sweep(t.Context(), opts) {
+				t.Fatalf("%v, %v", what, err)
+			}
+		}
+		for most := range 5 { // looks at three, begins a move, reads what it moves to
+			if sweep(most); entryIn(t, s, other, d).ID != own {
+				t.Fatalf("after %d units it has moved a blob", most)
+			}
+		}
+		sweep(100)
+		if units != 6 || gaveWay < len(names)+3 {
+			t.Errorf("it waits for %d units, and gives way %d times", units, gaveWay)
+		}
+		if entryIn(t, s, other, d).ID == own {
+			t.Error("nothing is shared")
+		}
+	})
+}
+
+// atOnce is for who doesn't wait.
+func atOnce(ctx context.Context, _ int) error { return ctx.Err() }
+
 // Of several objects with one content a round leaves the oldest, and the others
 // go when nothing has named them for a grace.
 func TestDedupe(t *testing.T) {
@@ -171,7 +218,7 @@ func (c interruption) interrupts(t *testing.T, s *Store, f *fake) {
 	time.Sleep(2 * day)
 	b := &interrupted{fake: f, before: c.before(t, s, keep)}
 	sweeper := openOn(t, b, Options{DigestsFreshFor: -1})
-	for _, err := range sweeper.Sweep(t.Context(), time.Now().Add(-day), false) {
+	for _, err := range sweeper.Sweep(t.Context(), storage.SweepOptions{Before: time.Now().Add(-day)}) {
 		if err != nil && !errors.Is(err, errDead) {
 			t.Fatal(err)
 		}
@@ -214,7 +261,7 @@ func TestDedupeNamesBoth(t *testing.T) {
 			}
 			return nil
 		}}
-		if err := openOn(t, b, Options{}).move(t.Context(), app, map[string]string{entryIn(t, s, app, d).ID: keep}, make(proofs)); !errors.Is(err, errDead) {
+		if err := openOn(t, b, Options{}).move(t.Context(), app, map[string]string{entryIn(t, s, app, d).ID: keep}, make(proofs), atOnce); !errors.Is(err, errDead) {
 			t.Fatal(err)
 		}
 		if err := storage.DeleteBlob(t.Context(), s.Repository(other), d, ""); err != nil {
@@ -286,7 +333,7 @@ func TestDedupeReads(t *testing.T) {
 		time.Sleep(2 * day)
 		keep := entryIn(t, s, app, d).ID
 		var said []string
-		for what, err := range s.Sweep(t.Context(), time.Now().Add(-day), false) {
+		for what, err := range s.Sweep(t.Context(), storage.SweepOptions{Before: time.Now().Add(-day)}) {
 			if err == nil {
 				t.Fatalf("found %v", what)
 			}

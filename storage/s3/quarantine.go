@@ -45,7 +45,7 @@ func (r *Repository) Quarantine(ctx context.Context, d digest.Digest) (storage.O
 	if b == nil {
 		return "", unknownBlob(d)
 	}
-	there, sound, err := r.check(ctx, d, b.entry)
+	there, sound, err := r.check(ctx, d, b.entry, nil)
 	if err != nil {
 		return "", fmt.Errorf("read %s: %w", d, err)
 	}
@@ -64,8 +64,9 @@ func (r *Repository) Quarantine(ctx context.Context, d digest.Digest) (storage.O
 	return known.lose(ctx, d, b)
 }
 
-// check reads bytes, and reports whether they're there and right.
-func (r *Repository) check(ctx context.Context, d digest.Digest, e entry) (there, sound bool, err error) {
+// check reads bytes, and reports whether they're there and right. It gives way, by
+// wait, every now and then, unless that's nil.
+func (r *Repository) check(ctx context.Context, d digest.Digest, e entry, wait waiting) (there, sound bool, err error) {
 	if !e.inline() {
 		o, serr := r.store.bucket.stat(ctx, r.store.keys.data(e.ID))
 		if errors.Is(serr, errNotFound) || serr == nil && o.Size < e.Offset+e.Size {
@@ -76,11 +77,38 @@ func (r *Repository) check(ctx context.Context, d digest.Digest, e entry) (there
 		}
 	}
 	content, v := r.content(ctx, d, e), d.Verifier()
-	_, err = io.Copy(v, content)
+	if wait == nil {
+		_, err = io.Copy(v, content)
+	} else {
+		_, err = io.Copy(v, &yielding{content, func() error { return wait(ctx, 0) }, 0})
+	}
 	if err = errors.Join(err, content.Close()); errors.Is(err, errGone) {
 		return false, false, nil
 	}
 	return true, err == nil && v.Verified(), err
+}
+
+// yielding is a Reader that gives way once in a while.
+type yielding struct {
+	io.Reader
+
+	giveWay func() error
+	left    int // bytes until it does
+}
+
+// perYield is how many bytes are read in a while.
+const perYield = 1 << 20
+
+func (y *yielding) Read(p []byte) (int, error) {
+	if y.left <= 0 {
+		if err := y.giveWay(); err != nil {
+			return 0, err
+		}
+		y.left = perYield
+	}
+	n, err := y.Reader.Read(p)
+	y.left -= n
+	return n, err
 }
 
 // lose takes out a blob whose bytes are bad, unless it has other ones by now.

@@ -229,7 +229,7 @@ func TestSweepUnlisted(t *testing.T) {
 			return nil
 		}
 		var failed []error
-		for what, err := range s.Sweep(t.Context(), time.Now().Add(-day), false) {
+		for what, err := range s.Sweep(t.Context(), storage.SweepOptions{Before: time.Now().Add(-day)}) {
 			if err == nil {
 				t.Fatalf("found %v", what)
 			}

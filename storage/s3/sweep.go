@@ -23,7 +23,7 @@ var _ storage.Sweeper = (*Store)(nil)
 //
 // What there is is listed before sessions are read, and these before records: so
 // bytes that a commit carries from the one to the other are seen in one of them.
-func (s *Store) Sweep(ctx context.Context, before time.Time, dry bool) iter.Seq2[storage.Swept, error] {
+func (s *Store) Sweep(ctx context.Context, opts storage.SweepOptions) iter.Seq2[storage.Swept, error] {
 	return func(yield func(storage.Swept, error) bool) {
 		done, err := s.begin()
 		if err != nil {
@@ -31,14 +31,17 @@ func (s *Store) Sweep(ctx context.Context, before time.Time, dry bool) iter.Seq2
 			return
 		}
 		defer done()
-		if !dry {
+		if !opts.Dry {
 			if err := s.writable(ctx); err != nil {
 				yield(storage.Swept{}, err)
 				return
 			}
 		}
+		if opts.Wait == nil {
+			opts.Wait = func(ctx context.Context, _ int) error { return ctx.Err() }
+		}
 		w := &sweep{
-			store: s, before: before, dry: dry, yield: yield,
+			store: s, before: opts.Before, dry: opts.Dry, pause: opts.Wait, yield: yield,
 			data: make(map[string]int64), segments: make(map[string][]string), inUse: make(map[string]bool), named: make(map[string]bool),
 		}
 		for _, step := range []func(context.Context){
@@ -56,6 +59,7 @@ type sweep struct {
 	store  *Store
 	before time.Time
 	dry    bool
+	pause  func(ctx context.Context, n int) error // before I/O
 	yield  func(storage.Swept, error) bool
 	linked time.Duration // how long somebody may have been sent to what is condemned
 
@@ -75,6 +79,13 @@ func (w *sweep) fail(err error) {
 	if !w.stopped {
 		w.stopped = !w.yield(storage.Swept{}, err) || errors.Is(err, storage.ErrStandby)
 	}
+}
+
+// wait waits for n units of I/O; an error ends the round.
+func (w *sweep) wait(ctx context.Context, n int) error {
+	err := w.pause(ctx, n)
+	w.stopped = w.stopped || err != nil
+	return err
 }
 
 // found reports a thing, and whether it's to be removed.
@@ -186,6 +197,10 @@ func (w *sweep) readRecords(ctx context.Context) {
 	var reading sync.WaitGroup
 	turns := make(chan struct{}, recordsAtOnce)
 	for _, key := range keys {
+		if w.wait(ctx, 0) != nil {
+			w.unread = true
+			break
+		}
 		turns <- struct{}{}
 		reading.Go(func() {
 			defer func() { <-turns }()

@@ -20,7 +20,7 @@ const day = 24 * time.Hour
 // sweeping runs a round, and returns what it found.
 func sweeping(t *testing.T, s *Store, dry bool) (found []string) {
 	t.Helper()
-	for what, err := range s.Sweep(t.Context(), time.Now().Add(-day), dry) {
+	for what, err := range s.Sweep(t.Context(), storage.SweepOptions{Before: time.Now().Add(-day), Dry: dry}) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -155,7 +155,7 @@ func TestSweepSessions(t *testing.T) {
 			if err := add(t, s, going, int64(at), strings.NewReader(content[at:at+1])); err != nil {
 				t.Fatal(err)
 			}
-			for _, err := range s.Sweep(t.Context(), time.Now().Add(-day), false) {
+			for _, err := range s.Sweep(t.Context(), storage.SweepOptions{Before: time.Now().Add(-day)}) {
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -248,7 +248,7 @@ func TestSweepUnreadable(t *testing.T) {
 		for range 3 {
 			time.Sleep(2 * day)
 			said := false
-			for what, err := range s.Sweep(t.Context(), time.Now().Add(-day), false) {
+			for what, err := range s.Sweep(t.Context(), storage.SweepOptions{Before: time.Now().Add(-day)}) {
 				said = said || errors.Is(err, storage.ErrBroken)
 				if what.Kind == storage.SweptBlob {
 					t.Fatalf("%s goes", what.Name)
@@ -314,7 +314,7 @@ func TestSweepReadOnly(t *testing.T) {
 		time.Sleep(2 * day)
 		round := func() (found, failed int, calls map[string]int) {
 			_, calls, _ = f.counted(func() {
-				for _, err := range s.Sweep(t.Context(), time.Now().Add(-day), false) {
+				for _, err := range s.Sweep(t.Context(), storage.SweepOptions{Before: time.Now().Add(-day)}) {
 					if err == nil {
 						s.Tune(Options{DigestsFreshFor: -1, ReadOnly: true, PartSize: 64 << 10})
 						found++
@@ -365,7 +365,7 @@ func TestSweepStopped(t *testing.T) {
 		sweeping(t, s, false)
 		time.Sleep(2 * day)
 		var found []string
-		for what, err := range s.Sweep(t.Context(), time.Now().Add(-day), false) {
+		for what, err := range s.Sweep(t.Context(), storage.SweepOptions{Before: time.Now().Add(-day)}) {
 			if err != nil {
 				t.Fatal(err)
 			}

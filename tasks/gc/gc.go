@@ -167,7 +167,7 @@ func sweep(ctx context.Context, s storage.Store, opts Options) error {
 		return err
 	}
 	kinds := map[storage.SweptKind]Kind{storage.SweptUpload: Upload, storage.SweptBlob: Blob, storage.SweptLeftover: Leftover}
-	for what, err := range sweeper.Sweep(ctx, opts.Now().Add(-opts.Grace), opts.DryRun) {
+	for what, err := range sweeper.Sweep(ctx, storage.SweepOptions{Before: opts.Now().Add(-opts.Grace), Dry: opts.DryRun, Wait: opts.Wait}) {
 		if err != nil {
 			opts.Found(Finding{Kind: Leftover, Problem: err.Error()})
 			continue

@@ -54,7 +54,7 @@ func sweep(t *testing.T, minio *store) {
 	}
 	found := make(map[storage.SweptKind]int)
 	for range 3 {
-		for what, err := range s.Sweep(t.Context(), time.Now().Add(time.Hour), false) {
+		for what, err := range s.Sweep(t.Context(), storage.SweepOptions{Before: time.Now().Add(time.Hour)}) {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -83,7 +83,7 @@ func manyOrphans(t *testing.T, minio *store) {
 	for _, what := range []string{"condemned", "removed"} {
 		begun := time.Now()
 		_, calls, _ := p.counted(func() {
-			for swept, err := range s.Sweep(t.Context(), time.Now().Add(time.Hour), false) {
+			for swept, err := range s.Sweep(t.Context(), storage.SweepOptions{Before: time.Now().Add(time.Hour)}) {
 				if err != nil {
 					t.Fatal(err)
 				}
