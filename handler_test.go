@@ -190,6 +190,26 @@ type endless struct{}
 
 func (endless) Read(p []byte) (int, error) { return len(p), nil }
 
+// What docs/operations.md says keeps signed URLs out of the access log does, and
+// without it they're there.
+func TestAccessLogWithoutSignedURLs(t *testing.T) {
+	for filter, want := range map[string]bool{"": true, "format filter {\nresp_headers>Location delete\n}\n": false} {
+		w, access := newWeb(t), filepath.Join(t.TempDir(), "access.log")
+		w.run(t, "", "log {\noutput file "+access+"\n"+filter+"}\nheader Location https://s3.example.com/data/X?X-Amz-Signature=secret\nrespond hello")
+		w.want(t, http.StatusOK, http.MethodGet, "/v2/a/blobs/b", "")
+		if err := caddy.Stop(); err != nil { // which closes the log
+			t.Fatal(err)
+		}
+		line, err := os.ReadFile(access)
+		if err != nil || !strings.Contains(string(line), "/v2/a/blobs/b") {
+			t.Fatalf("the log has %s, %v", line, err)
+		}
+		if has := strings.Contains(string(line), "secret"); has != want {
+			t.Errorf("with %q: the log has %s", filter, line)
+		}
+	}
+}
+
 // One line of the access log says what the request was about.
 func TestAccessLog(t *testing.T) {
 	w := newWeb(t)
