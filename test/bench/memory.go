@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/caddy-oci/oci-registry/test/tool"
 )
 
 // Figures that aren't rates.
@@ -31,7 +33,7 @@ func idleMemory(t *testing.T, s *system) float64 {
 		t.Fatal(err)
 	}
 	collect(t, s)
-	now, _, err := memory(s.pid)
+	now, _, err := tool.Memory(s.pid)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +52,7 @@ func cycles(t *testing.T, r *report, s *system, n int, rest time.Duration) {
 	pushAndPull(t, s, n-n/10)
 	time.Sleep(rest)
 	r.facts[heapLate] = collect(t, s)
-	_, peak, err := memory(s.pid)
+	_, peak, err := tool.Memory(s.pid)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -42,30 +42,6 @@ func cpuTime(pid int) (time.Duration, error) {
 	return time.Duration(sum), nil
 }
 
-// memory returns what the process has in memory now, and had at most, in bytes.
-func memory(pid int) (now, peak int64, err error) {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, 0, err
-	}
-	for line := range strings.Lines(string(status)) {
-		var to *int64
-		switch {
-		case strings.HasPrefix(line, "VmRSS:"):
-			to = &now
-		case strings.HasPrefix(line, "VmHWM:"):
-			to = &peak
-		default:
-			continue
-		}
-		if *to, err = strconv.ParseInt(strings.Fields(line)[1], 10, 64); err != nil {
-			return 0, 0, err
-		}
-		*to <<= 10
-	}
-	return now, peak, nil
-}
-
 // resetPeak makes the peak of a process what it has in memory now.
 func resetPeak(pid int) error {
 	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte("5"), 0)
