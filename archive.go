@@ -160,6 +160,7 @@ func (o *archiveOptions) importFrom(ctx context.Context, stdin io.Reader, out io
 		return err
 	}
 	defer func() { err = errors.Join(err, to.Close()) }()
+	defer sparingly()()
 	d := newDisplay(out, "written")
 	err = archive.Import(ctx, to, from, archive.ImportOptions{
 		Options: archive.Options{Progress: &d.progress, Problem: d.problem},

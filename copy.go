@@ -88,6 +88,7 @@ func (o *copyOptions) run(ctx context.Context, out io.Writer, repositories []str
 		return err
 	}
 	defer func() { err = errors.Join(err, to.Close()) }()
+	defer sparingly()()
 	d := newDisplay(out, "written")
 	err = transfer.Copy(ctx, to, from, transfer.Options{
 		Only: only, Overwrite: o.overwrite, Parallel: o.parallel, By: "oci-registry copy",

@@ -85,8 +85,8 @@ func (f *FilesystemStorage) Open(ctx context.Context) (storage.Store, error) {
 	return filesystem.Open(f.root, f.options())
 }
 
-// onlyLook implements lookedAt.
-func (f *FilesystemStorage) onlyLook() { f.looking = true }
+// byCommand implements commanded.
+func (f *FilesystemStorage) byCommand(write bool) { f.looking = !write }
 
 // Tune implements Backend.
 func (f *FilesystemStorage) Tune(store storage.Store) {
@@ -123,7 +123,7 @@ func (f *FilesystemStorage) caddyfileOptions() options {
 
 var (
 	_ Backend               = (*FilesystemStorage)(nil)
-	_ lookedAt              = (*FilesystemStorage)(nil)
+	_ commanded             = (*FilesystemStorage)(nil)
 	_ caddy.Provisioner     = (*FilesystemStorage)(nil)
 	_ caddyfile.Unmarshaler = (*FilesystemStorage)(nil)
 )

@@ -31,6 +31,7 @@ type Backend interface {
 // to be written to its stores.
 type readOnlyBackend interface{ onlyRead() }
 
-// lookedAt is a Backend that a command may look at while others serve it: after
-// onlyLook what it opens is read, and nothing there is written or locked.
-type lookedAt interface{ onlyLook() }
+// commanded is a Backend that opens its stores otherwise for a command: for one that
+// doesn't write, so that nothing there is written or locked, and others may serve it
+// meanwhile; for one that does, as the only one in the process that needs memory.
+type commanded interface{ byCommand(write bool) }

@@ -95,6 +95,7 @@ type S3Storage struct {
 	prefix       string
 	redirectFrom int64 // bytes; 0 for off
 	readOnly     bool
+	command      bool // that opens it, and has the content that it writes
 	log          *slog.Logger
 }
 
@@ -237,20 +238,28 @@ func (s *S3Storage) Tune(store storage.Store) {
 	}
 }
 
+// commandMemory is what a command may hold of blobs on their way to a bucket, in
+// bytes. More of it makes nothing faster but the store's answers slower.
+const commandMemory = 128 << 20
+
 func (s *S3Storage) options() s3.Options {
-	return s3.Options{
+	o := s3.Options{
 		Prefix: s.prefix, PartSize: s.PartSize, PartsAtOnce: s.Concurrency, SingleWriter: s.SingleWriter,
 		RetryFor: time.Duration(s.RetryFor), TagsFreshFor: time.Duration(s.TagsFreshFor),
 		RedirectFrom: s.redirectFrom, RedirectLife: time.Duration(s.RedirectLife),
 		ReadOnly: s.readOnly, Log: s.log,
 	}
+	if s.command {
+		o.Memory, o.AwaitMemory = commandMemory, true
+	}
+	return o
 }
 
 // onlyRead implements readOnlyBackend: to probe a store takes writing.
 func (s *S3Storage) onlyRead() { s.readOnly = true }
 
-// onlyLook implements lookedAt.
-func (s *S3Storage) onlyLook() { s.readOnly = true }
+// byCommand implements commanded.
+func (s *S3Storage) byCommand(write bool) { s.readOnly, s.command = !write, true }
 
 // UnmarshalCaddyfile parses
 //
@@ -310,9 +319,7 @@ func openBucket(ctx context.Context, u *url.URL, write bool) (storage.Store, err
 	if err != nil {
 		return nil, err
 	}
-	if !write {
-		s.onlyLook()
-	}
+	s.byCommand(write)
 	return s.Open(ctx)
 }
 
@@ -351,7 +358,7 @@ func bucketOf(u *url.URL) (*S3Storage, error) {
 var (
 	_ Backend               = (*S3Storage)(nil)
 	_ readOnlyBackend       = (*S3Storage)(nil)
-	_ lookedAt              = (*S3Storage)(nil)
+	_ commanded             = (*S3Storage)(nil)
 	_ caddy.Provisioner     = (*S3Storage)(nil)
 	_ caddyfile.Unmarshaler = (*S3Storage)(nil)
 )

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -104,6 +105,16 @@ func rootsOf(s storage.Store) []string {
 // closes it. Whether it may be written to shows when it is.
 func (f storeFlags) write(ctx context.Context, at string) (storage.Store, error) {
 	return f.open(ctx, at, true)
+}
+
+// sparingly makes a process that moves much through little memory collect its garbage
+// soon, which is cheap there, until done is called.
+func sparingly() (done func()) {
+	if os.Getenv("GOGC") != "" {
+		return func() {}
+	}
+	was := debug.SetGCPercent(25)
+	return func() { debug.SetGCPercent(was) }
 }
 
 // shown is what a store is called where anybody may read it.
@@ -224,8 +235,8 @@ func (a *App) open(ctx context.Context, name string, write bool) (*appStore, err
 		if f, ok := h.backend.(*FilesystemStorage); ok {
 			roots = append(roots, f.root)
 		}
-		if b, ok := h.backend.(lookedAt); ok && !write {
-			b.onlyLook()
+		if b, ok := h.backend.(commanded); ok {
+			b.byCommand(write)
 		}
 	}
 	s, err := r.open(ctx)

@@ -43,6 +43,11 @@ type Options struct {
 	// there's no room for is stored in small objects first. Default: 256 MiB.
 	Memory int64
 
+	// AwaitMemory has uploads wait for memory that there isn't, instead of storing small
+	// objects: for a process whose uploads never stand still, since it has their content.
+	// Memory is at least that of two parts then. Default: false.
+	AwaitMemory bool
+
 	// RetryFor is how long a call that fails is tried again. Default: 20 s.
 	RetryFor time.Duration
 
@@ -87,6 +92,9 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.DigestsFreshFor, 5*time.Second)
 	setDefault(&o.RedirectLife, 20*time.Minute)
 	o.Memory = max(o.Memory, o.PartSize)
+	if o.AwaitMemory {
+		o.Memory = max(o.Memory, 2*o.PartSize)
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -117,6 +125,7 @@ type Store struct {
 	memory    *semaphore.Weighted // bytes of part buffers that clients fill
 	spare     *semaphore.Weighted // and of those that are filled from rests,
 	spareSize int64               // which are so many
+	await     bool                // who finds none of the former waits
 	probe     *probe
 	limits    limits
 	stop      context.CancelFunc // ends what runs in the background
@@ -141,7 +150,7 @@ func open(b bucket, opts Options) *Store {
 		cache:    cache{repos: make(map[oci.Name]*repo)},
 		sessions: sessions{live: make(map[string]*session), over: make(map[string]struct{})},
 		memory:   semaphore.NewWeighted(opts.Memory - opts.spare()),
-		spare:    semaphore.NewWeighted(opts.spare()), spareSize: opts.spare(),
+		spare:    semaphore.NewWeighted(opts.spare()), spareSize: opts.spare(), await: opts.AwaitMemory,
 		limits: limits{tail: 256 << 10, segments: 1 << 20, inline: 32 << 10, slow: 25 * time.Second},
 		stop:   func() {}, closing: make(chan struct{}),
 	}
@@ -159,7 +168,7 @@ func (s *Store) options() *Options { return s.tuned.Load() }
 func (s *Store) Tune(opts Options) {
 	now := s.options()
 	wants := opts.SingleWriter
-	opts.Prefix, opts.Memory, opts.SingleWriter = now.Prefix, now.Memory, now.SingleWriter
+	opts.Prefix, opts.Memory, opts.SingleWriter, opts.AwaitMemory = now.Prefix, now.Memory, now.SingleWriter, now.AwaitMemory
 	opts = opts.withDefaults()
 	if wants != now.SingleWriter {
 		opts.Log.Error("single_writer is changed by a restart, not by a reload", slog.Bool("holds", now.SingleWriter))

@@ -8,10 +8,12 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/caddy-oci/oci-registry/oci"
 	"github.com/caddy-oci/oci-registry/storage"
@@ -245,6 +247,62 @@ func TestMemoryBudget(t *testing.T) {
 		wantBlob(t, s, content[i:])
 	}
 	wantMemory(t, s)
+}
+
+// noRests is a bucket that counts the small objects in which uploads keep what
+// there's no memory for.
+type noRests struct {
+	*fake
+
+	rests atomic.Int64
+}
+
+func (b *noRests) put(ctx context.Context, what putRequest) (string, error) {
+	if strings.HasPrefix(what.Key, "data/") {
+		b.rests.Add(1)
+	}
+	return b.fake.put(ctx, what)
+}
+
+// Uploads that wait for memory store nothing in small objects, and finish.
+func TestUploadsAwaitMemory(t *testing.T) {
+	t.Parallel()
+	b := &noRests{fake: smallParts()}
+	s := openOn(t, b, Options{PartSize: 512 << 10, Memory: 512 << 10, PartsAtOnce: 8, AwaitMemory: true})
+	content := text(3<<20 + 7)
+	var uploading errgroup.Group
+	for i := range 8 {
+		uploading.Go(func() error {
+			mine := content[i:] // its last part isn't an object of its own
+			_, err := storage.PutBlob(t.Context(), s.Repository(app), digest.FromString(mine), strings.NewReader(mine), storage.UploadOptions{})
+			return err
+		})
+	}
+	if err := uploading.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 8 {
+		wantBlob(t, s, content[i:])
+	}
+	wantMemory(t, s)
+	if n := b.rests.Load(); n > 0 {
+		t.Errorf("there were %d small objects", n)
+	}
+}
+
+// Who waits for memory doesn't wait any more when it's not wanted.
+func TestAwaitingMemoryEnds(t *testing.T) {
+	t.Parallel()
+	s := openOn(t, smallParts(), Options{PartSize: 512 << 10, Memory: 512 << 10, AwaitMemory: true})
+	if !s.memory.TryAcquire(s.options().Memory - s.spareSize) {
+		t.Fatal("there's less memory")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	_, err := storage.PutBlob(ctx, s.Repository(app), digest.FromString(text(1<<20)), strings.NewReader(text(1<<20)), storage.UploadOptions{})
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("err = %v", err)
+	}
 }
 
 // What a failed or cancelled upload had in memory is given back.

@@ -75,13 +75,10 @@ func (c *stream) room() int64 { return c.partSize - c.restSize() - int64(len(c.b
 // inParts is how much is in parts that are there.
 func (c *stream) inParts() int64 { return int64(len(c.parts)) * c.partSize }
 
-// add appends p, which fits. If there's no memory for more than a little, what
-// there is becomes a rest: clients take their time, and nobody waits for them.
+// add appends p, which fits.
 func (c *stream) add(ctx context.Context, p []byte) error {
 	if len(c.buf)+len(p) > smallBuffer && c.held == 0 {
-		if c.store.memory.TryAcquire(c.partSize) {
-			c.held, c.from = c.partSize, c.store.memory
-		} else if err := c.spill(ctx); err != nil {
+		if err := c.makeRoom(ctx); err != nil {
 			return err
 		}
 	}
@@ -92,6 +89,24 @@ func (c *stream) add(ctx context.Context, p []byte) error {
 		c.buf = grown
 	}
 	c.buf = append(c.buf, p...)
+	return nil
+}
+
+// makeRoom has memory for a part. If there's none what is here becomes a rest: clients
+// take their time, and nobody waits for them. But with AwaitMemory those who have some
+// are about to give it back.
+func (c *stream) makeRoom(ctx context.Context) error {
+	n := c.partSize
+	switch {
+	case c.store.await:
+		n = min(n, c.store.options().Memory-c.store.spareSize) // the session may be of a process that has more
+		if err := c.store.memory.Acquire(ctx, n); err != nil {
+			return err
+		}
+	case !c.store.memory.TryAcquire(n):
+		return c.spill(ctx)
+	}
+	c.held, c.from = n, c.store.memory
 	return nil
 }
 

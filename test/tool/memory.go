@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Memory returns what a process has in memory now, and had at most, in bytes.
@@ -31,4 +32,25 @@ func Memory(pid int) (now, peak int64, err error) {
 		*to <<= 10
 	}
 	return now, peak, nil
+}
+
+// Peak is Run, and returns how much the program had in memory at most, in bytes, but for
+// its last moment. (What the system says of a process that has ended includes the one
+// that has started it.)
+func (c *Tool) Peak(args ...string) (peak int64) {
+	c.t.Helper()
+	running := c.Start(args...)
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	for {
+		select {
+		case <-running.Exited():
+			running.EndsWell()
+			return peak
+		case <-again.C:
+			if _, now, err := Memory(running.Pid); err == nil { // else it has just ended
+				peak = max(peak, now)
+			}
+		}
+	}
 }
