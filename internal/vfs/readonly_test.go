@@ -51,7 +51,7 @@ func TestLocked(t *testing.T) {
 
 func testLocked(t *testing.T, open func(path string) FS) {
 	dir := t.TempDir()
-	do(t, os.WriteFile(filepath.Join(dir, "f"), nil, 0o400))
+	do(t, os.WriteFile(filepath.Join(dir, "f"), nil, 0o600))
 	want := func(want bool) {
 		t.Helper()
 		if locked, err := Locked(ReadOnly(open(dir)), "f"); err != nil || locked != want {
