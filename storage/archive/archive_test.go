@@ -382,6 +382,30 @@ func TestNothingOfOthers(t *testing.T) {
 	}
 }
 
+// Of a repository whose names can't be read the last good ones are written, and it's
+// said that they are.
+func TestExportOfBrokenNames(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	s := must(filesystem.Open(root, filesystem.Options{Recheck: -1}))(t)
+	defer s.Close()
+	storagetest.Fill(t, s)
+	if err := os.WriteFile(filepath.Join(root, "team", "app", "index.json"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var problems []string
+	opts := archive.Options{Problem: func(p transfer.Problem) { problems = append(problems, p.String()) }}
+	if err := archive.ExportOne(t.Context(), io.Discard, s, name(t, "team/app"), opts); err != nil {
+		t.Fatal(err)
+	}
+	wantProblems(t, problems, "team/app: these are its last good names: ")
+	problems = nil
+	if err := archive.ExportOne(t.Context(), io.Discard, s, name(t, "team"), opts); err != nil {
+		t.Fatal(err)
+	}
+	wantProblems(t, problems)
+}
+
 // A damaged blob in the source is told of, and all else is written.
 func TestExportOfDamage(t *testing.T) {
 	t.Parallel()

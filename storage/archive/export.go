@@ -64,7 +64,8 @@ func export(ctx context.Context, to io.Writer, from storage.Store, names []oci.N
 		}
 		e.opts.Progress.Finished.Add(1)
 	}
-	return e.tar.Close()
+	written := func(name oci.Name) bool { return slices.Contains(names, name) }
+	return errors.Join(transfer.TellBroken(ctx, from, written, e.opts.Problem), e.tar.Close())
 }
 
 // exporter writes one repository after the other.

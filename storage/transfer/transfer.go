@@ -78,12 +78,34 @@ func Copy(ctx context.Context, to, from storage.Store, opts Options) error {
 		return fmt.Errorf("list repositories: %w", err)
 	}
 	c.opts.Progress.Repositories.Store(int64(len(names)))
-	group, ctx := errgroup.WithContext(ctx)
+	group, all := errgroup.WithContext(ctx)
 	group.SetLimit(c.opts.Parallel)
 	for _, name := range names {
-		group.Go(func() error { return c.repository(ctx, name) })
+		group.Go(func() error { return c.repository(all, name) })
 	}
-	return group.Wait()
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return TellBroken(ctx, from, c.opts.Only, c.opts.Problem)
+}
+
+// TellBroken tells of the repositories that were read, of those meant, whose names
+// can't be: what was read of them is what was good last.
+func TellBroken(ctx context.Context, from storage.Store, meant func(oci.Name) bool, tell func(Problem)) error {
+	restorer, ok := storage.As[storage.Restorer](from)
+	if !ok {
+		return nil
+	}
+	broken, err := restorer.Broken(ctx)
+	if err != nil {
+		return err
+	}
+	for _, b := range broken {
+		if b.LastGood && meant(b.Name) { // of the others it's told already
+			tell(Problem{b.Name, "", fmt.Errorf("these are its last good names: %w", b.Cause)})
+		}
+	}
+	return nil
 }
 
 // copier is a copy that's under way.

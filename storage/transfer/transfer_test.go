@@ -64,6 +64,25 @@ func TestCopy(t *testing.T) {
 	}
 }
 
+// Of a repository whose names can't be read the last good ones are copied, and it's
+// said that they are.
+func TestCopyOfBrokenNames(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	source, target := onDisk(t, root), onDisk(t, t.TempDir())
+	m := repository(t, source, "broken").image("layer", "v1")
+	repository(t, source, "other").image("layer", "v1")
+	if err := os.WriteFile(filepath.Join(root, "broken", "index.json"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	wantProblems(t, copyAll(t, target, source, transfer.Options{}), "broken: these are its last good names: ")
+	if desc, err := target.Repository(name(t, "broken")).Resolve(t.Context(), oci.TagRef(tag(t, "v1"))); err != nil || desc.Digest != m.Digest {
+		t.Errorf("v1 is %s, %v", desc.Digest, err)
+	}
+	only := func(n oci.Name) bool { return n == name(t, "other") }
+	wantProblems(t, copyAll(t, onDisk(t, t.TempDir()), source, transfer.Options{Only: only}))
+}
+
 // A store that can't tell what it holds gives what its manifests name, and one that
 // can't tell what it has is asked for each thing.
 func TestCopyOfStoresThatCannotTell(t *testing.T) {
