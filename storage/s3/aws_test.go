@@ -67,6 +67,8 @@ func TestAnswers(t *testing.T) {
 		{502, "", errTemporary},
 		{504, "", errTemporary},
 		{400, "RequestTimeout", errTemporary},
+		{400, "IncompleteBody", errTemporary},
+		{499, "ClientDisconnected", errTemporary},
 		{507, "XMinioStorageFull", storage.ErrFull},
 		{507, "", storage.ErrFull},
 		{403, "AccessDenied", errRefused},

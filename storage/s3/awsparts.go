@@ -103,7 +103,8 @@ func kindOf(status int, code string) error {
 	case "SlowDown", "SlowDownRead", "SlowDownWrite", "ServiceUnavailable", "Throttling", "ThrottlingException",
 		"TooManyRequests", "RequestLimitExceeded", "ServerBusy", "XMinioServerNotInitialized":
 		return errSlowDown
-	case "InternalError", "RequestTimeout", "OperationAborted", "RequestTimeTooSkewed":
+	case "InternalError", "RequestTimeout", "OperationAborted", "RequestTimeTooSkewed",
+		"IncompleteBody", "ClientDisconnected": // what was sent has come too slowly, or not whole
 		return errTemporary
 	case "ConditionalRequestConflict", "PreconditionFailed":
 		return errConflict
