@@ -26,7 +26,7 @@ type usage struct {
 // takes some ten times its weight.
 const (
 	maxIdle   = 1024
-	maxWeight = 16 << 20 // bytes of records and segments
+	maxWeight = 12 << 20 // bytes of records and segments
 )
 
 func (c *cache) acquire(s *Store, name oci.Name) *repo {
