@@ -7,6 +7,7 @@
 //	<root>/_repos/<encoded name>/        log, history and pulls of a repository
 //	<root>/_uploads/<id>/                upload sessions; anything here may be lost
 //	<root>/_notes/                       when background work is due
+//	<root>/_state/                       keys that sign, API keys; secret
 //	<root>/_lock                         who writes here
 //	<root>/_reserve                      room to delete in when the disk is full
 //
@@ -93,6 +94,8 @@ type Store struct {
 	broken   breakages
 	readOnly bool   // nothing is written, ever
 	anchor   string // what is in the tree as long as that is there
+
+	stateMu sync.Mutex // held while a value of _state is compared and replaced
 
 	running sync.WaitGroup // what's in progress; added to under gate, while the store is open
 

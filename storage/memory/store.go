@@ -30,6 +30,7 @@ type Store struct {
 	contents map[oci.Name]*contents // of the repositories that exist
 	names    []oci.Name             // of contents, sorted; replaced, never changed
 	sessions map[string]*session    // by id
+	state    map[string][]byte      // values with their versions, by key
 
 	updating sync.Mutex // held around the fn of an Update, which mu isn't, so reading goes on
 }
@@ -42,7 +43,9 @@ type contents struct {
 
 // New returns an empty store.
 func New() *Store {
-	return &Store{contents: make(map[oci.Name]*contents), sessions: make(map[string]*session)}
+	return &Store{
+		contents: make(map[oci.Name]*contents), sessions: make(map[string]*session), state: make(map[string][]byte),
+	}
 }
 
 // Repository implements storage.Store.

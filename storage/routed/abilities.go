@@ -22,6 +22,15 @@ type maintained struct {
 	storage.Maintainable
 }
 
+// keeping is a store of which one part keeps the registry's own state.
+type keeping struct {
+	storage.Store
+	storage.Keeper
+}
+
+// Unwrap is for storage.As.
+func (k keeping) Unwrap() any { return k.Store }
+
 // Space implements storage.Measurer. It's that of the part with the least room:
 // several may be on one medium, and who asks what may still be written wants to
 // know before the first of them is full.

@@ -62,6 +62,30 @@ func TestMaintain(t *testing.T) {
 	})
 }
 
+// A registry's own state is where all is that's under no path, if that can keep it.
+func TestKeep(t *testing.T) {
+	t.Parallel()
+	rest, disk := memory.New(), onDisk(t, t.TempDir())
+	for name, c := range map[string]struct {
+		all  storage.Store
+		kept storage.Keeper
+	}{
+		"rest": {routed.New(rest, part(t, disk, "disk")), rest},
+		"part": {routed.New(unable{memory.New()}, part(t, disk, "disk")), ability[storage.Keeper](t, disk)},
+	} {
+		version, err := ability[storage.Keeper](t, c.all).SaveState(t.Context(), name, []byte("x"), "")
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if got, is, err := c.kept.LoadState(t.Context(), name); err != nil || string(got) != "x" || is != version {
+			t.Errorf("%s: %q of version %q, %v", name, got, is, err)
+		}
+	}
+	if _, ok := storage.As[storage.Keeper](routed.New(unable{memory.New()})); ok {
+		t.Error("a store keeps what none of its parts can")
+	}
+}
+
 // What the parts are able to do the whole is.
 func TestAbilities(t *testing.T) {
 	t.Parallel()

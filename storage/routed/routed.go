@@ -50,8 +50,9 @@ type route struct {
 //
 // A repository is in the part with the longest prefix of its name. What the store
 // of a part has beside those isn't shown, and neither is what lies in another
-// store under the prefix of a part. What is noted of background work is noted in
-// the first of the stores that can, rest before all others.
+// store under the prefix of a part. What is noted of background work, and the
+// registry's own state, are kept in the first of the stores that can, rest before all
+// others.
 func New(rest storage.Store, parts ...Part) storage.Store {
 	s := &store{parts: []part{{store: rest}}}
 	for i, p := range parts {
@@ -64,12 +65,24 @@ func New(rest storage.Store, parts ...Part) storage.Store {
 	}
 	slices.SortStableFunc(s.routes, func(a, b route) int { return cmp.Compare(len(b.prefix), len(a.prefix)) })
 	s.routes = append(s.routes, route{})
+	var all storage.Store = s
+	if m, ok := firstAble[storage.Maintainable](s); ok {
+		all = maintained{s, m}
+	}
+	if k, ok := firstAble[storage.Keeper](s); ok {
+		all = keeping{all, k}
+	}
+	return all
+}
+
+// firstAble returns the first part that is a T.
+func firstAble[T any](s *store) (able T, ok bool) {
 	for _, p := range s.parts {
-		if m, ok := storage.As[storage.Maintainable](p.store); ok {
-			return maintained{s, m}
+		if able, ok = storage.As[T](p.store); ok {
+			break
 		}
 	}
-	return s
+	return able, ok
 }
 
 // has reports whether name is under the route's prefix.

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"strings"
 
+	"github.com/caddy-oci/oci-registry/internal/versioned"
 	"github.com/caddy-oci/oci-registry/oci"
 )
 
@@ -33,6 +34,10 @@ func (k keys) note(name string) string    { return k.prefix + "notes/" + name }
 func (k keys) claim(name string) string   { return k.prefix + "claims/" + name }
 func (k keys) pulls(id string) string     { return k.prefix + "pulls/" + id }
 func (k keys) links() string              { return k.prefix + "redirects" }
+func (k keys) state(key string) string    { return k.prefix + "state/" + versioned.Name(key) }
+func (k keys) stateKey(at string) (key string, ok bool) {
+	return versioned.Key(strings.TrimPrefix(at, k.state("")))
+}
 func (k keys) name(key string) (oci.Name, error) {
 	return oci.ParseName(nested.Replace(strings.TrimPrefix(key, k.records())))
 }

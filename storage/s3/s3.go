@@ -8,6 +8,7 @@
 //	notes/<name>            what background work remembers, and
 //	claims/<name>           which process does it
 //	redirects               until when clients may come that were sent here
+//	state/<key>             keys that sign, API keys; secret
 //
 // docs/adr/0005-s3-record.md says why, and storage/format.md exactly how.
 package s3
@@ -131,6 +132,8 @@ type Store struct {
 	stop      context.CancelFunc // ends what runs in the background
 	closing   chan struct{}      // closed by Close, for what has something to end
 	reach     reach
+
+	stateMu sync.Mutex // held while a single writer compares and replaces a value of state/
 
 	running sync.WaitGroup // what Close waits for; added to under mu, while the store is open
 	mu      sync.RWMutex
