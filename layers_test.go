@@ -49,6 +49,7 @@ var layers = map[string]string{
 	"authz/keep":          "internal/versioned",
 	"authz/keep/beside":   "authz/keep storage",
 	"authz/keep/keeptest": "authz/keep",
+	"authz/token":         "oci authz authz/authn authz/keep",
 	"handler":             "oci storage authz",
 	"tasks/gc":            "oci storage",
 	"tasks/scrub":         "oci storage",

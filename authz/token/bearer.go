@@ -1,0 +1,109 @@
+package token
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddy-oci/oci-registry/authz"
+	"github.com/caddy-oci/oci-registry/authz/authn"
+)
+
+// verified is a token whose signature was right. To verify one takes fifty times as
+// long as to find it here.
+type verified struct {
+	head     string
+	claims   claims
+	checked  atomic.Int64 // when Standing was last asked, in Unix nanoseconds
+	standing atomic.Pointer[standing]
+}
+
+// standing is what came of asking.
+type standing struct {
+	who authz.Identity
+	err error
+}
+
+// Identify implements authn.Method for the header "Authorization: Bearer" with a token
+// of this registry. What isn't one of this registry isn't found.
+//
+// The Identity is shared: its Groups, Claims and Limit must not be changed.
+func (s *Service) Identify(r *http.Request) (who authz.Identity, found bool, err error) {
+	raw, ok := bearer(r)
+	if !ok {
+		return authz.Identity{}, false, nil
+	}
+	who, err = s.identify(r.Context(), raw, s.opts.Service(r))
+	if errors.Is(err, errForeign) {
+		return authz.Identity{}, false, nil
+	}
+	return who, true, err
+}
+
+// bearer returns the token in r's header Authorization.
+func bearer(r *http.Request) (string, bool) {
+	scheme, raw, ok := strings.Cut(r.Header.Get("Authorization"), " ")
+	return strings.Trim(raw, " "), ok && strings.EqualFold(scheme, "Bearer")
+}
+
+func (s *Service) identify(ctx context.Context, raw, service string) (authz.Identity, error) {
+	v, err := s.find(ctx, raw, service)
+	if err != nil {
+		return authz.Identity{}, err
+	}
+	if time.Since(time.Unix(0, v.checked.Load())) >= s.opts.Recheck {
+		s.recheck(ctx, raw, v)
+	}
+	now := v.standing.Load()
+	return now.who, now.err
+}
+
+// find returns the token, which is good, but for what has become of its user.
+func (s *Service) find(ctx context.Context, raw, service string) (*verified, error) {
+	if v, ok := s.verified.Get(raw); ok {
+		set, err := s.ring.current(ctx)
+		if err == nil && set.byHead[v.head] != nil && v.claims.Audience == service && !v.claims.over(time.Now()) {
+			return v, nil
+		}
+		s.verified.Remove(raw) // why not is for verify to say
+	}
+	c, err := s.verify(ctx, raw, access, service)
+	if err != nil {
+		return nil, err
+	}
+	head, _, _ := strings.Cut(raw, ".")
+	v := &verified{head: head, claims: c}
+	v.standing.Store(&standing{who: c.identity()})
+	s.verified.Add(strings.Clone(raw), v)
+	return v, nil
+}
+
+// recheck asks whether the user is there still. Those that come meanwhile wait for the
+// same answer.
+func (s *Service) recheck(ctx context.Context, raw string, v *verified) {
+	_, _, _ = s.checks.Do(raw, func() (any, error) {
+		whole, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+		defer cancel()
+		who := v.claims.identity()
+		if who.IsAnonymous() {
+			v.checked.Store(time.Now().UnixNano())
+			return nil, nil
+		}
+		now, err := s.opts.Standing(whole, who)
+		switch {
+		case errors.Is(err, authn.ErrRefused):
+			v.standing.Store(&standing{err: err})
+		case err == nil:
+			who.Groups = now.Groups
+			if now.Claims != nil {
+				who.Claims = now.Claims
+			}
+			v.standing.Store(&standing{who: who})
+		}
+		v.checked.Store(time.Now().UnixNano())
+		return nil, nil
+	})
+}

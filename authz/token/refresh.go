@@ -1,0 +1,226 @@
+package token
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/caddy-oci/oci-registry/authz"
+	"github.com/caddy-oci/oci-registry/authz/keep"
+)
+
+// Generational is a Directory that knows which of a user's passwords is the present
+// one: what Generation returns changes with the password, is the same on all replicas
+// and after a restart, and doesn't tell what the password is. A refresh token is for
+// the password with which it was got. Where a Directory isn't Generational it outlives
+// a change of the password, and ends with the account, when it's revoked, or after
+// RefreshLife.
+type Generational interface {
+	Generation(ctx context.Context, user string) (string, error)
+}
+
+// A refresh token is signed and kept nowhere, so signing in writes nothing and no
+// replica has to be told. What is kept is what was revoked, until it would be over anyway.
+
+// maxRevoked is how many tokens of one user may be revoked one by one, at one time.
+const maxRevoked = 500
+
+// revocations are what is kept of a user whose tokens were revoked.
+type revocations struct {
+	Before int64            `json:"before,omitempty"` // in Unix seconds: all tokens of then and earlier
+	Tokens map[string]int64 `json:"tokens,omitempty"` // until when each would be good
+
+	read time.Time
+}
+
+func (v *revocations) has(c *claims) bool {
+	_, one := v.Tokens[c.ID]
+	return one || v.Before != 0 && c.Issued <= v.Before
+}
+
+func revocationKey(provider, user string) string {
+	sum := sha256.Sum256([]byte(provider + "\x00" + user))
+	return "token/revoked/" + hex.EncodeToString(sum[:16])
+}
+
+// refreshable reports whether who may have a refresh token: somebody with an account
+// that can be asked about, who signed in with all of its rights.
+func (s *Service) refreshable(who authz.Identity) bool {
+	return s.opts.RefreshLife > 0 && !who.IsAnonymous() && who.Limit == nil && who.Claims[APIKey] == nil &&
+		s.opts.Directory(who.Provider) != nil
+}
+
+// newRefresh returns a refresh token for who; none if who can't have one.
+func (s *Service) newRefresh(ctx context.Context, set *keySet, who authz.Identity, service string, now time.Time) (string, error) {
+	if !s.refreshable(who) {
+		return "", nil
+	}
+	c := newClaims(who, service, now, s.opts.RefreshLife)
+	var err error
+	if c.Generation, err = s.generation(ctx, who.Provider, who.ID); err != nil {
+		return "", err
+	}
+	return set.sign(refresh, c, now)
+}
+
+func (s *Service) generation(ctx context.Context, provider, user string) (string, error) {
+	g, ok := s.opts.Directory(provider).(Generational)
+	if !ok {
+		return "", nil
+	}
+	return g.Generation(ctx, user)
+}
+
+// refreshed returns who has the refresh token, with the groups of now.
+func (s *Service) refreshed(ctx context.Context, raw, service string) (authz.Identity, error) {
+	c, err := s.verify(ctx, raw, refresh, service)
+	if errors.Is(err, errForeign) {
+		err = refusedf("it's none of this registry's")
+	}
+	if err != nil {
+		return authz.Identity{}, err
+	}
+	d := s.opts.Directory(c.Provider)
+	if d == nil || s.opts.RefreshLife <= 0 {
+		return authz.Identity{}, refusedf("it can't be refreshed any more")
+	}
+	revoked, err := s.revocations(ctx, revocationKey(c.Provider, c.Subject))
+	if err != nil {
+		return authz.Identity{}, err
+	}
+	if revoked.has(&c) {
+		return authz.Identity{}, refusedf("it was revoked")
+	}
+	generation, err := s.generation(ctx, c.Provider, c.Subject)
+	if err != nil {
+		return authz.Identity{}, err
+	}
+	if generation != c.Generation {
+		return authz.Identity{}, refusedf("the password has been changed since")
+	}
+	who, err := d.Lookup(ctx, c.Subject)
+	if err == nil && who.ID != c.Subject {
+		return authz.Identity{}, refusedf("its user has another name")
+	}
+	return who, err
+}
+
+// revocations returns what was revoked of a user's, as of Recheck ago or later.
+func (s *Service) revocations(ctx context.Context, key string) (*revocations, error) {
+	if v, ok := s.revoked.Get(key); ok && time.Since(v.read) < s.opts.Recheck {
+		return v, nil
+	}
+	v, _, err := s.loadRevocations(ctx, key)
+	if err == nil {
+		s.revoked.Add(key, v)
+	}
+	return v, err
+}
+
+func (s *Service) loadRevocations(ctx context.Context, key string) (v *revocations, version string, err error) {
+	v = &revocations{read: time.Now()}
+	data, version, err := s.opts.State.Load(ctx, key)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return v, "", nil
+	case err != nil:
+		return nil, "", err
+	}
+	if err := json.Unmarshal(data, v); err != nil {
+		return nil, "", fmt.Errorf("%s: %w", key, err)
+	}
+	return v, version, nil
+}
+
+// RevokeRefresh ends all refresh tokens that a user has got until now. No other
+// replica takes one for longer than Recheck. Access tokens that were got with them
+// last as long as they last.
+func (s *Service) RevokeRefresh(ctx context.Context, provider, user string) error {
+	return s.revoke(ctx, revocationKey(provider, user), func(v *revocations, now time.Time) error {
+		v.Before, v.Tokens = now.Unix(), nil
+		return nil
+	})
+}
+
+// RevokeToken ends one refresh token: for who has it and wants to be rid of it.
+// ErrRefused if it isn't good anyway.
+func (s *Service) RevokeToken(ctx context.Context, raw, service string) error {
+	c, err := s.verify(ctx, raw, refresh, service)
+	if errors.Is(err, errForeign) {
+		err = refusedf("it's none of this registry's")
+	}
+	if err != nil {
+		return err
+	}
+	return s.revoke(ctx, revocationKey(c.Provider, c.Subject), func(v *revocations, now time.Time) error {
+		if v.Tokens == nil {
+			v.Tokens = make(map[string]int64)
+		}
+		maps.DeleteFunc(v.Tokens, func(_ string, until int64) bool { return until <= now.Unix() })
+		if len(v.Tokens) >= maxRevoked {
+			return fmt.Errorf("%d tokens of one user are revoked one by one: revoke all of them", len(v.Tokens))
+		}
+		v.Tokens[c.ID] = c.Expires
+		return nil
+	})
+}
+
+func (s *Service) revoke(ctx context.Context, key string, change func(*revocations, time.Time) error) error {
+	for {
+		v, version, err := s.loadRevocations(ctx, key)
+		if err != nil {
+			return err
+		}
+		if err := change(v, time.Now()); err != nil {
+			return err
+		}
+		data, err := json.Marshal(v)
+		if err != nil {
+			return err
+		}
+		_, err = s.opts.State.Save(ctx, key, data, version)
+		if err == nil {
+			s.revoked.Remove(key)
+		}
+		if !errors.Is(err, keep.ErrChanged) {
+			return err
+		}
+	}
+}
+
+// Prune removes what is kept of revocations that are over. It's for a schedule, daily
+// or so, and may be run by several replicas at once.
+func (s *Service) Prune(ctx context.Context) error {
+	var errs []error
+	for key, err := range s.opts.State.List(ctx, "token/revoked") {
+		if err != nil {
+			return errors.Join(append(errs, err)...)
+		}
+		errs = append(errs, s.pruneOne(ctx, key))
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Service) pruneOne(ctx context.Context, key string) error {
+	v, version, err := s.loadRevocations(ctx, key)
+	if err != nil || version == "" {
+		return err
+	}
+	now := time.Now()
+	until := append(slices.Collect(maps.Values(v.Tokens)), v.Before+int64(s.opts.RefreshLife/time.Second))
+	if slices.Max(until) >= now.Unix() {
+		return nil
+	}
+	err = s.opts.State.Delete(ctx, key, version)
+	if errors.Is(err, keep.ErrChanged) || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
