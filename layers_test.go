@@ -46,6 +46,7 @@ var layers = map[string]string{
 	"authz":               "oci",
 	"authz/authn":         "oci authz",
 	"authz/cel":           "oci authz",
+	"authz/authn/apikey":  "oci authz authz/authn authz/keep",
 	"authz/keep":          "internal/versioned",
 	"authz/keep/beside":   "authz/keep storage",
 	"authz/keep/keeptest": "authz/keep",
@@ -72,10 +73,11 @@ var layers = map[string]string{
 }
 
 // testOnly is what nothing but a test may import.
-var testOnly = []string{"storage/storagetest", "authz/authn/authntest", "authz/authn/issuer/issuertest", "test/..."}
+var testOnly = []string{"storage/storagetest", "authz/authn/authntest", "authz/authn/issuer/issuertest", "authz/keep/keeptest", "test/..."}
 
 // testsMay is what the tests of any package may import as well, beside their own package.
-const testsMay = "storage storage/layout storage/memory storage/filesystem storage/storagetest authz/authn/authntest authz/authn/issuer/issuertest"
+const testsMay = "storage storage/layout storage/memory storage/filesystem storage/storagetest " +
+	"authz/authn/authntest authz/authn/issuer/issuertest authz/keep authz/keep/beside authz/keep/keeptest"
 
 // never is what a package keeps away from in the standard library.
 var never = map[string][]string{

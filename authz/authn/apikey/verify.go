@@ -1,0 +1,172 @@
+package apikey
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/caddy-oci/oci-registry/authz"
+	"github.com/caddy-oci/oci-registry/authz/authn"
+	"github.com/caddy-oci/oci-registry/authz/keep"
+)
+
+// Claim is the claim of an Identity that says by which key it has signed in.
+const Claim = "api_key"
+
+var (
+	_ authn.Source = (*Keys)(nil)
+	_ authn.Method = Bearer{}
+)
+
+// Authenticate implements authn.Source: the password is a key, and user its owner.
+func (k *Keys) Authenticate(ctx context.Context, user, password string) (authz.Identity, error) {
+	who, err := k.verify(ctx, password)
+	if err == nil && who.ID != user {
+		return authz.Identity{}, refused("it's another user's")
+	}
+	return who, err
+}
+
+// Bearer is the Method of the header "Authorization: Bearer" with a key.
+type Bearer struct{ Keys *Keys }
+
+// Identify implements authn.Method.
+func (b Bearer) Identify(r *http.Request) (who authz.Identity, found bool, err error) {
+	scheme, key, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if key = strings.Trim(key, " "); !strings.EqualFold(scheme, "Bearer") || !strings.HasPrefix(key, Prefix) {
+		return authz.Identity{}, false, nil
+	}
+	who, err = b.Keys.verify(r.Context(), key)
+	return who, true, err
+}
+
+// verify returns who signs in by the key, as of now.
+func (k *Keys) verify(ctx context.Context, key string) (authz.Identity, error) {
+	id, ok := parse(key)
+	if !ok {
+		return authz.Identity{}, refused("there's none like that")
+	}
+	r, err := k.find(ctx, id)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return authz.Identity{}, refused("it's unknown, or was revoked")
+	case err != nil:
+		return authz.Identity{}, err
+	case !matches(r.Hash, key):
+		return authz.Identity{}, refused("it's another one")
+	}
+	return k.identity(ctx, r)
+}
+
+// identity is who has the key whose record it is.
+func (k *Keys) identity(ctx context.Context, r *record) (authz.Identity, error) {
+	now := time.Now()
+	if r.over(now) {
+		return authz.Identity{}, refused("it has expired")
+	}
+	groups, err := k.ownersGroups(ctx, r)
+	if err != nil {
+		return authz.Identity{}, err
+	}
+	k.touch(ctx, r, now)
+	return authz.Identity{
+		ID: r.Owner, Provider: r.Provider, Groups: groups,
+		Claims: map[string]any{Claim: string(r.ID)}, Limit: r.limit(),
+	}, nil
+}
+
+// Standing returns who as of now, or ErrRefused if the key by which it had signed in
+// was revoked, or the account is gone. Of who has neither it's errors.ErrUnsupported.
+func (k *Keys) Standing(ctx context.Context, who authz.Identity) (authz.Identity, error) {
+	claim, byKey := who.Claims[Claim].(string)
+	if !byKey {
+		return k.account(ctx, who)
+	}
+	id := ID(claim)
+	if !id.ok() {
+		return authz.Identity{}, refused("there's none like that")
+	}
+	r, err := k.find(ctx, id)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return authz.Identity{}, refused("it was revoked")
+	case err != nil:
+		return authz.Identity{}, err
+	case r.Owner != who.ID || r.Provider != who.Provider:
+		return authz.Identity{}, refused("it's another user's")
+	}
+	return k.identity(ctx, r)
+}
+
+// known is what the state has said of a key. The record is nil if there's none.
+type known struct {
+	record *record
+	at     time.Time
+}
+
+// find returns a key's record as of freshFor ago or later.
+func (k *Keys) find(ctx context.Context, id ID) (*record, error) {
+	if n, ok := k.known.Get(id); ok && time.Since(n.at) < freshFor {
+		return n.found(id)
+	}
+	v, err, _ := k.asking.Do("key "+string(id), func() (any, error) {
+		whole, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+		defer cancel()
+		n := &known{at: time.Now()}
+		r, err := k.load(whole, id)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		if err == nil {
+			n.record = r
+		}
+		k.known.Add(id, n)
+		return n, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	n, _ := v.(*known)
+	return n.found(id)
+}
+
+func (n *known) found(id ID) (*record, error) {
+	if n.record == nil {
+		return nil, fmt.Errorf("key %s: %w", id, fs.ErrNotExist)
+	}
+	return n.record, nil
+}
+
+// touch writes down now and then that a key is used and that its owner is there. It's
+// no reason to refuse anybody if that fails, and isn't tried again soon.
+func (k *Keys) touch(ctx context.Context, r *record, now time.Time) {
+	if now.Sub(r.LastUsed) < touchEvery {
+		return
+	}
+	if at, ok := k.touched.Get(r.ID); ok && now.Sub(at) < touchEvery/6 {
+		return
+	}
+	k.touched.Add(r.ID, now)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	next := *r
+	next.LastUsed = now.UTC().Truncate(time.Second)
+	if o, ok := k.owners.Get(account{r.Provider, r.Owner}); ok && o.seen.After(r.Confirmed) {
+		next.Confirmed, next.Groups = o.seen.UTC(), o.who.Groups
+	}
+	switch err := k.save(ctx, &next); {
+	case err == nil:
+		k.known.Add(r.ID, &known{record: &next, at: now})
+	case errors.Is(err, keep.ErrChanged):
+		k.known.Remove(r.ID)
+	default:
+		k.opts.Log.WarnContext(ctx, "when an API key was used last can't be written down", slog.Any("error", err))
+	}
+}
+
+func refused(why string) error { return fmt.Errorf("%w: an API key: %s", authn.ErrRefused, why) }
