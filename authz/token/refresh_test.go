@@ -46,7 +46,7 @@ func (w *world) notRefreshed(s *token.Service, raw string) {
 func TestRefresh(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, token.Options{})
+		w := newWorld(t, token.Options{RotateEvery: 24 * time.Hour})
 		raw := w.login()
 		form := w.post(w.s, "grant_type", "password", "username", "alice", "password", "secret", "access_type", "offline")
 		if form.Refresh == "" || form.Refresh == raw {
@@ -68,6 +68,9 @@ func TestRefresh(t *testing.T) {
 		}
 		time.Sleep(24 * time.Hour)
 		w.notRefreshed(w.s, raw)
+		if n := len(w.forger().Keys); n < 30 || n > 33 { // all that such tokens need
+			t.Errorf("%d keys", n)
+		}
 	})
 }
 

@@ -1,6 +1,7 @@
 package token_test
 
 import (
+	"crypto/x509"
 	"net/http"
 	"slices"
 	"strings"
@@ -148,6 +149,61 @@ func TestSignIn(t *testing.T) {
 	w.rules.closed = true
 	if a := w.get(w.s, ""); a.status != 401 {
 		t.Errorf("a token for nobody where nobody may do anything: %d", a.status)
+	}
+}
+
+// everything knows tokens, too, as what a registry asks about its other requests.
+type everything struct{ w *world }
+
+func (e everything) Identify(r *http.Request) (authz.Identity, bool, error) {
+	if who, found, err := e.w.s.Identify(r); found {
+		return who, found, err
+	}
+	return e.w.people.Identify(r)
+}
+
+// TestNoTokenForAToken: or one could be had for ever, by whoever has found one.
+func TestNoTokenForAToken(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, token.Options{})
+	w.opts.Credentials = everything{w}
+	w.s = w.replica()
+	raw := w.token("alice:secret", "repository:alice:pull")
+	a := w.send(w.s, w.request("GET", "/v2/token?scope=repository:alice:pull", "", "Authorization", "Bearer "+raw))
+	if a.status != 401 || a.Token != "" {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+}
+
+// certificates knows who has a client certificate, before anybody asks for a password.
+type certificates struct{ *people }
+
+func (c certificates) Identify(r *http.Request) (authz.Identity, bool, error) {
+	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
+		return authz.Identity{ID: "machine", Provider: "mtls"}, true, nil
+	}
+	return c.people.Identify(r)
+}
+
+// TestPasswordBesideACertificate: who sends a password is who has that, or nobody.
+func TestPasswordBesideACertificate(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, token.Options{})
+	w.opts.Credentials = certificates{w.people}
+	w.s = w.replica()
+	ask := func(method, body string) answer {
+		r := w.request(method, "/v2/token", body)
+		r.TLS.PeerCertificates = []*x509.Certificate{{}}
+		return w.send(w.s, r)
+	}
+	if a := ask("GET", ""); a.status != 200 || w.accepted(w.s, a.Token).ID != "machine" {
+		t.Errorf("by the certificate: %d %s", a.status, a.body)
+	}
+	if a := ask("POST", "grant_type=password&username=alice&password=secret"); a.status != 200 || w.accepted(w.s, a.Token).ID != "alice" {
+		t.Errorf("by the password: %d %s", a.status, a.body)
+	}
+	if a := ask("POST", "grant_type=password&username=alice&password=wrong"); a.status != 401 {
+		t.Errorf("by a wrong password: %d %s", a.status, a.body)
 	}
 }
 

@@ -403,6 +403,47 @@ func TestReplayOfARevokedKey(t *testing.T) {
 	})
 }
 
+// meanwhile does something once, after the next value was saved.
+type meanwhile struct {
+	keep.Store
+
+	do func()
+}
+
+func (m *meanwhile) Save(ctx context.Context, key string, value []byte, version string) (string, error) {
+	now, err := m.Store.Save(ctx, key, value, version)
+	if do := m.do; do != nil {
+		m.do = nil
+		do()
+	}
+	return now, err
+}
+
+// TestRevokedWhileItCreates: a key that's revoked leaves none behind, not even one that
+// nobody could see when it was.
+func TestRevokedWhileItCreates(t *testing.T) {
+	t.Parallel()
+	state := &meanwhile{Store: new(keep.Memory)}
+	w := newWorld(t, apikey.Options{State: state})
+	parent, key := w.create(alice(), apikey.Wanted{})
+	by := w.accepted(w.keys, "alice", parent)
+	state.do = func() {
+		_, version, err := state.Load(t.Context(), "apikeys/"+string(key.ID[:8])+"/"+string(key.ID[8:]))
+		if err == nil {
+			err = state.Delete(t.Context(), "apikeys/"+string(key.ID[:8])+"/"+string(key.ID[8:]), version)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if secret, _, err := w.keys.Create(t.Context(), by, apikey.Wanted{Life: time.Hour}); !errors.Is(err, oci.Unauthorized) || secret != "" {
+		t.Errorf("%q, %v", secret, err)
+	}
+	if keys, err := w.keys.All(t.Context()); err != nil || len(keys) != 0 {
+		t.Errorf("%v, %v", keys, err)
+	}
+}
+
 func TestExpiry(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
