@@ -183,7 +183,8 @@ func (s *Store) ListState(ctx context.Context, prefix string) iter.Seq2[string, 
 	}
 }
 
-// stateKeys are those under prefix, sorted: the bucket's order is another one.
+// stateKeys are those under prefix. The bucket's order is theirs: "." and "/" are
+// neighbours, with nothing between them that a key could have.
 func (s *Store) stateKeys(ctx context.Context, prefix string) ([]string, error) {
 	done, err := s.begin()
 	if err != nil {
@@ -205,6 +206,5 @@ func (s *Store) stateKeys(ctx context.Context, prefix string) ([]string, error) 
 		}
 		more = more && len(page) > 0
 	}
-	slices.Sort(keys)
 	return keys, nil
 }
