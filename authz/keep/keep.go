@@ -14,9 +14,10 @@ import (
 var ErrChanged = errors.New("changed by somebody else")
 
 // A Store keeps small values, up to 64 KiB each, by key. A key is one or more words
-// of lower-case letters, digits and "-", with "/" between them. What Save and
-// Delete have returned nil for survives a crash, and is seen by every replica's next
-// Load. It is safe for concurrent use.
+// of lower-case letters, digits and "-", with "/" between them, up to 200 bytes long. No
+// version is used twice, not even after a Delete. What Save and Delete have returned
+// nil for survives a crash, and is seen by every replica's next Load. It is safe for
+// concurrent use.
 type Store interface {
 	// Load returns a value and its version, or an error that is fs.ErrNotExist.
 	Load(ctx context.Context, key string) (value []byte, version string, err error)
