@@ -63,6 +63,7 @@ var layers = map[string]string{
 
 	"authz/authn/authntest": "authz authz/authn",
 	"authz/authn/htpasswd":  "authz authz/authn",
+	"authz/authn/ldap":      "authz authz/authn",
 	"authz/authn/mtls":      "authz authz/authn",
 
 	"authz/authn/internal/lately":   "",
