@@ -1,0 +1,196 @@
+//go:build real
+
+package tool
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/go-ldap/ldap/v3"
+)
+
+// What every directory of Slapd has: its top, and who may change everything below it.
+const (
+	SlapdBase     = "dc=example,dc=com"
+	SlapdAdmin    = "cn=admin," + SlapdBase
+	SlapdPassword = "not-a-secret"
+)
+
+// Slapd is OpenLDAP's server, on this machine only. Its directory survives Kill and
+// Restart. Users and groups are what the test makes.
+type Slapd struct {
+	*Server
+
+	Plain  string // its URL for LDAP and StartTLS
+	Secure string // its URL for LDAPS
+	CA     string // the file with the certificate that vouches for it, as 127.0.0.1
+
+	t       *testing.T
+	program *Tool
+	args    []string
+}
+
+// NewSlapd starts one with the top of a directory. Anybody may sign in; to search takes
+// an account that is in the directory. Its overlay keeps memberOf.
+func NewSlapd(t *testing.T) *Slapd {
+	t.Helper()
+	s := &Slapd{t: t, program: Find(t, "slapd")}
+	dir := s.program.Dir
+	s.CA = certify(t, dir)
+	if err := os.Mkdir(filepath.Join(dir, "db"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "slapd.conf")
+	if err := os.WriteFile(file, fmt.Appendf(nil, slapdConf, dir), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.Plain, s.Secure = "ldap://"+freeAddress(t), "ldaps://"+freeAddress(t)
+	s.args = []string{"-f", file, "-h", s.Plain + " " + s.Secure, "-d", "none"} // with -d it stays where it is
+	s.Restart()
+	s.Add(SlapdBase, map[string][]string{"objectClass": {"dcObject", "organization"}, "dc": {"example"}, "o": {"Example"}})
+	return s
+}
+
+const slapdConf = `
+include /etc/ldap/schema/core.schema
+include /etc/ldap/schema/cosine.schema
+include /etc/ldap/schema/inetorgperson.schema
+include /etc/ldap/schema/nis.schema
+modulepath /usr/lib/ldap
+moduleload back_mdb
+moduleload memberof
+pidfile %[1]s/slapd.pid
+TLSCertificateFile %[1]s/server.pem
+TLSCertificateKeyFile %[1]s/server.key
+database mdb
+suffix ` + SlapdBase + `
+rootdn ` + SlapdAdmin + `
+rootpw ` + SlapdPassword + `
+directory %[1]s/db
+maxsize 67108864
+dbnosync
+index objectClass,uid,member eq
+access to attrs=userPassword by * auth
+access to * by users read by * none
+overlay memberof
+`
+
+// Restart starts the server that has ended, and waits until it answers.
+func (s *Slapd) Restart() {
+	s.t.Helper()
+	s.Server = s.program.Start(s.args...)
+	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
+	defer cancel()
+	err := s.Until(ctx, func(context.Context) error {
+		c, err := ldap.DialURL(s.Plain, ldap.DialWithDialer(&net.Dialer{Timeout: time.Second}))
+		if err != nil {
+			return err
+		}
+		return c.Close()
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// admin does something as who may do everything.
+func (s *Slapd) admin(do func(*ldap.Conn) error) {
+	s.t.Helper()
+	c, err := ldap.DialURL(s.Plain)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.Bind(SlapdAdmin, SlapdPassword); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := do(c); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// Add adds an entry.
+func (s *Slapd) Add(dn string, attributes map[string][]string) {
+	s.t.Helper()
+	request := ldap.NewAddRequest(dn, nil)
+	for name, values := range attributes {
+		request.Attribute(name, values)
+	}
+	s.admin(func(c *ldap.Conn) error { return c.Add(request) })
+}
+
+// Replace gives an attribute of an entry other values; none removes it.
+func (s *Slapd) Replace(dn, attribute string, values ...string) {
+	s.t.Helper()
+	request := ldap.NewModifyRequest(dn, nil)
+	request.Replace(attribute, values)
+	s.admin(func(c *ldap.Conn) error { return c.Modify(request) })
+}
+
+// Remove removes an entry.
+func (s *Slapd) Remove(dn string) {
+	s.t.Helper()
+	s.admin(func(c *ldap.Conn) error { return c.Del(ldap.NewDelRequest(dn, nil)) })
+}
+
+// certify writes server.pem and server.key, a certificate of 127.0.0.1, and returns the
+// file of the authority that vouches for it.
+func certify(t *testing.T, dir string) (ca string) {
+	t.Helper()
+	authority := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "tests"}, IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageCertSign, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}
+	server := &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "slapd"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: authority.NotBefore, NotAfter: authority.NotAfter,
+	}
+	authorityKey, serverKey := newKey(t), newKey(t)
+	ca = filepath.Join(dir, "ca.pem")
+	writePEM(t, ca, "CERTIFICATE", sign(t, authority, authority, authorityKey.Public(), authorityKey))
+	writePEM(t, filepath.Join(dir, "server.pem"), "CERTIFICATE", sign(t, server, authority, serverKey.Public(), authorityKey))
+	der, err := x509.MarshalPKCS8PrivateKey(serverKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writePEM(t, filepath.Join(dir, "server.key"), "PRIVATE KEY", der)
+	return ca
+}
+
+func newKey(t *testing.T) *ecdsa.PrivateKey {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func sign(t *testing.T, what, by *x509.Certificate, public crypto.PublicKey, key crypto.Signer) []byte {
+	t.Helper()
+	der, err := x509.CreateCertificate(rand.Reader, what, by, public, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
+func writePEM(t *testing.T, file, kind string, der []byte) {
+	t.Helper()
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
