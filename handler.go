@@ -230,13 +230,13 @@ func (h *Handler) protocolFor(ctx context.Context) (*protocol, error) {
 }
 
 // identity is the user whom an earlier handler authenticated, if there's one.
-func identity(r *http.Request) authz.Identity {
+func identity(r *http.Request) (authz.Identity, error) {
 	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	if !ok {
-		return authz.Identity{}
+		return authz.Identity{}, nil
 	}
 	id, _ := repl.GetString("http.auth.user.id")
-	return authz.Identity{ID: id}
+	return authz.Identity{ID: id}, nil
 }
 
 // clientAddr is the address of the client, as far as trusted proxies tell it.

@@ -2,6 +2,7 @@ package handler
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/caddy-oci/oci-registry/authz"
 	"github.com/caddy-oci/oci-registry/oci"
@@ -14,7 +15,10 @@ import (
 // would say which repositories exist.
 func (h *Handler) authorize(r *request) error {
 	q := &r.question
-	q.Who, q.Client, q.Want = h.opts.Identity(r.Request), h.opts.Client(r.Request), r.accesses()
+	q.Client, q.Want = h.opts.Client(r.Request), r.accesses()
+	if err := h.identify(r); err != nil {
+		return err
+	}
 	answer, err := h.opts.Authorizer.Authorize(r.Context(), *q)
 	if r.kind == mountBlob && len(q.Want) > 1 && isRefusal(err) {
 		r.kind = startUpload
@@ -24,6 +28,22 @@ func (h *Handler) authorize(r *request) error {
 	r.answer = answer
 	return err
 }
+
+// identify finds out who sent the request.
+func (h *Handler) identify(r *request) (err error) {
+	r.question.Who, err = h.opts.Identity(r.Request)
+	if err == nil {
+		return nil
+	}
+	r.question.Who = authz.Identity{}
+	if errors.Is(err, oci.Unauthorized) || errors.Is(err, oci.TooManyRequests) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", errNobodyKnows, err)
+}
+
+// errNobodyKnows is why a request isn't served whose sender couldn't be found out.
+var errNobodyKnows = errors.New("who sent it couldn't be found out")
 
 // accesses lists what the route needs: a mount its source, too, and a push of
 // several tags each of them.

@@ -1,6 +1,8 @@
 package handler_test
 
 import (
+	"errors"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"reflect"
@@ -66,7 +68,7 @@ func TestQuestions(t *testing.T) {
 					asked = append(asked, q)
 					return authz.Answer{}, nil
 				}),
-				Identity: func(*http.Request) authz.Identity { return authz.Identity{ID: "jane"} },
+				Identity: jane,
 			})
 			c.send(tc.method, tc.target, "")
 			if len(asked) == 0 {
@@ -143,7 +145,7 @@ func TestMountHashesAsPromised(t *testing.T) {
 	t.Parallel()
 	var opts storage.UploadOptions
 	c := newClient(t, handler.Options{
-		Identity: func(*http.Request) authz.Identity { return authz.Identity{ID: "jane"} },
+		Identity: jane,
 		Store: newHookedStore(t, func(r storage.Repository) storage.Repository {
 			return uploading{r, func(o storage.UploadOptions) { opts = o }, func(u storage.Upload) storage.Upload { return u }}
 		}),
@@ -216,7 +218,7 @@ func TestChallenge(t *testing.T) {
 	unauthorized := authorizer(func(authz.Question) (authz.Answer, error) {
 		return authz.Answer{}, oci.Errorf(oci.Unauthorized, "sign in")
 	})
-	c := newClient(t, handler.Options{Authorizer: unauthorized, Challenge: func(r *http.Request) string {
+	c := newClient(t, handler.Options{Authorizer: unauthorized, Challenge: func(r *http.Request, _ authz.Question) string {
 		return `Basic realm="` + r.URL.Path + `"`
 	}})
 	c.run(exchange{method: "GET", target: "/v2/", status: 401, code: oci.Unauthorized, want: []string{"Www-Authenticate", `Basic realm="/v2/"`}})
@@ -228,6 +230,99 @@ func TestChallenge(t *testing.T) {
 	if !strings.Contains(got.body, "sign in") {
 		t.Fatalf("the reason is lost: %s", got.body)
 	}
+}
+
+// TestChallengeKnowsTheQuestion: a challenge can say what a token has to be for.
+func TestChallengeKnowsTheQuestion(t *testing.T) {
+	t.Parallel()
+	for _, identity := range []func(*http.Request) (authz.Identity, error){
+		func(*http.Request) (authz.Identity, error) { return authz.Identity{}, nil },
+		func(*http.Request) (authz.Identity, error) {
+			return authz.Identity{ID: "half known"}, oci.Errorf(oci.Unauthorized, "wrong credentials")
+		},
+	} {
+		c := newClient(t, handler.Options{
+			Identity: identity,
+			Authorizer: authorizer(func(authz.Question) (authz.Answer, error) {
+				return authz.Answer{}, oci.Errorf(oci.Unauthorized, "sign in")
+			}),
+			Challenge: func(_ *http.Request, q authz.Question) string {
+				return fmt.Sprintf("Test who=%q client=%s want=%s:%s", q.Who.ID, q.Client, q.Want[0].Repository, q.Want[0].Action)
+			},
+		})
+		c.run(exchange{
+			method: "PUT", target: manifestPath("a/b", "v1"), status: 401, code: oci.Unauthorized,
+			want: []string{"Www-Authenticate", `Test who="" client=192.0.2.1 want=a/b:push`},
+		})
+	}
+}
+
+// TestIdentityErrors: nobody becomes anonymous by credentials that are wrong, or
+// that nobody could look into.
+func TestIdentityErrors(t *testing.T) {
+	t.Parallel()
+	limited := oci.Errorf(oci.TooManyRequests, "too many failed logins")
+	if e, ok := errors.AsType[*oci.Error](limited); ok {
+		e.RetryAfter = 7
+	}
+	for _, tc := range []struct {
+		name   string
+		err    error
+		status int
+		code   oci.Code
+		want   []string
+	}{
+		{"refused", errors.Join(oci.Errorf(oci.Unauthorized, "wrong credentials"), errors.New("secret: no such user")), 401, oci.Unauthorized, []string{"Www-Authenticate", "Test"}},
+		{"limited", limited, 429, oci.TooManyRequests, []string{"Retry-After", "7"}},
+		{"unknown", errors.New("secret: the directory is away"), 503, "", []string{"Retry-After", "10"}},
+		{"unknown, though something was missing", fmt.Errorf("secret: %w", oci.NameUnknown), 503, "", []string{"Retry-After", "10"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			var event *handler.Event
+			c := newClient(t, handler.Options{
+				Identity: func(*http.Request) (authz.Identity, error) { return authz.Identity{ID: "half known"}, tc.err },
+				Authorizer: authorizer(func(authz.Question) (authz.Answer, error) {
+					t.Error("the Authorizer is asked about nobody")
+					return authz.Answer{}, nil
+				}),
+				Challenge: func(*http.Request, authz.Question) string { return "Test" },
+				Observe:   func(_ *http.Request, e *handler.Event) { event = e },
+			})
+			for _, target := range []string{"/v2/", manifestPath("a", "v1"), "/v2/_catalog"} {
+				got := c.run(exchange{method: "GET", target: target, status: tc.status, code: tc.code, want: tc.want})
+				if strings.Contains(got.body, "secret") {
+					t.Errorf("the client is told %s", got.body)
+				}
+				if event.Who.ID != "" || !errors.Is(event.Err, tc.err) {
+					t.Errorf("the event has %+v", event)
+				}
+			}
+		})
+	}
+}
+
+// TestChallengeFirst: a client that sends nothing is asked at GET /v2/ and nowhere
+// else; one that has a token for nobody isn't asked again.
+func TestChallengeFirst(t *testing.T) {
+	t.Parallel()
+	c := newClient(t, handler.Options{
+		ChallengeFirst: true,
+		Challenge:      func(*http.Request, authz.Question) string { return "Test" },
+		Identity: func(r *http.Request) (authz.Identity, error) {
+			if r.Header.Get("Authorization") == "jane" {
+				return authz.Identity{ID: "jane"}, nil
+			}
+			return authz.Identity{}, nil
+		},
+	})
+	for _, target := range []string{"/v2/", "/v2"} {
+		c.run(exchange{method: "GET", target: target, status: 401, code: oci.Unauthorized, want: []string{"Www-Authenticate", "Test"}})
+		c.run(exchange{method: "HEAD", target: target, status: 401, want: []string{"Www-Authenticate", "Test"}})
+		c.run(exchange{method: "GET", target: target, header: []string{"Authorization", "token for nobody"}, status: 200})
+	}
+	c.run(exchange{method: "GET", target: "/v2/_catalog", status: 200})
+	c.run(exchange{method: "GET", target: manifestPath("a", "v1"), status: 404, code: oci.NameUnknown})
 }
 
 // TestDefaults: without an Authorizer everyone may pull and nobody may push.

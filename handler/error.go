@@ -79,7 +79,7 @@ func (h *Handler) clientError(w http.ResponseWriter, r *request, err error) *oci
 // section 11.6.1).
 func (h *Handler) challenge(w http.ResponseWriter, r *request, e *oci.Error) *oci.Error {
 	if h.opts.Challenge != nil {
-		if c := h.opts.Challenge(r.Request); c != "" {
+		if c := h.opts.Challenge(r.Request, r.question); c != "" {
 			w.Header().Set("Www-Authenticate", c)
 			return e
 		}
@@ -95,7 +95,8 @@ func (h *Handler) challenge(w http.ResponseWriter, r *request, e *oci.Error) *oc
 // whatever else it wraps.
 func ours(err error) bool {
 	return errors.Is(err, storage.ErrFull) || errors.Is(err, storage.ErrStandby) ||
-		errors.Is(err, storage.ErrBroken) || errors.Is(err, storage.ErrUnavailable) || errors.Is(err, storage.ErrClosed)
+		errors.Is(err, storage.ErrBroken) || errors.Is(err, storage.ErrUnavailable) || errors.Is(err, storage.ErrClosed) ||
+		errors.Is(err, errNobodyKnows)
 }
 
 func serverStatus(header http.Header, err error) int {

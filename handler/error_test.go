@@ -162,7 +162,7 @@ func TestEvents(t *testing.T) {
 	var e handler.Event
 	calls := 0
 	c := newClient(t, handler.Options{
-		Identity: func(*http.Request) authz.Identity { return authz.Identity{ID: "jane"} },
+		Identity: jane,
 		Observe:  func(_ *http.Request, got *handler.Event) { e = *got; calls++ },
 	})
 	c.pushImage("a/b", "")

@@ -26,8 +26,11 @@ type Options struct {
 	// Authorizer decides about every request. Default: authz.AnonymousPull.
 	Authorizer authz.Authorizer
 
-	// Identity says who sent a request. Default: anonymous.
-	Identity func(*http.Request) authz.Identity
+	// Identity says who sent a request. An error that is oci.Unauthorized refuses its
+	// credentials, and oci.TooManyRequests asks for patience; the client is told their
+	// text. Any other error means that it couldn't be found out, which is 503: nobody
+	// is anonymous by mistake. Default: anonymous.
+	Identity func(*http.Request) (authz.Identity, error)
 
 	// Client says where a request came from. Default: its RemoteAddr.
 	Client func(*http.Request) netip.Addr
@@ -51,9 +54,15 @@ type Options struct {
 	// Default: storage.SparseIndexes.
 	Sparse storage.Sparse
 
-	// Challenge returns the WWW-Authenticate of a 401. Default: nil, there's no
-	// way to sign in, and what would be 401 is 403.
-	Challenge func(*http.Request) string
+	// Challenge returns the WWW-Authenticate of a 401 to what was asked, which has
+	// no Who if that's what is refused. Default: nil, there's no way to sign in, and
+	// what would be 401 is 403.
+	Challenge func(*http.Request, authz.Question) string
+
+	// ChallengeFirst answers 401 to GET /v2/ without credentials, whatever anonymous
+	// callers may do: Docker and others sign in as this answer says or not at all,
+	// and get a token for nobody if they have no user. Default: false.
+	ChallengeFirst bool
 
 	// Extensions are listed by _oci/ext/discover. Default: none.
 	Extensions []Extension
@@ -74,7 +83,7 @@ func New(opts Options) *Handler {
 		opts.Authorizer = authz.AnonymousPull
 	}
 	if opts.Identity == nil {
-		opts.Identity = func(*http.Request) authz.Identity { return authz.Identity{} }
+		opts.Identity = func(*http.Request) (authz.Identity, error) { return authz.Identity{}, nil }
 	}
 	if opts.Client == nil {
 		opts.Client = remoteAddr

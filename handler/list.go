@@ -19,7 +19,12 @@ const (
 	maxCatalogPage     = 10_000
 )
 
+// ping isn't told who asks by more than whether credentials came along: a token for
+// nobody is one, and right.
 func (h *Handler) ping(w http.ResponseWriter, r *request) error {
+	if h.opts.ChallengeFirst && r.question.Who.IsAnonymous() && r.Header.Get("Authorization") == "" {
+		return oci.Errorf(oci.Unauthorized, "sign in, or get a token for nobody")
+	}
 	return r.answerJSON(w, "application/json", []byte(`{"distSpecVersion":"1.1.1"}`))
 }
 
