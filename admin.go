@@ -21,7 +21,7 @@ import (
 //	GET /oci_registry/registries         what all registries are and how they do
 //	GET /oci_registry/registries/{name}  what one is
 //
-// and what jobRoutes and restoreRoute have.
+// and what jobRoutes, restoreRoute and explainRoute have.
 //
 // It is made before the apps of its configuration are, so it looks for the
 // registries when it's asked.
@@ -39,7 +39,7 @@ const adminPath = "/oci_registry/registries"
 
 // Routes implements caddy.AdminRouter.
 func (a *adminAPI) Routes() []caddy.AdminRoute {
-	return append(a.jobRoutes(), a.restoreRoute(),
+	return append(a.jobRoutes(), a.restoreRoute(), a.explainRoute(),
 		caddy.AdminRoute{Pattern: adminPath, Handler: caddy.AdminHandlerFunc(a.list)},
 		caddy.AdminRoute{Pattern: adminPath + "/", Handler: caddy.AdminHandlerFunc(a.show)},
 	)
@@ -51,7 +51,7 @@ type status struct {
 	Storage   place           `json:"storage"`
 	Paths     []place         `json:"paths,omitempty"`
 	ReadOnly  bool            `json:"read_only"`
-	Anonymous authz.Anonymous `json:"anonymous"`
+	Anonymous authz.Anonymous `json:"anonymous,omitempty"` // empty with a policy
 	External  string          `json:"external_url,omitempty"`
 	Ready     bool            `json:"ready"`
 	Reason    string          `json:"reason,omitempty"` // why it isn't ready

@@ -35,6 +35,7 @@ func init() {
 	caddy.RegisterModule(countedStorage{})
 	caddy.RegisterModule(failingApp{})
 	caddy.RegisterModule(seenHandler{})
+	caddy.RegisterModule(muteProvider{})
 	httpcaddyfile.RegisterHandlerDirective("seen", func(httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 		return seenHandler{}, nil
 	})

@@ -26,7 +26,11 @@ func (r *Registry) caddyfileOptions() options {
 	return options{
 		"storage":           module(&r.StorageRaw, "oci_registry.storage", "module"),
 		"path":              r.unmarshalPath,
+		"state":             choice(&r.State, StateCaddy, StateStore),
 		"read_only":         isSet(&r.ReadOnly),
+		"auth":              authentication(&r.Auth),
+		"group":             group(&r.Groups),
+		"policy":            policy(&r.Policy),
 		"anonymous":         choice(&r.Anonymous, authz.AnonymousNone, authz.AnonymousPull, authz.AnonymousAll),
 		"sparse_manifests":  choice(&r.SparseManifests, storage.SparseNone, storage.SparseIndexes, storage.SparseAll),
 		"max_manifest_size": size(&r.MaxManifestSize),
@@ -45,8 +49,12 @@ func (r *Registry) caddyfileOptions() options {
 //		sync on|off
 //		storage MODULE { … }
 //		path PREFIX { … }
+//		state caddy|store
 //		read_only
 //		anonymous none|pull|all
+//		auth { … }
+//		group NAME MEMBER…
+//		policy { … }
 //		sparse_manifests none|indexes|all
 //		max_manifest_size SIZE
 //		max_blob_size SIZE
@@ -68,7 +76,7 @@ func (r *Registry) unmarshalBlock(d *caddyfile.Dispenser) error {
 func parseStorage(d *caddyfile.Dispenser, to *json.RawMessage, opts options) error {
 	var folder FilesystemStorage
 	maps.Copy(opts, folder.caddyfileOptions())
-	if err := parseBlock(d, opts); err != nil {
+	if err := parseBlock(d, opts, "path", "group"); err != nil {
 		return err
 	}
 	if folder.Root == "" && folder.Sync == nil {

@@ -10,16 +10,16 @@ import (
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "oci-registry",
-		Usage: "serve|ls|rm|gc|scrub|restore|copy|export|import|check …",
+		Usage: "serve|ls|rm|gc|scrub|restore|copy|export|import|check|explain …",
 		Short: "Serves an OCI registry, looks into a running one, or moves what it has",
 		Long: `
 Serves an OCI registry without a config file; lists and removes what a running
-registry has; copies from one store to another, to a file and from one. For a
+registry has; copies from one store to another, to a file and from one; says who may do what. For a
 registry beside other sites, with users, or with options that 'serve' has no flag
 for, use the Caddyfile directive oci_registry.`,
 		CobraFunc: func(cmd *cobra.Command) {
 			cmd.AddCommand(serveCommand(), listCommand(), removeCommand(), gcCommand(), scrubCommand(), restoreCommand(),
-				copyCommand(), exportCommand(), importCommand(), checkCommand())
+				copyCommand(), exportCommand(), importCommand(), checkCommand(), explainCommand())
 		},
 	})
 }

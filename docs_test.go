@@ -3,9 +3,12 @@ package ociregistry_test
 import (
 	"bytes"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -35,6 +38,7 @@ type shown struct {
 func TestShownConfigurations(t *testing.T) {
 	t.Setenv("ALICE_HASH", "$2a$14$noPasswordHasThis")
 	t.Setenv("S3_KEY", "key")
+	t.Setenv("LDAP_PASSWORD", "secret")
 	t.Setenv("S3_SECRET", "secret")
 	all := shownConfigurations(t)
 	for _, from := range []string{"README.md", "docs", "examples"} {
@@ -133,7 +137,7 @@ func adaptShown(t *testing.T, source []byte) []byte {
 }
 
 // elsewhere returns config with the folders of registries below root, those of
-// Caddy and its log files below data, and nothing of it shown in the test's output.
+// Caddy, its log files and the files that it reads below data, and nothing of it shown in the test's output.
 func elsewhere(t *testing.T, config []byte, root, data string) []byte {
 	t.Helper()
 	var c map[string]any
@@ -141,6 +145,16 @@ func elsewhere(t *testing.T, config []byte, root, data string) []byte {
 		t.Fatal(err)
 	}
 	move(c, root, data)
+	somebody := httptest.NewTLSServer(http.NotFoundHandler())
+	defer somebody.Close()
+	for name, content := range map[string]string{
+		"htpasswd": "alice:$2y$05$" + strings.Repeat("a", 53) + "\n",
+		"pem":      string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: somebody.Certificate().Raw})),
+	} {
+		if err := os.WriteFile(filepath.Join(data, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	c["storage"] = map[string]any{"module": "file_system", "root": data}
 	if c["logging"] == nil {
 		c["logging"] = map[string]any{"logs": map[string]any{"default": map[string]any{"level": "FATAL"}}}
@@ -162,6 +176,12 @@ func move(v any, root, data string) {
 		folder, _ := v["root"].(string)
 		if v["module"] == "filesystem" {
 			v["root"] = filepath.Join(root, folder)
+		}
+		if v["provider"] == "oci_htpasswd" {
+			v["file"] = filepath.Join(data, "htpasswd")
+		}
+		if v["pem_files"] != nil {
+			v["pem_files"] = []any{filepath.Join(data, "pem")}
 		}
 		if name, ok := v["filename"].(string); ok && v["output"] == "file" {
 			v["filename"] = filepath.Join(data, name)

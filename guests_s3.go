@@ -5,13 +5,11 @@ package ociregistry
 import (
 	"cmp"
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
@@ -140,26 +138,6 @@ func (s *S3Storage) Provision(ctx caddy.Context) error {
 		return err
 	}
 	return errors.Join(s.check(), s.checkRedirect())
-}
-
-// rootsWith returns the system's certificates and those in a file; nil, which is
-// the system's, without a file.
-func rootsWith(file string) (*x509.CertPool, error) {
-	if file == "" {
-		return nil, nil
-	}
-	pem, err := os.ReadFile(file) //nolint:gosec // the operator says which file
-	if err != nil {
-		return nil, fmt.Errorf("ca: %w", err)
-	}
-	roots, err := x509.SystemCertPool()
-	if err != nil {
-		roots = x509.NewCertPool() // there's no other way to trust anybody then
-	}
-	if !roots.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("ca: %s has no certificate: want PEM, with lines like -----BEGIN CERTIFICATE-----", file)
-	}
-	return roots, nil
 }
 
 // parseRedirect returns from which size on clients are redirected; 0 for never.

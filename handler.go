@@ -15,7 +15,6 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
-	"github.com/caddy-oci/oci-registry/authz"
 	"github.com/caddy-oci/oci-registry/handler"
 	"github.com/caddy-oci/oci-registry/storage"
 	"github.com/caddy-oci/oci-registry/storage/observed"
@@ -108,6 +107,10 @@ func (h *Handler) checkUse() error {
 // answers itself, errors too, and returns nil.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	switch {
+	case r.URL.Path == tokenPath && h.registry.tokens != nil:
+		h.serveToken(w, r)
+	case isKeysPath(r.URL.Path) && h.registry.keys != nil:
+		h.serveKeys(w, r)
 	case isAPI(r.URL.Path):
 		h.serveAPI(w, r)
 	case h.registry.isHealth(r.URL.Path):
@@ -142,6 +145,7 @@ func (h *Handler) serveAPI(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer sendInChunks(r)()
+	r = h.registry.withRequest(r)
 	p.count(1)
 	defer p.count(-1)
 	if traced {
@@ -149,6 +153,16 @@ func (h *Handler) serveAPI(w http.ResponseWriter, r *http.Request) {
 	} else {
 		p.plain.ServeHTTP(w, r)
 	}
+}
+
+// serveToken gives a token.
+func (h *Handler) serveToken(w http.ResponseWriter, r *http.Request) {
+	if !h.registry.lease.Enter() {
+		h.refuse(w, r, errReplaced, time.Now())
+		return
+	}
+	defer h.exit()
+	h.registry.tokens.ServeHTTP(w, h.registry.withRequest(r))
 }
 
 // exit ends a request's share in the store, which closes it if this was the
@@ -179,6 +193,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error, bega
 // observe is told of each request once it has been served.
 func (h *Handler) observe(r *http.Request, e *handler.Event) {
 	h.registry.meters.observe(r, e)
+	h.registry.audit.observe(r, e)
 	logEvent(r, e)
 }
 
@@ -211,7 +226,9 @@ func (h *Handler) protocolFor(ctx context.Context) (*protocol, error) {
 	opts := handler.Options{
 		Store:           h.registry.guard(store),
 		Authorizer:      h.registry.authorizer,
-		Identity:        identity,
+		Identity:        h.registry.identify,
+		Challenge:       h.registry.challenge,
+		ChallengeFirst:  h.registry.tokens != nil,
 		Client:          clientAddr,
 		Observe:         h.observe,
 		Log:             h.log,
@@ -227,16 +244,6 @@ func (h *Handler) protocolFor(ctx context.Context) (*protocol, error) {
 	p.traced = handler.New(opts)
 	h.protocol.Store(p)
 	return p, nil
-}
-
-// identity is the user whom an earlier handler authenticated, if there's one.
-func identity(r *http.Request) (authz.Identity, error) {
-	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	if !ok {
-		return authz.Identity{}, nil
-	}
-	id, _ := repl.GetString("http.auth.user.id")
-	return authz.Identity{ID: id}, nil
 }
 
 // clientAddr is the address of the client, as far as trusted proxies tell it.

@@ -22,6 +22,7 @@ import (
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
 )
 
 func init() {
@@ -39,7 +40,8 @@ type App struct {
 	// letters, digits, and . _ - within it. Default: none.
 	Registries map[string]*Registry `json:"registries,omitempty"`
 
-	serving []*Registry // sorted by name
+	serving  []*Registry // sorted by name
+	auditLog *zap.Logger
 }
 
 // CaddyModule implements caddy.Module.
@@ -53,6 +55,7 @@ func (App) CaddyModule() caddy.ModuleInfo {
 // Provision prepares the declared registries. Like all of provisioning it
 // opens, locks and starts nothing: 'caddy validate' does it beside a running server.
 func (a *App) Provision(ctx caddy.Context) error {
+	a.auditLog = ctx.Logger().Named("audit")
 	for _, name := range slices.Sorted(maps.Keys(a.Registries)) {
 		if a.Registries[name] == nil {
 			a.Registries[name] = new(Registry)
@@ -112,6 +115,7 @@ func (a *App) add(ctx caddy.Context, name string, r *Registry) error {
 			return err
 		}
 	}
+	r.audit.log, r.audit.registry = a.auditLog, name
 	r.acquire()
 	i, _ := slices.BinarySearchFunc(a.serving, name, func(r *Registry, name string) int { return strings.Compare(r.name, name) })
 	a.serving = slices.Insert(a.serving, i, r)

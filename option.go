@@ -26,9 +26,8 @@ type options map[string]option
 
 // parseBlock parses the rest of a directive: a block of options, or nothing.
 // It alone knows the rules all blocks share: no option is unknown, none is
-// given twice (but one that says of what it is, as path does), and none leaves
-// arguments over.
-func parseBlock(d *caddyfile.Dispenser, opts options) error {
+// given twice but those that are repeatable, and none leaves arguments over.
+func parseBlock(d *caddyfile.Dispenser, opts options, repeatable ...string) error {
 	if d.NextArg() {
 		return d.Errf("unexpected argument %q", d.Val())
 	}
@@ -41,7 +40,7 @@ func parseBlock(d *caddyfile.Dispenser, opts options) error {
 			return d.Errf("unknown option %q: there are no options here", name)
 		case !ok:
 			return d.Errf("unknown option %q: want one of %s", name, strings.Join(slices.Sorted(maps.Keys(opts)), ", "))
-		case seen[name] && !repeatable[name]:
+		case seen[name] && !slices.Contains(repeatable, name):
 			return d.Errf("option %s is given twice: keep one", name)
 		}
 		seen[name] = true
@@ -54,9 +53,6 @@ func parseBlock(d *caddyfile.Dispenser, opts options) error {
 	}
 	return nil
 }
-
-// repeatable are options of which there may be several.
-var repeatable = map[string]bool{"path": true}
 
 // argument returns the one argument of the option that d stands on.
 func argument(d *caddyfile.Dispenser, want string) (string, error) {

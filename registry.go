@@ -14,6 +14,10 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-oci/oci-registry/authz"
+	"github.com/caddy-oci/oci-registry/authz/authn"
+	"github.com/caddy-oci/oci-registry/authz/authn/apikey"
+	"github.com/caddy-oci/oci-registry/authz/keep"
+	"github.com/caddy-oci/oci-registry/authz/token"
 	"github.com/caddy-oci/oci-registry/storage"
 	"github.com/caddy-oci/oci-registry/storage/readonly"
 )
@@ -30,13 +34,30 @@ type Registry struct {
 	// several the longest counts. Default: none.
 	Paths map[string]*Path `json:"paths,omitempty"`
 
+	// State is where the registry keeps its own small state, such as the keys that
+	// sign tokens: caddy, in Caddy's storage, or store, beside the content. Default:
+	// caddy for a folder, store otherwise.
+	State StateHome `json:"state,omitempty"`
+
 	// ReadOnly refuses everything that would change content. Default: false.
 	ReadOnly bool `json:"read_only,omitempty"`
 
-	// Anonymous is what callers may do whom no earlier handler authenticated:
-	// none, pull, or all, which is everything, deleting included. Authenticated
-	// callers may do everything. Default: pull.
+	// Anonymous is what callers may do who haven't signed in: none, pull, or all,
+	// which is everything, deleting included. Who has signed in may do everything.
+	// Default: pull, or what a policy says.
 	Anonymous authz.Anonymous `json:"anonymous,omitempty"`
+
+	// Auth says how callers sign in. Default: not here; who was authenticated by an
+	// earlier handler counts.
+	Auth *Auth `json:"auth,omitempty"`
+
+	// Policy says who may do what, in place of Anonymous. Default: none, as
+	// Anonymous says.
+	Policy *Policy `json:"policy,omitempty"`
+
+	// Groups are groups of users for the policy, beside those that the providers
+	// know: the names of their members by the name of the group. Default: none.
+	Groups map[string][]string `json:"groups,omitempty"`
 
 	// SparseManifests says what a manifest that's pushed may name without its
 	// being there: none, indexes (the children of an image index), or all.
@@ -75,10 +96,19 @@ type Registry struct {
 	homes       []home // where the content is; the first has what no path has
 	scrubDisks  bool   // nobody has said what is scrubbed: what is on a disk
 	lease       *leases
+	auth        *Auth         // Auth, or one that believes earlier handlers
+	policy      *authz.Policy // nil without one
 	authorizer  authz.Authorizer
+	state       keep.Store     // of keys
+	keys        *apikey.Keys   // nil if there are none
+	tokens      *token.Service // nil if none are given
+
+	looksAtRequests bool // some rule of the policy has a condition
 
 	meters        *meters
 	releaseMeters func()
+	audit         audit
+	releaseLogins func()
 }
 
 // provision checks the configuration and loads the guests. It does no I/O
@@ -96,14 +126,30 @@ func (r *Registry) provision(ctx caddy.Context, name string) error {
 	if err := r.validate(); err != nil {
 		return err
 	}
-	if r.Anonymous, err = authz.ParseAnonymous(string(r.Anonymous)); err != nil {
+	if err := r.provisionAuth(ctx); err != nil {
+		return fmt.Errorf("auth: %w", err)
+	}
+	if err := r.provisionPolicy(ctx); err != nil {
 		return err
 	}
-	r.authorizer = authz.Authenticated{Else: r.Anonymous}
 	if err := r.loadHomes(ctx); err != nil {
 		return err
 	}
-	return errors.Join(r.provisionGC(), r.provisionScrub())
+	if err := r.provisionState(ctx); err != nil {
+		return err
+	}
+	return errors.Join(r.provisionKeys(), r.provisionTokens(), r.provisionGC(), r.provisionScrub())
+}
+
+func (r *Registry) provisionAuth(ctx caddy.Context) error {
+	r.auth = r.Auth
+	switch {
+	case r.Auth == nil:
+		r.auth = new(Auth)
+	case len(r.Auth.ProvidersRaw) == 0 && r.Auth.Upstream == nil:
+		return errors.New("nobody can sign in: write 'provider MODULE …' or 'upstream { user PLACEHOLDER }' in its block")
+	}
+	return r.auth.provision(ctx)
 }
 
 func (r *Registry) provisionGC() error {
@@ -192,11 +238,15 @@ func checkHealth(p string) error {
 func (r *Registry) acquire() {
 	r.meters, r.releaseMeters = acquireMeters(r.name)
 	r.lease = acquireLeases(r)
+	r.audit.tokens = r.tokens
+	r.audit.logins, r.releaseLogins = acquireLogins(r.name)
+	r.auth.limited = r.audit.logins.Around(append(authn.Chain(r.auth.keys), r.auth.chain...))
 }
 
 // release gives back what acquire took. Further calls do nothing.
 func (r *Registry) release() error {
 	r.releaseMeters()
+	r.releaseLogins()
 	return r.lease.Release()
 }
 

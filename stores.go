@@ -193,6 +193,20 @@ func isUnsynced(root string) bool {
 
 // openRegistry opens what the registry called name has, as its configuration says.
 func (f storeFlags) openRegistry(ctx context.Context, name string, write bool) (storage.Store, error) {
+	app, err := f.app()
+	if err != nil {
+		return nil, err
+	}
+	s, err := app.open(ctx, name, write)
+	if err != nil {
+		return nil, errors.Join(err, app.Cleanup())
+	}
+	return s, nil
+}
+
+// app returns the app of the configuration, which is provisioned and not started. The
+// caller cleans it up.
+func (f storeFlags) app() (*App, error) {
 	raw, _, _, err := caddycmd.LoadConfig(f.config, f.adapter)
 	if err != nil {
 		return nil, err
@@ -214,11 +228,7 @@ func (f storeFlags) openRegistry(ctx context.Context, name string, write bool) (
 	if !ok {
 		return nil, fmt.Errorf("app oci_registry is a %T", mod)
 	}
-	s, err := app.open(ctx, name, write)
-	if err != nil {
-		return nil, errors.Join(err, app.Cleanup())
-	}
-	return s, nil
+	return app, nil
 }
 
 // open returns the open store of a registry, as long as the app has it.

@@ -3,6 +3,7 @@ package handler
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/caddy-oci/oci-registry/authz"
 	"github.com/caddy-oci/oci-registry/oci"
@@ -26,7 +27,18 @@ func (h *Handler) authorize(r *request) error {
 		answer, err = h.opts.Authorizer.Authorize(r.Context(), *q)
 	}
 	r.answer = answer
-	return err
+	return r.askForMore(err)
+}
+
+// askForMore makes a refusal for the sake of a token's scopes one that asks for
+// another token, as clients expect it: they get one for each thing they do.
+func (r *request) askForMore(err error) error {
+	scheme, _, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	refused, ok := errors.AsType[*oci.Error](err)
+	if !ok || !errors.Is(err, authz.ErrLimit) || !strings.EqualFold(scheme, "Bearer") {
+		return err
+	}
+	return oci.Errorf(oci.Unauthorized, "%w", refused.Unwrap())
 }
 
 // identify finds out who sent the request.

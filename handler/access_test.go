@@ -302,6 +302,31 @@ func TestIdentityErrors(t *testing.T) {
 	}
 }
 
+// TestScopes: a token that isn't for this is asked to be replaced; a key that isn't
+// for it is refused.
+func TestScopes(t *testing.T) {
+	t.Parallel()
+	c := newClient(t, handler.Options{
+		Authorizer: authz.Authenticated{Else: authz.AnonymousNone},
+		Challenge:  func(*http.Request, authz.Question) string { return "Test" },
+		Identity: func(*http.Request) (authz.Identity, error) {
+			return authz.Identity{ID: "jane", Limit: []authz.Scope{{Repositories: "a/*", Actions: []authz.Action{authz.Pull}}}}, nil
+		},
+	})
+	for authorization, status := range map[string]int{"Bearer x": 401, "bearer x": 401, "Basic x": 403, "": 403} {
+		code := oci.Denied
+		if status == 401 {
+			code = oci.Unauthorized
+		}
+		got := c.run(exchange{method: "PUT", target: manifestPath("a/b", "v1"), header: []string{"Authorization", authorization}, status: status, code: code})
+		if !strings.Contains(got.body, "scopes") {
+			t.Errorf("%q: %s", authorization, got.body)
+		}
+		c.run(exchange{method: "GET", target: "/v2/b/tags/list", header: []string{"Authorization", authorization}, status: status, code: code})
+		c.run(exchange{method: "GET", target: "/v2/a/b/tags/list", header: []string{"Authorization", authorization}, status: 404, code: oci.NameUnknown})
+	}
+}
+
 // TestChallengeFirst: a client that sends nothing is asked at GET /v2/ and nowhere
 // else; one that has a token for nobody isn't asked again.
 func TestChallengeFirst(t *testing.T) {

@@ -1,0 +1,113 @@
+package ociregistry
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"go.uber.org/zap"
+
+	"github.com/caddy-oci/oci-registry/authz"
+	"github.com/caddy-oci/oci-registry/authz/authn"
+	"github.com/caddy-oci/oci-registry/authz/authn/apikey"
+)
+
+// apiKeysPath is where users see to their keys. No repository is called that.
+const apiKeysPath = "/v2/_apikeys" //nolint:gosec // it's a path
+
+// APIKeys lets users make keys for machines, which are good as their password.
+type APIKeys struct {
+	// MaxLife is how long a key may be good, and how long one is that doesn't say.
+	// Default: 365d.
+	MaxLife caddy.Duration `json:"max_life,omitempty"`
+
+	// MaxKeys is how many keys a user may have. Default: 50.
+	MaxKeys int `json:"max_keys,omitempty"`
+}
+
+// apiKeys parses
+//
+//	api_keys {
+//		max_life DURATION
+//		max_keys NUMBER
+//	}
+func apiKeys(to **APIKeys) option {
+	return func(d *caddyfile.Dispenser) error {
+		k := new(APIKeys)
+		*to = k
+		return parseBlock(d, options{"max_life": duration(&k.MaxLife), "max_keys": number(&k.MaxKeys)})
+	}
+}
+
+// provisionKeys makes what knows API keys one of the ways to sign in. It asks nobody.
+func (r *Registry) provisionKeys() error {
+	a := r.auth.APIKeys
+	if a == nil {
+		return nil
+	}
+	keys, err := apikey.New(apikey.Options{
+		State: r.state, Directory: r.auth.directory, MaxLife: time.Duration(a.MaxLife), MaxKeys: a.MaxKeys,
+		Observe: r.audit.observeKey, Log: r.log,
+	})
+	if err != nil {
+		return err
+	}
+	r.keys = keys
+	r.auth.keys = []authn.Method{byKey{keys}, apikey.Bearer{Keys: keys}}
+	return nil
+}
+
+// byKey is the Method of API keys as passwords. Other passwords are none to it.
+type byKey struct{ keys *apikey.Keys }
+
+// Identify implements authn.Method.
+func (k byKey) Identify(r *http.Request) (authz.Identity, bool, error) {
+	user, password, found, err := authn.Password(r)
+	if err != nil { // which is for another method to say
+		return authz.Identity{}, false, nil //nolint:nilerr // see above
+	}
+	if !found || !strings.HasPrefix(password, apikey.Prefix) {
+		return authz.Identity{}, false, nil
+	}
+	who, err := k.keys.Authenticate(r.Context(), user, password)
+	return who, true, err
+}
+
+// serveKeys answers users who see to their keys.
+func (h *Handler) serveKeys(w http.ResponseWriter, r *http.Request) {
+	if !h.registry.lease.Enter() {
+		h.refuse(w, r, errReplaced, time.Now())
+		return
+	}
+	defer h.exit()
+	r = h.registry.withRequest(r)
+	apikey.API{Keys: h.registry.keys, Path: apiKeysPath, Identity: h.registry.identify, Admin: h.registry.isAdmin}.ServeHTTP(w, r)
+}
+
+// isAdmin reports whether who may see to what belongs to others: an admin rule of the
+// policy names them. Without a policy nobody may.
+func (r *Registry) isAdmin(req *http.Request, who authz.Identity) bool {
+	if r.policy == nil {
+		return false
+	}
+	q := authz.Question{Who: who, Client: clientAddr(req), Want: []authz.Access{{Action: authz.Delete}}}
+	_, err := r.policy.Authorize(req.Context(), q)
+	return err == nil
+}
+
+// isKeysPath reports whether a path is that of API keys.
+func isKeysPath(path string) bool {
+	return path == apiKeysPath || strings.HasPrefix(path, apiKeysPath+"/")
+}
+
+// observeKey is told what has happened to a key.
+func (a *audit) observeKey(_ context.Context, e apikey.Event) {
+	if a.log == nil {
+		return
+	}
+	a.log.Info("api key "+string(e.Kind), zap.String("registry", a.registry), zap.String("user", e.By.ID), zap.String("provider", e.By.Provider),
+		zap.String("key", string(e.Key.ID)), zap.String("owner", e.Key.Owner), zap.String("label", e.Key.Label))
+}

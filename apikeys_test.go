@@ -1,0 +1,83 @@
+package ociregistry
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// apiKey makes a key.
+func (w *web) apiKey(t *testing.T, wanted string, header ...string) (id, key string) {
+	t.Helper()
+	a := w.want(t, http.StatusCreated, http.MethodPost, apiKeysPath, wanted, append(header, "Content-Type", "application/json")...)
+	var got struct{ ID, Key string }
+	if err := json.Unmarshal([]byte(a.body), &got); err != nil || got.ID == "" || got.Key == "" {
+		t.Fatalf("%v in %s", err, a.body)
+	}
+	return got.ID, got.Key
+}
+
+func basic(user, password string) string {
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
+}
+
+// A key is a password of its owner's, for what it was made for, until it's revoked;
+// so is a token that it was shown for.
+func TestAPIKeys(t *testing.T) {
+	w := newWeb(t)
+	w.run(t, "", withAuth(htpasswdAlice(t)+"\n\t\t\tapi_keys"))
+	id, key := w.apiKey(t, `{"label":"ci","scopes":[{"repositories":"team/**","actions":["pull","push"]}]}`, "Authorization", alice)
+	for authorization, status := range map[string]int{
+		basic("alice", key): http.StatusAccepted,
+		"Bearer " + key:     http.StatusAccepted,
+		basic("bob", key):   http.StatusUnauthorized,
+		basic("", key):      http.StatusUnauthorized,
+		basic("alice", key[:len(key)-1]+string('a'+(key[len(key)-1]-'a'+1)%26)): http.StatusUnauthorized,
+		basic("alice", "ork_"): http.StatusUnauthorized,
+	} {
+		w.want(t, status, http.MethodPost, "/v2/team/app/blobs/uploads/", "", "Authorization", authorization)
+	}
+	a := w.want(t, http.StatusForbidden, http.MethodPost, "/v2/other/blobs/uploads/", "", "Authorization", basic("alice", key))
+	if !strings.Contains(a.body, "scopes") {
+		t.Errorf("the refusal is %s", a.body)
+	}
+	token := w.token(t, "repository:team/app:pull,push repository:other:pull,push", "Authorization", basic("alice", key))
+	w.want(t, http.StatusAccepted, http.MethodPost, "/v2/team/app/blobs/uploads/", "", "Authorization", token)
+	w.want(t, http.StatusUnauthorized, http.MethodPost, "/v2/other/blobs/uploads/", "", "Authorization", token)
+
+	w.want(t, http.StatusUnauthorized, http.MethodGet, apiKeysPath, "")
+	if a := w.want(t, http.StatusOK, http.MethodGet, apiKeysPath, "", "Authorization", alice); !strings.Contains(a.body, id) || strings.Contains(a.body, key) {
+		t.Errorf("the list is %s", a.body)
+	}
+	w.want(t, http.StatusNoContent, http.MethodDelete, apiKeysPath+"/"+id, "", "Authorization", alice)
+	w.want(t, http.StatusUnauthorized, http.MethodPost, "/v2/team/app/blobs/uploads/", "", "Authorization", basic("alice", key))
+	w.want(t, http.StatusUnauthorized, http.MethodPost, "/v2/team/app/blobs/uploads/", "", "Authorization", "Bearer "+key)
+}
+
+// An admin is whom an admin rule names, and without a policy nobody is.
+func TestAPIKeysOfOthers(t *testing.T) {
+	w := newWeb(t)
+	users := "provider http_basic {\n\t\t\t\talice " + aliceHash + "\n\t\t\t\troot " + aliceHash + "\n\t\t\t}\n\t\t\tapi_keys"
+	w.run(t, "", withAuth(users))
+	id, key := w.apiKey(t, `{}`, "Authorization", alice)
+	w.want(t, http.StatusForbidden, http.MethodGet, apiKeysPath+"?all=true", "", "Authorization", as("root"))
+	w.want(t, http.StatusNotFound, http.MethodDelete, apiKeysPath+"/"+id, "", "Authorization", as("root"))
+
+	w.run(t, "", withAuth(users, "policy {\n\t\t\tallow pull push ** to authenticated\n\t\t\tadmin delete to root\n\t\t}"))
+	w.want(t, http.StatusAccepted, http.MethodPost, "/v2/a/blobs/uploads/", "", "Authorization", basic("alice", key)) // keys outlive reloads
+	w.want(t, http.StatusForbidden, http.MethodGet, apiKeysPath+"?all=true", "", "Authorization", alice)
+	if a := w.want(t, http.StatusOK, http.MethodGet, apiKeysPath+"?all=true", "", "Authorization", as("root")); !strings.Contains(a.body, id) {
+		t.Errorf("root sees %s", a.body)
+	}
+	w.want(t, http.StatusNoContent, http.MethodDelete, apiKeysPath+"/"+id, "", "Authorization", as("root"))
+	w.want(t, http.StatusUnauthorized, http.MethodPost, "/v2/a/blobs/uploads/", "", "Authorization", basic("alice", key))
+}
+
+// Without the option there are no keys, and nothing at their path.
+func TestNoAPIKeys(t *testing.T) {
+	w := newWeb(t)
+	w.run(t, "", withAuth(htpasswdAlice(t)))
+	w.want(t, http.StatusNotFound, http.MethodGet, apiKeysPath, "", "Authorization", alice)
+}

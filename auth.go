@@ -1,0 +1,145 @@
+package ociregistry
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/caddyauth"
+
+	"github.com/caddy-oci/oci-registry/authz"
+	"github.com/caddy-oci/oci-registry/authz/authn"
+	"github.com/caddy-oci/oci-registry/oci"
+)
+
+// Auth says how callers sign in.
+//
+// A request without credentials is anonymous. One whose credentials no provider
+// knows is refused with 401, whatever anonymous callers may do.
+type Auth struct {
+	// Providers know users: modules of the namespace http.authentication.providers,
+	// Caddy's own and those of other plugins, too. They are asked in order, and the first
+	// that knows the credentials counts. Default: none.
+	ProvidersRaw []json.RawMessage `json:"providers,omitempty" caddy:"namespace=http.authentication.providers inline_key=provider"`
+
+	// Upstream says who sent a request according to an earlier handler. It counts
+	// before the providers do. Default: {http.auth.user.id} and {http.auth.user.groups}.
+	Upstream *Upstream `json:"upstream,omitempty"`
+
+	// Challenge is how clients are asked to sign in: basic, bearer or auto, which is
+	// bearer if anonymous callers may do anything, else basic. Default: auto.
+	Challenge Challenge `json:"challenge,omitempty"`
+
+	// Realm is what a person is told that asks for a password. Default: the
+	// provider's own.
+	Realm string `json:"realm,omitempty"`
+
+	// APIKeys lets users make keys for machines, at /v2/_apikeys. Default: they can't.
+	APIKeys *APIKeys `json:"api_keys,omitempty"`
+
+	upstream Upstream
+	keys     []authn.Method // of API keys; asked before the providers
+	names    []string       // of the providers
+	chain    authn.Chain
+	limited  authn.Method // the chain, within the limits of the registry's logins
+}
+
+// Challenge is how clients are asked to sign in.
+type Challenge string
+
+// The values of Challenge.
+const (
+	ChallengeAuto   Challenge = "auto"   // as bearer if anonymous callers may do anything, else basic
+	ChallengeBasic  Challenge = "basic"  // for a name and a password, with each request
+	ChallengeBearer Challenge = "bearer" // for a token, which they get at /v2/token
+)
+
+// provision loads the providers.
+func (a *Auth) provision(ctx caddy.Context) error {
+	switch a.Challenge {
+	case "", ChallengeAuto, ChallengeBasic, ChallengeBearer:
+	default:
+		return fmt.Errorf("challenge %q: want auto, basic or bearer", a.Challenge)
+	}
+	a.upstream = defaultUpstream
+	if a.Upstream != nil {
+		if err := a.Upstream.check(); err != nil {
+			return err
+		}
+		a.upstream = *a.Upstream
+	}
+	return a.loadProviders(ctx)
+}
+
+func (a *Auth) loadProviders(ctx caddy.Context) error {
+	loaded, err := ctx.LoadModule(a, "ProvidersRaw")
+	if err != nil {
+		return fmt.Errorf("provider: %w", err)
+	}
+	mods, _ := loaded.([]any)
+	for _, mod := range mods {
+		name, method, err := methodOf(mod)
+		if err != nil {
+			return err
+		}
+		if slices.Contains(a.names, name) {
+			return fmt.Errorf("there are two providers %s, whose users couldn't be told apart: keep one", name)
+		}
+		a.names, a.chain = append(a.names, name), append(a.chain, method)
+	}
+	return nil
+}
+
+// methodOf returns what a provider is called and how it's asked.
+func methodOf(mod any) (string, authn.Method, error) {
+	name := "a provider"
+	if m, ok := mod.(caddy.Module); ok {
+		name = m.CaddyModule().ID.Name()
+	}
+	switch p := mod.(type) {
+	case Provider:
+		return name, p.Method(), nil
+	case caddyauth.Authenticator:
+		return name, foreign{name, p}, nil
+	}
+	return name, nil, fmt.Errorf("provider %s: module %T can't authenticate", name, mod)
+}
+
+// knownGroups says which groups users can be in. Of these providers none has any.
+func (a *Auth) knownGroups() authz.Known {
+	without := []string{"http_basic", "oci_htpasswd", "oci_apikey"}
+	upstream := len(a.chain) == 0 || a.Upstream != nil && a.Upstream.Groups != ""
+	return authz.Known{Open: upstream || slices.ContainsFunc(a.names, func(n string) bool { return !slices.Contains(without, n) })}
+}
+
+var errWrongCredentials = oci.Errorf(oci.Unauthorized, "wrong credentials")
+
+// refusedLogin is why credentials are refused, to the log. A client is told no more than
+// that they're wrong.
+type refusedLogin struct{ cause error }
+
+// Error returns the cause's text.
+func (r refusedLogin) Error() string { return r.cause.Error() }
+
+// Unwrap returns what a client is told, and the cause.
+func (r refusedLogin) Unwrap() []error { return []error{errWrongCredentials, r.cause} }
+
+// setUser tells the access log, and handlers that come after this one, who sent r.
+func setUser(r *http.Request, who authz.Identity) {
+	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok && !who.IsAnonymous() {
+		repl.Set(userPlaceholder, who.ID)
+	}
+}
+
+// challenge asks for what the providers want.
+func (a *Auth) challenge(r *http.Request) string {
+	if len(a.chain) == 0 {
+		return ""
+	}
+	if a.Realm != "" {
+		return authn.Basic{Realm: a.Realm}.Challenge(r)
+	}
+	return a.chain.Challenge(r)
+}

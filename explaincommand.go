@@ -1,0 +1,110 @@
+package ociregistry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// explanation is what 'caddy oci-registry explain' is told.
+type explanation struct {
+	storeFlags
+	supposed
+
+	registry string
+	json     bool
+}
+
+func explainCommand() *cobra.Command {
+	var e explanation
+	cmd := &cobra.Command{
+		Use:   "explain [--config <file>] [--registry <name>] [--group <name>]… USER ACTION [REPOSITORY[:TAG|@DIGEST]]",
+		Short: "Says whether a user may do something, and which rule decides",
+		Long: `Says whether a user may do something, and which rule of the policy decides. It
+reads the configuration, and asks neither a running registry nor who knows users:
+the user's groups are those of the configuration and those given with --group.
+
+USER is a name, or anonymous for who hasn't signed in; user:NAME is a user whatever
+the name. ACTION is pull, push, overwrite, delete or list. Without a REPOSITORY it's
+about the registry as such. Rules with conditions are asked as for a plain request
+from the address --from, and not met without one.
+
+The exit code is 1 if it's refused.`,
+		Args: cobra.RangeArgs(2, 3),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cmd.SilenceUsage = true
+			e.user, e.action = args[0], args[1]
+			if len(args) == 3 {
+				e.repository, e.reference = cutReference(args[2])
+			}
+			return e.run(cmd.Context(), cmd.OutOrStdout())
+		},
+	}
+	f := cmd.Flags()
+	f.StringVarP(&e.registry, "registry", "r", "", "The registry's name, if the configuration has several")
+	f.StringArrayVarP(&e.groups, "group", "g", nil, "A group that the user is in; may be given several times")
+	f.StringVarP(&e.provider, "provider", "", "", "The provider that knows the user, for conditions that look at it")
+	f.StringVarP(&e.client, "from", "", "", "The client's address, for conditions that look at requests")
+	f.BoolVarP(&e.json, "json", "", false, "Print JSON")
+	e.add(cmd)
+	return cmd
+}
+
+// cutReference takes apart REPOSITORY[:TAG|@DIGEST].
+func cutReference(s string) (repository, reference string) {
+	sep := ":"
+	if strings.Contains(s, "@") {
+		sep = "@"
+	}
+	repository, reference, _ = strings.Cut(s, sep)
+	return repository, reference
+}
+
+func (e *explanation) run(ctx context.Context, out io.Writer) (err error) {
+	app, err := e.app()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, app.Cleanup()) }()
+	r, err := app.one(e.registry)
+	if err != nil {
+		return err
+	}
+	found, err := r.explain(ctx, e.supposed)
+	if err != nil {
+		return err
+	}
+	if e.json {
+		enc := json.NewEncoder(out)
+		enc.SetIndent("", "\t")
+		err = enc.Encode(found)
+	} else {
+		_, err = io.WriteString(out, found.String())
+	}
+	if err == nil && !found.Granted {
+		return errRefused
+	}
+	return err
+}
+
+// errRefused makes the exit code of a refusal another one than that of a grant.
+var errRefused = errors.New("refused")
+
+// one returns the registry called name, or the only one there is if name is empty.
+func (a *App) one(name string) (*Registry, error) {
+	if name == "" && len(a.serving) == 1 {
+		return a.serving[0], nil
+	}
+	if r, ok := a.registry(name); ok {
+		return r, nil
+	}
+	if name == "" {
+		return nil, fmt.Errorf("which registry? Say --registry NAME (there are: %s)", a.allNames())
+	}
+	return nil, fmt.Errorf("the configuration has no registry %q (it has: %s)", name, a.allNames())
+}

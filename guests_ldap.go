@@ -1,0 +1,228 @@
+//go:build !noldap
+
+package ociregistry
+
+import (
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/caddyauth"
+
+	"github.com/caddy-oci/oci-registry/authz/authn"
+	"github.com/caddy-oci/oci-registry/authz/authn/ldap"
+)
+
+func init() { caddy.RegisterModule(LDAPProvider{}) }
+
+// LDAPProvider asks a directory for users and their groups: it searches for the
+// user's entry, and binds as that with the password. All texts may have placeholders
+// like {env.NAME} and {file./path}.
+type LDAPProvider struct {
+	// URLs are the servers, ldaps://HOST or ldap://HOST, which means StartTLS. The next
+	// one is asked if one fails. Required.
+	URLs []string `json:"urls,omitempty"`
+
+	// Plain lets everybody on the way read the passwords: ldap:// goes without TLS.
+	// Default: false.
+	Plain bool `json:"plain,omitempty"`
+
+	// CA is a file with further certificates, as PEM, that may vouch for the servers.
+	// Default: the system's alone.
+	CA string `json:"ca,omitempty"`
+
+	// BindDN and BindPassword are who searches. A password that's a {file./path} is read
+	// for each connection. Default: nobody, the search is anonymous.
+	BindDN       string `json:"bind_dn,omitempty"`
+	BindPassword string `json:"bind_password,omitempty"`
+
+	// Base is the DN that the users are below. Required.
+	Base string `json:"base,omitempty"`
+
+	// SingleLevel leaves out what's more than one level below Base. Default: false.
+	SingleLevel bool `json:"single_level,omitempty"`
+
+	// UserAttribute has the user's name. Default: uid.
+	UserAttribute string `json:"user_attribute,omitempty"`
+
+	// Filter is what else a user's entry must be like. Default: none.
+	Filter string `json:"filter,omitempty"`
+
+	// Groups says how a user's groups are found. Default: there are none.
+	Groups *LDAPGroups `json:"groups,omitempty"`
+
+	// Timeout is how long a login may take, with all its steps. Default: 10s.
+	Timeout caddy.Duration `json:"timeout,omitempty"`
+
+	users *users
+}
+
+// LDAPGroups says how a user's groups are found: by an attribute of the user, by a
+// search, or both.
+type LDAPGroups struct {
+	// Attribute is that of a user's entry with the groups, such as memberOf. Default: none.
+	Attribute string `json:"attribute,omitempty"`
+
+	// Filter finds the groups that a user is in, such as (member={dn}) or
+	// (memberUid={user}). Default: none.
+	Filter string `json:"filter,omitempty"`
+
+	// Base is the DN below which groups are. Default: that of the users for the search,
+	// anywhere for the attribute.
+	Base string `json:"base,omitempty"`
+
+	// Name is the attribute of a group's DN that names it, such as cn. Default: none,
+	// all of the DN is the name.
+	Name string `json:"name,omitempty"`
+
+	// Depth is how many levels of groups in groups are followed. Default: 0.
+	Depth int `json:"depth,omitempty"`
+}
+
+// CaddyModule implements caddy.Module.
+func (LDAPProvider) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.authentication.providers.oci_ldap", New: func() caddy.Module { return new(LDAPProvider) }}
+}
+
+// UnmarshalCaddyfile parses
+//
+//	oci_ldap URL… {
+//		base DN
+//		bind DN PASSWORD
+//		user_attribute NAME
+//		filter FILTER
+//		single_level
+//		groups {
+//			attribute NAME
+//			filter FILTER
+//			base DN
+//			name NAME
+//			depth NUMBER
+//		}
+//		ca FILE
+//		plain
+//		timeout DURATION
+//	}
+func (p *LDAPProvider) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the module's name
+	p.URLs = d.RemainingArgs()
+	return parseBlock(d, options{
+		"base":           anyText(&p.Base, "DN"),
+		"bind":           p.unmarshalBind,
+		"user_attribute": anyText(&p.UserAttribute, "NAME"),
+		"filter":         anyText(&p.Filter, "FILTER, like (objectClass=person)"),
+		"single_level":   isSet(&p.SingleLevel),
+		"groups":         p.unmarshalGroups,
+		"ca":             anyText(&p.CA, "FILE"),
+		"plain":          isSet(&p.Plain),
+		"timeout":        duration(&p.Timeout),
+	})
+}
+
+func (p *LDAPProvider) unmarshalBind(d *caddyfile.Dispenser) (err error) {
+	if p.BindDN, err = argument(d, "DN PASSWORD"); err != nil {
+		return err
+	}
+	if !d.NextArg() {
+		return d.Errf("bind %s has no password: want bind DN PASSWORD, such as 'bind cn=registry,dc=example {file./run/secrets/ldap}'", p.BindDN)
+	}
+	p.BindPassword = d.Val()
+	return nil
+}
+
+func (p *LDAPProvider) unmarshalGroups(d *caddyfile.Dispenser) error {
+	p.Groups = new(LDAPGroups)
+	return parseBlock(d, options{
+		"attribute": anyText(&p.Groups.Attribute, "NAME, like memberOf"),
+		"filter":    anyText(&p.Groups.Filter, "FILTER, like (member={dn})"),
+		"base":      anyText(&p.Groups.Base, "DN"),
+		"name":      anyText(&p.Groups.Name, "NAME, like cn"),
+		"depth":     number(&p.Groups.Depth),
+	})
+}
+
+// ldapStanding is how long a password that the directory has found right counts
+// without asking again: for the requests of one push, and no longer.
+const ldapStanding = 3 * time.Second
+
+// Provision implements caddy.Provisioner. It asks no server.
+func (p *LDAPProvider) Provision(ctx caddy.Context) error {
+	opts, err := p.options()
+	if err != nil {
+		return err
+	}
+	config, err := json.Marshal(p) // placeholders and all
+	if err != nil {
+		return err
+	}
+	key := "oci_ldap " + string(config) + strings.Join(opts.URLs, " ") + opts.BindDN + opts.Base
+	verify := authn.VerifiedOptions{TTL: ldapStanding, Concurrency: 8}
+	p.users, err = acquireUsers(key, ctx.Slogger(), verify, func(log *slog.Logger) (userSource, error) {
+		opts.Log = log
+		return ldap.New(opts)
+	})
+	return err
+}
+
+// options are those of the library.
+func (p *LDAPProvider) options() (o ldap.Options, err error) {
+	o = ldap.Options{
+		URLs: make([]string, len(p.URLs)), Plain: p.Plain, SingleLevel: p.SingleLevel, UserAttribute: p.UserAttribute,
+		Filter: p.Filter, Limit: time.Duration(p.Timeout),
+	}
+	for i, u := range p.URLs {
+		if o.URLs[i], err = resolve("url", u); err != nil {
+			return o, err
+		}
+	}
+	if o.Base, err = resolve("base", p.Base); err != nil {
+		return o, err
+	}
+	if o.BindDN, err = resolve("bind", p.BindDN); err != nil {
+		return o, err
+	}
+	if p.BindPassword != "" {
+		o.Password = func() (string, error) { return resolve("password", p.BindPassword) }
+		if _, err := o.Password(); err != nil {
+			return o, errors.New("bind: the password stands for nothing: is the variable set, is the file there?")
+		}
+	}
+	if g := p.Groups; g != nil {
+		o.Groups = ldap.Groups{Attribute: g.Attribute, Filter: g.Filter, Base: g.Base, Name: g.Name, Depth: g.Depth}
+	}
+	ca, err := resolve("ca", p.CA)
+	if err != nil || ca == "" {
+		return o, err
+	}
+	roots, err := rootsWith(ca)
+	o.TLS = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	return o, err
+}
+
+// Cleanup implements caddy.CleanerUpper.
+func (p *LDAPProvider) Cleanup() error {
+	u := p.users
+	p.users = nil
+	return u.release()
+}
+
+// Method implements Provider.
+func (p *LDAPProvider) Method() authn.Method { return p.users.method() }
+
+// Authenticate implements caddyauth.Authenticator, for a site that is no registry.
+func (p *LDAPProvider) Authenticate(w http.ResponseWriter, r *http.Request) (caddyauth.User, bool, error) {
+	return p.users.authenticate(w, r)
+}
+
+var (
+	_ Provider              = (*LDAPProvider)(nil)
+	_ caddy.Provisioner     = (*LDAPProvider)(nil)
+	_ caddy.CleanerUpper    = (*LDAPProvider)(nil)
+	_ caddyfile.Unmarshaler = (*LDAPProvider)(nil)
+)

@@ -1,0 +1,93 @@
+package ociregistry
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/caddyauth"
+
+	"github.com/caddy-oci/oci-registry/authz"
+	"github.com/caddy-oci/oci-registry/authz/authn"
+)
+
+// Provider is a module of the namespace http.authentication.providers that says more
+// than Caddy asks: whether a request has credentials at all, which groups a user is
+// in, and that it can't find out. Any Caddy site can use it, and a registry gets more
+// out of it.
+type Provider interface {
+	caddyauth.Authenticator
+
+	// Method is what identifies callers. It's called once the module is provisioned.
+	// If it's an authn.Challenger, it can say how it wants to be asked; if it's an
+	// authn.Directory, whether an account is still there.
+	Method() authn.Method
+}
+
+// authenticate is the Authenticate of a Provider: it asks m on a site that is no
+// registry.
+func authenticate(m authn.Method, w http.ResponseWriter, r *http.Request) (caddyauth.User, bool, error) {
+	who, found, err := m.Identify(r)
+	if found && err == nil && !who.IsAnonymous() {
+		return userOf(who), true, nil
+	}
+	if c, ok := m.(authn.Challenger); ok {
+		if challenge := c.Challenge(r); challenge != "" {
+			w.Header().Set("Www-Authenticate", challenge)
+		}
+	}
+	if errors.Is(err, authn.ErrRefused) {
+		err = nil // to Caddy an error is that nobody knows
+	}
+	return caddyauth.User{}, false, err
+}
+
+// foreign is the Method of a provider that knows only Caddy's interface. An error of
+// such a provider mostly is about the credentials, so it's a refusal.
+type foreign struct {
+	name string
+	auth caddyauth.Authenticator
+}
+
+var _ authn.Challenger = foreign{}
+
+// Identify implements authn.Method.
+func (f foreign) Identify(r *http.Request) (authz.Identity, bool, error) {
+	user, ok, err := f.auth.Authenticate(make(unsent), r)
+	switch {
+	case err != nil:
+		return authz.Identity{}, true, fmt.Errorf("%w: provider %s has failed with them", authn.ErrRefused, f.name) // its error may have them in it
+	case ok:
+		return identityOf(user, f.name), true, nil
+	case hasAuthorization(r):
+		return authz.Identity{}, true, fmt.Errorf("%w: provider %s doesn't know them", authn.ErrRefused, f.name)
+	}
+	return authz.Identity{}, false, nil
+}
+
+// hasAuthorization reports whether r says who sends it. An empty name with an empty
+// password doesn't, which some clients send for lack of better.
+func hasAuthorization(r *http.Request) bool {
+	const empty = "Basic Og=="
+	value := r.Header.Get("Authorization")
+	return value != "" && value != empty
+}
+
+// Challenge implements authn.Challenger: it's what the provider answers to a request
+// that has no credentials.
+func (f foreign) Challenge(r *http.Request) string {
+	bare := r.Clone(r.Context())
+	bare.Header.Del("Authorization")
+	w := make(unsent)
+	if _, ok, err := f.auth.Authenticate(w, bare); ok || err != nil {
+		return ""
+	}
+	return w.Header().Get("Www-Authenticate")
+}
+
+// unsent is the http.ResponseWriter of an answer of which nothing counts but its header.
+type unsent http.Header
+
+func (u unsent) Header() http.Header         { return http.Header(u) }
+func (u unsent) WriteHeader(int)             {}
+func (u unsent) Write(p []byte) (int, error) { return len(p), nil }

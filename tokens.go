@@ -1,0 +1,124 @@
+package ociregistry
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/caddy-oci/oci-registry/authz"
+	"github.com/caddy-oci/oci-registry/authz/authn"
+	"github.com/caddy-oci/oci-registry/authz/token"
+	"github.com/caddy-oci/oci-registry/oci"
+)
+
+// tokenPath is where clients get tokens.
+const tokenPath = "/v2/token"
+
+// givesTokens reports whether the registry asks for tokens. They are what lets
+// anonymous pulls and pushes by users work side by side: a client that's asked for a
+// password sends nothing without one, and one that isn't asked never does.
+func (r *Registry) givesTokens() bool {
+	switch r.auth.Challenge {
+	case ChallengeBearer:
+		return true
+	case ChallengeBasic:
+		return false
+	case ChallengeAuto, "":
+	}
+	asks := slices.ContainsFunc(r.auth.names, func(n string) bool { return n != "oci_mtls" })
+	return asks && r.anonymousMay()
+}
+
+// provisionTokens makes the token server. It asks nobody.
+func (r *Registry) provisionTokens() (err error) {
+	if !r.givesTokens() {
+		return nil
+	}
+	opts := token.Options{
+		State:       r.state,
+		Credentials: callers{r.auth},
+		Authorizer:  r.authorizer,
+		Realm: func(req *http.Request) string {
+			scheme, host := r.origin(req)
+			return scheme + "://" + host + tokenPath
+		},
+		Service: func(req *http.Request) string {
+			_, host := r.origin(req)
+			return strings.ToLower(host)
+		},
+		Client:    clientAddr,
+		Directory: r.auth.directory,
+		Observe:   r.audit.observeToken,
+		Log:       r.log,
+	}
+	if r.keys != nil {
+		opts.Standing = r.keys.Standing
+	}
+	r.tokens, err = token.New(opts)
+	return err
+}
+
+// callers is who sent a request, by anything but a token.
+type callers struct{ auth *Auth }
+
+// Identify implements authn.Method.
+func (c callers) Identify(r *http.Request) (authz.Identity, bool, error) {
+	if who := c.auth.upstream.identity(r); !who.IsAnonymous() {
+		return who, true, nil
+	}
+	return c.auth.limited.Identify(r)
+}
+
+// directory returns the accounts of a provider, or nil.
+func (a *Auth) directory(provider string) authn.Directory {
+	for i, name := range a.names {
+		if strings.TrimPrefix(name, "oci_") == provider {
+			d, _ := a.chain[i].(authn.Directory)
+			return d
+		}
+	}
+	return nil
+}
+
+// identify is a handler's Identity: an earlier handler says who sent req, or a token of
+// ours, or other credentials. Its errors tell the client no more than that they're
+// wrong; why is for the log.
+func (r *Registry) identify(req *http.Request) (authz.Identity, error) {
+	who, err := r.caller(req)
+	switch {
+	case errors.Is(err, authn.ErrRefused):
+		return authz.Identity{}, refusedLogin{err}
+	case err != nil:
+		return authz.Identity{}, err
+	}
+	setUser(req, who)
+	return who, nil
+}
+
+func (r *Registry) caller(req *http.Request) (authz.Identity, error) {
+	who := r.auth.upstream.identity(req)
+	if !who.IsAnonymous() || len(r.auth.chain) == 0 {
+		return who, nil
+	}
+	found := false
+	var err error
+	if r.tokens != nil && len(req.Header["Authorization"]) == 1 {
+		who, found, err = r.tokens.Identify(req) // maybe it's nobody's: there are tokens for that
+	}
+	if !found {
+		who, _, err = r.auth.limited.Identify(req)
+	}
+	return who, err
+}
+
+// challenge is a handler's Challenge.
+func (r *Registry) challenge(req *http.Request, q authz.Question) string {
+	if r.tokens != nil {
+		if strings.TrimSuffix(req.URL.Path, "/") == "/v2" {
+			q.Want = nil // a token for nothing is enough to sign in
+		}
+		return r.tokens.Challenge(req, q.Want, oci.Unauthorized)
+	}
+	return r.auth.challenge(req)
+}

@@ -1,0 +1,107 @@
+package ociregistry
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"unicode"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/caddyauth"
+
+	"github.com/caddy-oci/oci-registry/authz"
+)
+
+// Upstream believes what an earlier handler has found out about who sent a request,
+// and left in placeholders. A placeholder of a header, like
+// {http.request.header.Remote-User}, is whatever the client sends unless a handler
+// before has removed or set it, as forward_auth does with what it copies.
+type Upstream struct {
+	// User has the user's name. Empty means that nobody signed in. Required.
+	User string `json:"user,omitempty"`
+
+	// Groups has the user's groups: a JSON array of strings, or words with white
+	// space or commas between them. Default: none.
+	Groups string `json:"groups,omitempty"`
+}
+
+// userPlaceholder is where Caddy's authentication handlers leave the user, and where
+// its access log looks.
+const userPlaceholder = "http.auth.user.id"
+
+// defaultUpstream believes what Caddy's authentication handlers say.
+var defaultUpstream = Upstream{User: "{" + userPlaceholder + "}", Groups: "{http.auth.user.groups}"}
+
+func (u *Upstream) check() error {
+	switch {
+	case u.User == "":
+		return errors.New("upstream: who is the user? Write 'user PLACEHOLDER' in its block, such as 'user {http.auth.user.id}'")
+	case !onePlaceholder(u.User):
+		return fmt.Errorf("upstream: user %q isn't one placeholder alone, so it would never be empty and nobody anonymous: want one like {http.auth.user.id}", u.User)
+	}
+	return nil
+}
+
+// onePlaceholder reports whether s is a placeholder and nothing else.
+func onePlaceholder(s string) bool {
+	return strings.HasPrefix(s, "{") && strings.IndexByte(s, '}') == len(s)-1 && strings.Count(s, "{") == 1
+}
+
+// identity is who sent r as far as the placeholders say.
+func (u Upstream) identity(r *http.Request) authz.Identity {
+	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if !ok {
+		return authz.Identity{}
+	}
+	if u == defaultUpstream { // nothing to parse, for each request
+		id, _ := repl.GetString(userPlaceholder)
+		if id == "" {
+			return authz.Identity{}
+		}
+	}
+	id := repl.ReplaceAll(u.User, "")
+	if id == "" {
+		return authz.Identity{}
+	}
+	return authz.Identity{ID: id, Groups: parseGroups(repl.ReplaceAll(u.Groups, ""))}
+}
+
+// parseGroups reads a list of groups: a JSON array of strings, or words with white
+// space or commas between them.
+func parseGroups(s string) []string {
+	var groups []string
+	if s == "" {
+		return nil
+	}
+	if strings.HasPrefix(s, "[") && json.Unmarshal([]byte(s), &groups) == nil {
+		return groups
+	}
+	return strings.FieldsFunc(s, func(c rune) bool { return c == ',' || unicode.IsSpace(c) })
+}
+
+// identityOf is who a user of Caddy's is to the registry.
+func identityOf(u caddyauth.User, provider string) authz.Identity {
+	who := authz.Identity{ID: u.ID, Provider: provider}
+	for _, key := range []string{"groups", "roles"} { // roles is what caddy-security says
+		who.Groups = append(who.Groups, parseGroups(u.Metadata[key])...)
+	}
+	if len(u.Metadata) > 0 {
+		who.Claims = make(map[string]any, len(u.Metadata))
+		for k, v := range u.Metadata {
+			who.Claims[k] = v
+		}
+	}
+	return who
+}
+
+// userOf is who someone the registry knows is to Caddy.
+func userOf(who authz.Identity) caddyauth.User {
+	u := caddyauth.User{ID: who.ID, Metadata: map[string]string{"provider": who.Provider}}
+	if len(who.Groups) > 0 {
+		groups, _ := json.Marshal(who.Groups) // strings can't fail
+		u.Metadata["groups"] = string(groups)
+	}
+	return u
+}
