@@ -135,10 +135,10 @@ func setUser(r *http.Request, who authz.Identity) {
 
 // challenge asks for what the providers want.
 func (a *Auth) challenge(r *http.Request) string {
-	if len(a.chain) == 0 {
+	switch {
+	case len(a.chain) == 0 && len(a.keys) == 0:
 		return ""
-	}
-	if a.Realm != "" {
+	case len(a.chain) == 0, a.Realm != "":
 		return authn.Basic{Realm: a.Realm}.Challenge(r)
 	}
 	return a.chain.Challenge(r)

@@ -98,7 +98,7 @@ func (r *Registry) identify(req *http.Request) (authz.Identity, error) {
 
 func (r *Registry) caller(req *http.Request) (authz.Identity, error) {
 	who := r.auth.upstream.identity(req)
-	if !who.IsAnonymous() || len(r.auth.chain) == 0 {
+	if !who.IsAnonymous() || len(r.auth.chain) == 0 && r.keys == nil && r.tokens == nil {
 		return who, nil
 	}
 	found := false
