@@ -38,6 +38,7 @@ func (k keys) state(key string) string    { return k.prefix + "state/" + version
 func (k keys) stateKey(at string) (key string, ok bool) {
 	return versioned.Key(strings.TrimPrefix(at, k.state("")))
 }
+
 func (k keys) name(key string) (oci.Name, error) {
 	return oci.ParseName(nested.Replace(strings.TrimPrefix(key, k.records())))
 }
