@@ -11,9 +11,9 @@ import (
 	"github.com/caddy-oci/oci-registry/storage/memory"
 )
 
-// TestForbiddenLooksLikeMissing: to who may not know of it, a repository that's
-// there and one that isn't get the same answer, whatever is asked.
-func TestForbiddenLooksLikeMissing(t *testing.T) {
+// Under a policy, who may not know of a repository gets the same answer whether it's
+// there or not, whatever is asked.
+func TestPolicyHidesRepositories(t *testing.T) {
 	t.Parallel()
 	p, err := authz.New(authz.Config{
 		Rules: []authz.Rule{
@@ -31,8 +31,8 @@ func TestForbiddenLooksLikeMissing(t *testing.T) {
 	for _, who := range []string{"", "bob"} {
 		c := newClient(t, handler.Options{
 			Store: store, Authorizer: p,
-			Identity:  func(*http.Request) authz.Identity { return authz.Identity{ID: who} },
-			Challenge: func(*http.Request) string { return `Basic realm="x"` },
+			Identity:  func(*http.Request) (authz.Identity, error) { return authz.Identity{ID: who}, nil },
+			Challenge: func(*http.Request, authz.Question) string { return `Basic realm="x"` },
 		})
 		for _, x := range [][2]string{
 			{"GET", "manifests/v1"},
