@@ -301,6 +301,9 @@ func (c *call) readWanted() (Wanted, error) {
 	if most := int64(c.api.Keys.opts.MaxLife / time.Second); in.ExpiresIn < 0 || in.ExpiresIn > most {
 		return Wanted{}, badRequestf("expires_in: want up to %d seconds", most)
 	}
+	if in.Scopes != nil && len(in.Scopes) == 0 {
+		return Wanted{}, badRequestf("scopes: an empty list is no scope at all; leave it out for all that you may do")
+	}
 	want := Wanted{Label: in.Label, Life: time.Duration(in.ExpiresIn) * time.Second}
 	for _, s := range in.Scopes {
 		want.Scopes = append(want.Scopes, authz.Scope(s))

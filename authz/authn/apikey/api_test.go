@@ -240,6 +240,7 @@ func TestAPIErrors(t *testing.T) {
 		"too large":         {413, "POST", "/keys", `{"label":"` + strings.Repeat("x", 9<<10) + `"}`, as, [2]string{}},
 		"too long a life":   {400, "POST", "/keys", `{"expires_in":9223372036854775807}`, as, [2]string{}},
 		"negative life":     {400, "POST", "/keys", `{"expires_in":-1}`, as, [2]string{}},
+		"no scope":          {400, "POST", "/keys", `{"scopes":[]}`, as, [2]string{}},
 		"odd scope":         {400, "POST", "/keys", `{"scopes":[{"repositories":"a","actions":["root"]}]}`, as, [2]string{}},
 	} {
 		got := s.want(c.status, c.method, c.target, c.body, c.header...)

@@ -37,6 +37,11 @@ type Options struct {
 	// Default: 365 days.
 	MaxLife time.Duration
 
+	// UncheckedLife is MaxLife for users whose provider has no accounts to look at: what
+	// they have signed in with may be good for minutes. Default: 24 hours, or MaxLife if
+	// that's less.
+	UncheckedLife time.Duration
+
 	// MaxKeys is how many keys a user may have, those that have expired included.
 	// Default: 50.
 	MaxKeys int
@@ -99,6 +104,7 @@ func (o Options) withDefaults() (Options, error) {
 		return o, errors.New("apikey: State is required")
 	}
 	setDefault(&o.MaxLife, 365*24*time.Hour)
+	setDefault(&o.UncheckedLife, min(24*time.Hour, o.MaxLife))
 	setDefault(&o.OwnersFreshFor, 5*time.Minute)
 	setDefault(&o.Grace, time.Hour)
 	setDefault(&o.WarnBefore, 14*24*time.Hour)

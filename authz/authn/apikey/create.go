@@ -42,7 +42,7 @@ func (k *Keys) Create(ctx context.Context, by authz.Identity, want Wanted) (secr
 	if by.IsAnonymous() {
 		return "", Key{}, oci.Errorf(oci.Unauthorized, "an API key needs an owner: sign in")
 	}
-	if err := k.check(&want); err != nil {
+	if err := k.check(by, &want); err != nil {
 		return "", Key{}, err
 	}
 	now := time.Now().UTC().Truncate(time.Second)
@@ -76,16 +76,20 @@ func (k *Keys) Create(ctx context.Context, by authz.Identity, want Wanted) (secr
 }
 
 // check returns what's wrong with what was asked for, and fills in what wasn't said.
-func (k *Keys) check(want *Wanted) error {
+func (k *Keys) check(by authz.Identity, want *Wanted) error {
 	want.Label = strings.TrimSpace(want.Label)
 	if len(want.Label) > maxLabel || strings.ContainsFunc(want.Label, func(c rune) bool { return !unicode.IsPrint(c) }) {
 		return badRequestf("label: want up to %d bytes of printable text", maxLabel)
 	}
-	if want.Life == 0 {
-		want.Life = k.opts.MaxLife
+	most := k.opts.MaxLife
+	if k.opts.Directory(by.Provider) == nil {
+		most = k.opts.UncheckedLife
 	}
-	if want.Life < minLife || want.Life > k.opts.MaxLife {
-		return badRequestf("an API key is good for %v to %v", minLife, k.opts.MaxLife)
+	if want.Life == 0 {
+		want.Life = most
+	}
+	if want.Life < minLife || want.Life > most {
+		return badRequestf("an API key of yours is good for %v to %v", minLife, most)
 	}
 	if len(want.Scopes) > maxScopes {
 		return badRequestf("more than %d scopes", maxScopes)
@@ -99,7 +103,8 @@ func (k *Keys) check(want *Wanted) error {
 }
 
 func checkScope(s authz.Scope) error {
-	odd := func(c rune) bool { return c <= ' ' || c > '~' || c == ':' }
+	// What takes longer to match than "*" would do so at each use of the key.
+	odd := func(c rune) bool { return c <= ' ' || c > '~' || strings.ContainsRune(`:{}[]\`, c) }
 	if s.Repositories == "" || len(s.Repositories) > maxPattern || strings.ContainsFunc(s.Repositories, odd) {
 		return badRequestf("repositories %q: want a name, or a pattern like team/**", s.Repositories)
 	}
@@ -146,10 +151,19 @@ func (k *Keys) ownKey(ctx context.Context, by authz.Identity) (*record, error) {
 		return nil, oci.Errorf(oci.Denied, "a token has nothing to do with API keys: sign in with a password or a session")
 	}
 	r, err := k.load(ctx, ID(claim))
-	if errors.Is(err, fs.ErrNotExist) || err == nil && (r.Owner != by.ID || r.Provider != by.Provider) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist) || err == nil && (r.Owner != by.ID || r.Provider != by.Provider):
 		return nil, oci.Errorf(oci.Unauthorized, "the API key was revoked")
+	case err != nil:
+		return nil, err
+	case !slices.EqualFunc(r.limit(), by.Limit, equal): // it's a token that was got by the key
+		return nil, oci.Errorf(oci.Denied, "a token has nothing to do with API keys: sign in with the key itself")
 	}
-	return r, err
+	return r, nil
+}
+
+func equal(a, b authz.Scope) bool {
+	return a.Repositories == b.Repositories && slices.Equal(a.Actions, b.Actions)
 }
 
 // parentThere takes a new key back if the one that has created it was revoked meanwhile,

@@ -69,6 +69,9 @@ func (k *Keys) identity(ctx context.Context, r *record) (authz.Identity, error) 
 	if r.over(now) {
 		return authz.Identity{}, refused("it has expired")
 	}
+	if err := k.parentStands(ctx, r); err != nil {
+		return authz.Identity{}, err
+	}
 	groups, err := k.ownersGroups(ctx, r)
 	if err != nil {
 		return authz.Identity{}, err
@@ -78,6 +81,22 @@ func (k *Keys) identity(ctx context.Context, r *record) (authz.Identity, error) 
 		ID: r.Owner, Provider: r.Provider, Groups: groups,
 		Claims: map[string]any{Claim: string(r.ID)}, Limit: r.limit(),
 	}, nil
+}
+
+// parentStands refuses a key if the one that has created it is gone: to revoke that
+// takes several steps, of which the first counts.
+func (k *Keys) parentStands(ctx context.Context, r *record) error {
+	for r.Parent != "" {
+		parent, err := k.find(ctx, r.Parent)
+		if errors.Is(err, fs.ErrNotExist) {
+			return refused("the one that has created it was revoked")
+		}
+		if err != nil {
+			return err
+		}
+		r = parent
+	}
+	return nil
 }
 
 // Standing returns who as of now, or ErrRefused if the key by which it had signed in
