@@ -350,6 +350,7 @@ func TestUpstreamPlaceholders(t *testing.T) {
 	t.Parallel()
 	for s, want := range map[string]bool{
 		"{http.auth.user.id}": true, "{http.request.header.Remote-User}": true,
+		"{header.Remote-User}": false, "{tls_client_subject}": false, // they would be empty
 		"": false, "alice": false, "x{http.auth.user.id}": false, "{a}{b}": false, "{a}x": false, "{{a}}": false, "{a": false, "a}": false,
 	} {
 		if err := (&Upstream{User: s}).check(); (err == nil) != want {

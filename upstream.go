@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -38,10 +39,20 @@ func (u *Upstream) check() error {
 	switch {
 	case u.User == "":
 		return errors.New("upstream: who is the user? Write 'user PLACEHOLDER' in its block, such as 'user {http.auth.user.id}'")
+	case isShorthand(u.User) || isShorthand(u.Groups):
+		return fmt.Errorf("upstream: user %q, groups %q: what stands outside of a site knows no short names of placeholders, and they would be empty: write {http.request.header.NAME} for {header.NAME}", u.User, u.Groups)
 	case !onePlaceholder(u.User):
 		return fmt.Errorf("upstream: user %q isn't one placeholder alone, so it would never be empty and nobody anonymous: want one like {http.auth.user.id}", u.User)
 	}
 	return nil
+}
+
+// isShorthand reports whether s has a placeholder that Caddy spells out, in a site of a
+// Caddyfile and nowhere else.
+func isShorthand(s string) bool {
+	return slices.ContainsFunc([]string{"{header.", "{query.", "{cookie.", "{vars.", "{tls_client_"}, func(short string) bool {
+		return strings.Contains(s, short)
+	})
 }
 
 // onePlaceholder reports whether s is a placeholder and nothing else.

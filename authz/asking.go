@@ -25,6 +25,7 @@ type ruling struct {
 
 	message string // of the last condition that wasn't met
 	err     error  // of the last condition that had no answer
+	unmet   bool   // a condition wasn't met, or had no answer
 }
 
 type outcome uint8
@@ -88,6 +89,7 @@ func (a *asking) ask(ctx context.Context, r *ruling, g *grants, w Access) {
 	last := -1
 	g.each(&a.question.Who, func(rule *rule) bool {
 		met, message, err := a.meets(ctx, rule, w)
+		r.unmet = r.unmet || !met
 		switch {
 		case met:
 			r.by = rule

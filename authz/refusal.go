@@ -22,6 +22,10 @@ type Refusal struct {
 	// Pattern is the glob whose rules counted for the repository; empty if none matched.
 	Pattern string
 
+	// Conditional is whether a rule would allow it whose conditions aren't met. They
+	// may be when something is done that's asked about beforehand, as for a token.
+	Conditional bool
+
 	// Err is ErrLimit if it's the limit of the credential, or why a condition couldn't
 	// be asked. It may say more than the client may know. Default: nil.
 	Err error
@@ -42,7 +46,7 @@ type reason struct {
 
 // refuse returns the error for a ruling that isn't granted.
 func (a *asking) refuse(ctx context.Context, w Access, r ruling) error {
-	cause := &Refusal{Access: w, Err: r.err, text: a.refusalText(ctx, w, r)}
+	cause := &Refusal{Access: w, Conditional: r.outcome == noRule && r.unmet, Err: r.err, text: a.refusalText(ctx, w, r)}
 	if r.entry != nil {
 		cause.Pattern = r.entry.glob.pattern
 	}

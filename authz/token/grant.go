@@ -24,10 +24,14 @@ type asker struct {
 	client     netip.Addr
 }
 
-// may reports whether the caller may do it. An error means that nobody knows.
+// may reports whether the caller may do it, or may if conditions are met then: they are
+// about the request that the token is for. An error means that nobody knows.
 func (a asker) may(ctx context.Context, action authz.Action, name oci.Name) (bool, error) {
 	want := []authz.Access{{Action: action, Repository: name}}
 	_, err := a.authorizer.Authorize(ctx, authz.Question{Who: a.who, Client: a.client, Want: want})
+	if refusal, ok := errors.AsType[*authz.Refusal](err); ok && refusal.Conditional {
+		return true, nil
+	}
 	if errors.Is(err, oci.Denied) || errors.Is(err, oci.Unauthorized) {
 		return false, nil
 	}

@@ -70,6 +70,8 @@ func lookUp(ctx context.Context, d authn.Directory, user string, last *owner) *o
 func (k *Keys) ownersGroups(ctx context.Context, r *record) ([]string, error) {
 	o, ok := k.owner(ctx, account{r.Provider, r.Owner})
 	switch {
+	case !ok && r.Expires.Sub(r.Created) > k.opts.UncheckedLife: // there was somebody to ask when it was made
+		return nil, refused("nobody can say any more whether its owner is there")
 	case !ok:
 		return r.Groups, nil
 	case o.err == nil:

@@ -194,3 +194,20 @@ func TestStanding(t *testing.T) {
 		}
 	})
 }
+
+// TestProviderGone: a key that was good for long because of its owner's account isn't
+// when nobody can be asked about that any more.
+func TestProviderGone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, apikey.Options{})
+	long, _ := w.create(alice(), apikey.Wanted{})
+	short, _ := w.create(alice(), apikey.Wanted{Life: time.Hour})
+	opts := w.opts
+	opts.Directory = nil
+	reloaded, err := apikey.New(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.accepted(reloaded, "alice", short)
+	w.refused(reloaded, "alice", long)
+}
