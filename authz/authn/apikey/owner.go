@@ -27,7 +27,7 @@ const retryAfter = 30 * time.Second
 // fresh reports whether the source needn't be asked again.
 func (o *owner) fresh(freshFor time.Duration) bool {
 	if o.err != nil && !errors.Is(o.err, authn.ErrRefused) {
-		freshFor = min(freshFor, retryAfter)
+		freshFor = retryAfter
 	}
 	return time.Since(o.checked) < freshFor
 }
@@ -44,12 +44,17 @@ func (k *Keys) owner(ctx context.Context, a account) (*owner, bool) {
 		last = new(owner)
 	}
 	if !last.fresh(k.opts.OwnersFreshFor) {
-		v, _, _ := k.asking.Do("owner "+a.provider+"\x00"+a.user, func() (any, error) {
+		asked := k.asking.DoChan("owner "+a.provider+"\x00"+a.user, func() (any, error) {
 			now := lookUp(ctx, d, a.user, last)
 			k.owners.Add(a, now)
 			return now, nil
 		})
-		last, _ = v.(*owner)
+		select {
+		case now := <-asked:
+			last, _ = now.Val.(*owner)
+		case <-ctx.Done():
+			return &owner{who: last.who, seen: last.seen, err: ctx.Err()}, true
+		}
 	}
 	return last, !errors.Is(last.err, errors.ErrUnsupported)
 }

@@ -1,6 +1,7 @@
 package apikey_test
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"testing"
@@ -76,6 +77,34 @@ func TestSourceDown(t *testing.T) {
 		time.Sleep(time.Minute)
 		w.accepted(w.keys, "alice", secret)
 	})
+}
+
+// TestCheckEndsAtOnce: it doesn't wait for a source that hangs once nobody wants it any more.
+func TestCheckEndsAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, apikey.Options{})
+		w.create(alice(), apikey.Wanted{})
+		keys, err := apikey.New(apikey.Options{State: w.state, Directory: func(string) authn.Directory { return hanging{} }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		began := time.Now()
+		if err := keys.Check(ctx); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != time.Second {
+			t.Errorf("after %v: %v", time.Since(began), err)
+		}
+		time.Sleep(time.Minute)
+	})
+}
+
+// hanging is a directory that never answers.
+type hanging struct{}
+
+func (hanging) Lookup(ctx context.Context, _ string) (authz.Identity, error) {
+	<-ctx.Done()
+	return authz.Identity{}, ctx.Err()
 }
 
 // TestNoDirectory: keys of users that nobody can be asked about last until they expire,
