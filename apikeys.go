@@ -42,6 +42,10 @@ func apiKeys(to **APIKeys) option {
 	}
 }
 
+// ownersFreshFor is how long a key, or a token, may outlive the account: no provider
+// here minds being asked that often for who is at work.
+const ownersFreshFor = 5 * time.Second
+
 // provisionKeys makes what knows API keys one of the ways to sign in. It asks nobody.
 func (r *Registry) provisionKeys() error {
 	a := r.auth.APIKeys
@@ -50,7 +54,7 @@ func (r *Registry) provisionKeys() error {
 	}
 	keys, err := apikey.New(apikey.Options{
 		State: r.state, Directory: r.auth.directory, MaxLife: time.Duration(a.MaxLife), MaxKeys: a.MaxKeys,
-		Observe: r.audit.observeKey, Log: r.log,
+		OwnersFreshFor: ownersFreshFor, Observe: r.observeKey, Log: r.log,
 	})
 	if err != nil {
 		return err

@@ -4,8 +4,10 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
+	"time"
 )
 
 // apiKey makes a key.
@@ -80,4 +82,71 @@ func TestNoAPIKeys(t *testing.T) {
 	w := newWeb(t)
 	w.run(t, "", withAuth(htpasswdAlice(t)))
 	w.want(t, http.StatusNotFound, http.MethodGet, apiKeysPath, "", "Authorization", alice)
+}
+
+// wantSoon asks until the answer is the status, which must be within half a minute.
+func (w *web) wantSoon(t *testing.T, status int, method, path string, header ...string) {
+	t.Helper()
+	last := 0
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		a, err := w.send(t.Context(), method, path, "", header...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if last = a.StatusCode; last == status {
+			return
+		}
+	}
+	t.Fatalf("%s %s: it's still %d, want %d", method, path, last, status)
+}
+
+// A token that was got for a key ends with the key, not when it expires.
+func TestRevokedKeyEndsTokens(t *testing.T) {
+	w := newWeb(t)
+	w.run(t, "", withAuth(htpasswdAlice(t)+"\n\t\t\tapi_keys"))
+	id, key := w.apiKey(t, `{}`, "Authorization", alice)
+	token := w.token(t, "repository:a:pull,push", "Authorization", basic("alice", key))
+	own := w.token(t, "repository:a:pull,push", "Authorization", alice)
+	w.want(t, http.StatusAccepted, http.MethodPost, "/v2/a/blobs/uploads/", "", "Authorization", token)
+	w.want(t, http.StatusNoContent, http.MethodDelete, apiKeysPath+"/"+id, "", "Authorization", alice)
+	w.wantSoon(t, http.StatusUnauthorized, http.MethodPost, "/v2/a/blobs/uploads/", "Authorization", token)
+	w.want(t, http.StatusAccepted, http.MethodPost, "/v2/a/blobs/uploads/", "", "Authorization", own)
+}
+
+// What a user got ends within seconds of the account: tokens, keys, and tokens for keys.
+func TestAccountEndsKeysAndTokens(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes as long as it takes to notice")
+	}
+	w := newWeb(t)
+	provider := htpasswdAlice(t)
+	w.run(t, "", withAuth(provider+"\n\t\t\tapi_keys"))
+	_, key := w.apiKey(t, `{}`, "Authorization", alice)
+	all := []string{
+		w.token(t, "repository:a:pull,push", "Authorization", alice),
+		w.token(t, "repository:a:pull,push", "Authorization", basic("alice", key)),
+		basic("alice", key),
+	}
+	for _, authorization := range all {
+		w.want(t, http.StatusAccepted, http.MethodPost, "/v2/a/blobs/uploads/", "", "Authorization", authorization)
+	}
+	if err := os.WriteFile(strings.TrimPrefix(provider, "provider oci_htpasswd "), []byte("bob:"+aliceHash+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, authorization := range all {
+		w.wantSoon(t, http.StatusUnauthorized, http.MethodPost, "/v2/a/blobs/uploads/", "Authorization", authorization)
+	}
+}
+
+// A key's scopes bind the token that it's shown for, and a client is told that it needs
+// another one, and for what.
+func TestLimitedTokenIsInsufficient(t *testing.T) {
+	w := newWeb(t)
+	w.run(t, "", withAuth(htpasswdAlice(t)+"\n\t\t\tapi_keys"))
+	_, key := w.apiKey(t, `{"scopes":[{"repositories":"team/**","actions":["pull"]}]}`, "Authorization", alice)
+	token := w.token(t, "repository:team/app:pull,push", "Authorization", basic("alice", key))
+	scope, problem := w.challenged(t, http.MethodPost, "/v2/team/app/blobs/uploads/", "Authorization", token)
+	if scope != "repository:team/app:pull,push" || problem != "insufficient_scope" {
+		t.Errorf("a push wants a token for %q (%s)", scope, problem)
+	}
 }

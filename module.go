@@ -82,6 +82,7 @@ func (a *App) Start() error {
 // that goes on. It closes nothing: requests are still running.
 func (a *App) Stop() error {
 	for _, r := range a.serving {
+		r.upkeep.stop() // before what it asks is closed
 		r.lease.Stop()
 	}
 	return nil

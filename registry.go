@@ -103,6 +103,8 @@ type Registry struct {
 	keys        *apikey.Keys   // nil if there are none
 	tokens      *token.Service // nil if none are given
 
+	upkeep *upkeep // nil unless started
+
 	looksAtRequests bool // some rule of the policy has a condition
 
 	meters        *meters
@@ -245,6 +247,7 @@ func (r *Registry) acquire() {
 
 // release gives back what acquire took. Further calls do nothing.
 func (r *Registry) release() error {
+	r.upkeep.stop()
 	r.releaseMeters()
 	r.releaseLogins()
 	return r.lease.Release()
@@ -256,6 +259,7 @@ func (r *Registry) start() error {
 		return err
 	}
 	r.lease.Start()
+	r.upkeep = startUpkeep(r.log, r.chores())
 	return nil
 }
 

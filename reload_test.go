@@ -310,7 +310,7 @@ func TestRequestAfterReopening(t *testing.T) {
 func TestStopLeavesNothingRunning(t *testing.T) {
 	before := goleak.IgnoreCurrent()
 	w := newWeb(t)
-	site := "oci_registry {\nroot " + t.TempDir() + "\nanonymous all\n}"
+	site := "oci_registry {\nroot " + t.TempDir() + "\nanonymous all\nauth {\n" + htpasswdAlice(t) + "\napi_keys\n}\n}"
 	w.run(t, "", site)
 	if err := w.push(t.Context(), "a", "v1", "layer"); err != nil {
 		t.Fatal(err)
