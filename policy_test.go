@@ -292,3 +292,16 @@ func TestExplainByTheAdminAPI(t *testing.T) {
 	admin.want(t, http.StatusNotFound, http.MethodGet, adminPath+"/none/explain?user=erin&action=pull", "")
 	admin.want(t, http.StatusMethodNotAllowed, http.MethodDelete, at, "")
 }
+
+// A name with spaces in it goes into quotes.
+func TestQuotedNames(t *testing.T) {
+	w := newWeb(t)
+	w.run(t, "", withPolicy("allow pull push a to \"group:Domain Admins\" \"group:cn=Release Team,ou=groups,dc=example\"", "group \"Domain Admins\" alice", "group \"cn=Release Team,ou=groups,dc=example\" bob \"Jane Doe\""))
+	for user, status := range map[string]int{"alice": http.StatusAccepted, "bob": http.StatusAccepted, "carol": http.StatusForbidden} {
+		w.want(t, status, http.MethodPost, "/v2/a/blobs/uploads/", "", "Authorization", as(user))
+	}
+	err := validate(t, w.config(t, "", withPolicy("allow pull a to alice, bob")))
+	if err == nil || !strings.Contains(err.Error(), `"alice,"`) {
+		t.Errorf("a list with commas: %v", err)
+	}
+}

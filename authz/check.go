@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // check returns what makes a Config one that can't be compiled.
@@ -50,7 +51,7 @@ func (f *findings) checkRest(c *Config) {
 	for _, name := range slices.Sorted(maps.Keys(c.Groups)) {
 		at := "group " + name
 		if !isPlain(name) {
-			f.refuse(at, "give it a name without spaces", "it has no proper name")
+			f.refuse(at, "give it a name, without spaces or commas around it", "it has no proper name")
 		}
 		for _, member := range c.Groups[name] {
 			f.checkMember(at, member)
@@ -68,10 +69,12 @@ func (f *findings) checkMember(at, member string) {
 	}
 }
 
-// isPlain reports whether s can be a name that somebody has: it isn't empty and has no
-// white space or control characters.
+// isPlain reports whether s can be a name that somebody has: it isn't empty, has no
+// control characters, and no white space or commas but between others, as names of
+// groups have in a directory. Those around it are mistakes: lists have none.
 func isPlain(s string) bool {
-	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f })
+	around := func(r rune) bool { return r == ',' || unicode.IsSpace(r) }
+	return s != "" && strings.TrimFunc(s, around) == s && !strings.ContainsFunc(s, unicode.IsControl)
 }
 
 // actionHints are what others call the actions, and what they're called here.
@@ -107,7 +110,7 @@ func (f *findings) checkSubjects(at string, to []string) {
 		name := strings.TrimPrefix(strings.TrimPrefix(t, groupPrefix), userPrefix)
 		switch {
 		case !isPlain(name):
-			f.refuse(at, `write the name of a user, or "group:NAME"`, "%q names nobody", t)
+			f.refuse(at, `write the name of a user, or "group:NAME", without spaces or commas around it`, "%q names nobody", t)
 		case t == "**":
 			f.refuse(at, `write "*" for everybody`, "%q names nobody", t)
 		}

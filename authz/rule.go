@@ -2,7 +2,9 @@ package authz
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
+	"unicode"
 )
 
 // The actions as they're counted in a Policy.
@@ -101,7 +103,7 @@ func (c *Config) newRule(i int) *rule {
 	r := newRule(from.Allow, from.To, from.Conditions)
 	r.order = i
 	r.where = fmt.Sprintf("rule %d", i+1)
-	r.text = fmt.Sprintf("allow %s %s to %s", joinActions(from.Allow), from.Repositories, strings.Join(from.To, " "))
+	r.text = fmt.Sprintf("allow %s %s to %s", joinActions(from.Allow), from.Repositories, joinNames(from.To))
 	return r
 }
 
@@ -110,8 +112,19 @@ func (c *Config) newAdmin(i int) *rule {
 	r := newRule(from.Allow, from.To, from.Conditions)
 	r.order, r.ignoreNoOverwrite = i, from.IgnoreNoOverwrite
 	r.where = fmt.Sprintf("admin rule %d", i+1)
-	r.text = fmt.Sprintf("admin %s to %s", joinActions(from.Allow), strings.Join(from.To, " "))
+	r.text = fmt.Sprintf("admin %s to %s", joinActions(from.Allow), joinNames(from.To))
 	return r
+}
+
+// joinNames returns names as they're written, those with spaces in quotes.
+func joinNames(names []string) string {
+	written := make([]string, len(names))
+	for i, n := range names {
+		if written[i] = n; strings.ContainsFunc(n, unicode.IsSpace) {
+			written[i] = strconv.Quote(n)
+		}
+	}
+	return strings.Join(written, " ")
 }
 
 func joinActions(actions []Action) string {
