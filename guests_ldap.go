@@ -3,11 +3,15 @@
 package ociregistry
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 
@@ -34,8 +38,11 @@ type LDAPProvider struct {
 	Plain bool `json:"plain,omitempty"`
 
 	// CA is a file with further certificates, as PEM, that may vouch for the servers.
-	// Default: the system's alone.
+	// It's read when the configuration is loaded. Default: the system's alone.
 	CA string `json:"ca,omitempty"`
+
+	// ServerName is the name in the servers' certificates. Default: the host of the URL.
+	ServerName string `json:"server_name,omitempty"`
 
 	// BindDN and BindPassword are who searches. A password that's a {file./path} is read
 	// for each connection. Default: nobody, the search is anonymous.
@@ -106,6 +113,7 @@ func (LDAPProvider) CaddyModule() caddy.ModuleInfo {
 //			depth NUMBER
 //		}
 //		ca FILE
+//		server_name NAME
 //		plain
 //		timeout DURATION
 //	}
@@ -120,6 +128,7 @@ func (p *LDAPProvider) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"single_level":   isSet(&p.SingleLevel),
 		"groups":         p.unmarshalGroups,
 		"ca":             anyText(&p.CA, "FILE"),
+		"server_name":    anyText(&p.ServerName, "NAME"),
 		"plain":          isSet(&p.Plain),
 		"timeout":        duration(&p.Timeout),
 	})
@@ -157,17 +166,39 @@ func (p *LDAPProvider) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	config, err := json.Marshal(p) // placeholders and all
+	key, err := p.key(opts)
 	if err != nil {
 		return err
 	}
-	key := "oci_ldap " + string(config) + strings.Join(opts.URLs, " ") + opts.BindDN + opts.Base
 	verify := authn.VerifiedOptions{TTL: ldapStanding, Concurrency: 8}
 	p.users, err = acquireUsers(key, ctx.Slogger(), verify, func(log *slog.Logger) (userSource, error) {
 		opts.Log = log
 		return ldap.New(opts)
 	})
 	return err
+}
+
+// key says all of what is asked, and how: the options with their placeholders, what
+// those stand for, and what is in the file of certificates. A password isn't in it.
+func (p *LDAPProvider) key(o ldap.Options) (string, error) {
+	config, err := json.Marshal(p)
+	if err != nil {
+		return "", err
+	}
+	parts := append([]string{"oci_ldap", string(config), o.BindDN, o.Base}, o.URLs...)
+	if o.TLS != nil {
+		parts = append(parts, o.TLS.ServerName)
+	}
+	ca, err := resolve("ca", p.CA)
+	if err != nil || ca == "" {
+		return strings.Join(parts, "\n"), err
+	}
+	pem, err := os.ReadFile(ca) //nolint:gosec // the operator says which file
+	if err != nil {
+		return "", fmt.Errorf("ca: %w", err)
+	}
+	sum := sha256.Sum256(pem)
+	return strings.Join(append(parts, hex.EncodeToString(sum[:])), "\n"), nil
 }
 
 // options are those of the library.
@@ -196,13 +227,22 @@ func (p *LDAPProvider) options() (o ldap.Options, err error) {
 	if g := p.Groups; g != nil {
 		o.Groups = ldap.Groups{Attribute: g.Attribute, Filter: g.Filter, Base: g.Base, Name: g.Name, Depth: g.Depth}
 	}
+	o.TLS, err = p.tls()
+	return o, err
+}
+
+// tls is how the servers are known; nil for the usual way.
+func (p *LDAPProvider) tls() (*tls.Config, error) {
 	ca, err := resolve("ca", p.CA)
-	if err != nil || ca == "" {
-		return o, err
+	if err != nil {
+		return nil, err
+	}
+	name, err := resolve("server_name", p.ServerName)
+	if err != nil || ca == "" && name == "" {
+		return nil, err
 	}
 	roots, err := rootsWith(ca)
-	o.TLS = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
-	return o, err
+	return &tls.Config{RootCAs: roots, ServerName: name, MinVersion: tls.VersionTLS12}, err
 }
 
 // Cleanup implements caddy.CleanerUpper.

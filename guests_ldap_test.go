@@ -1,8 +1,10 @@
-//go:build !noldap
+//go:build !noldap && !noauth
 
 package ociregistry
 
 import (
+	"crypto/x509/pkix"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -21,6 +23,8 @@ func TestLDAPProvider(t *testing.T) {
 		{"ldaps://a.example.com {\nbase dc=example\nbind cn=x {env.NO_SUCH_VARIABLE_HERE}\n}", "the password stands for nothing"},
 		{"ldaps://a.example.com {\nbase dc=example\ngroups {\nfilter (member=alice)\n}\n}", "finds the same groups for all users"},
 		{"ldaps://a.example.com {\nbase dc=example\nca /no/such/file\n}", "/no/such/file"},
+		{"ldaps://10.0.0.1 {\nbase dc=example\nserver_name directory.example.com\n}", ""},
+		{"ldap://10.0.0.1 {\nbase dc=example\nplain\nserver_name directory.example.com\n}", "both TLS and none"},
 	} {
 		err := validate(t, w.config(t, "", withAuth("provider oci_ldap "+tc.block)))
 		if tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)) {
@@ -29,5 +33,44 @@ func TestLDAPProvider(t *testing.T) {
 		if err != nil && strings.Contains(err.Error(), "secret") {
 			t.Errorf("the error has the password: %v", err)
 		}
+	}
+}
+
+// Two configurations share a directory if they ask the same in the same way: what is
+// in the file of certificates counts, and not where it is alone.
+func TestLDAPSharing(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	key := func(p LDAPProvider) string {
+		t.Helper()
+		p.URLs, p.Base = []string{"ldaps://a.example.com"}, "dc=example"
+		opts, err := p.options()
+		if err != nil {
+			t.Fatal(err)
+		}
+		key, err := p.key(opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return key
+	}
+	replace := func() { certify(t, pkix.Name{}, file) }
+	replace()
+	before := key(LDAPProvider{CA: file})
+	if again := key(LDAPProvider{CA: file}); again != before {
+		t.Errorf("the same is %q and %q", before, again)
+	}
+	replace()
+	if after := key(LDAPProvider{CA: file}); after == before {
+		t.Error("other certificates in the same file are no other way to ask")
+	}
+	t.Setenv("LDAP_NAME", "one")
+	one := key(LDAPProvider{ServerName: "{env.LDAP_NAME}"})
+	t.Setenv("LDAP_NAME", "two")
+	if two := key(LDAPProvider{ServerName: "{env.LDAP_NAME}"}); one == two {
+		t.Error("another name of the server is no other way to ask")
+	}
+	opts, err := (&LDAPProvider{ServerName: "directory.example.com"}).options()
+	if err != nil || opts.TLS.ServerName != "directory.example.com" {
+		t.Errorf("the server's name: %v %+v", err, opts.TLS)
 	}
 }
