@@ -12,9 +12,9 @@ import (
 
 // A Request is what the access log has of one.
 type Request struct {
-	Proto, Method, URI string
-	Header             map[string][]string
-	Status, Size       int
+	Proto, Method, Host, URI string
+	Header                   map[string][]string
+	Status, Size             int
 
 	Operation, Repository, Digest string // what the registry made of it
 }
@@ -51,8 +51,8 @@ func requests(log string) []Request {
 		var entry struct {
 			Logger  string
 			Request struct {
-				Proto, Method, URI string
-				Headers            map[string][]string
+				Proto, Method, Host, URI string
+				Headers                  map[string][]string
 			}
 			Status, Size int
 			OCI          struct{ Operation, Repository, Digest string }
@@ -61,7 +61,7 @@ func requests(log string) []Request {
 			continue
 		}
 		r, oci := entry.Request, entry.OCI
-		all = append(all, Request{r.Proto, r.Method, r.URI, r.Headers, entry.Status, entry.Size, oci.Operation, oci.Repository, oci.Digest})
+		all = append(all, Request{r.Proto, r.Method, r.Host, r.URI, r.Headers, entry.Status, entry.Size, oci.Operation, oci.Repository, oci.Digest})
 	}
 	return all
 }
