@@ -1,0 +1,236 @@
+//go:build real
+
+package access
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/caddy-oci/oci-registry/test/image"
+	"github.com/caddy-oci/oci-registry/test/registry"
+)
+
+// A policy is what a site allows.
+type policy struct {
+	name      string
+	everybody string // who may pull without a secret
+	rest      string // what's said beside the rules
+}
+
+var policies = []policy{
+	{name: "anonymous-read", everybody: "*"},
+	{name: "private", everybody: "authenticated"},
+	{name: "read-only", everybody: "authenticated", rest: "read_only **"},
+}
+
+// open reports whether who hasn't signed in may pull.
+func (p policy) open() bool { return p.everybody == "*" }
+
+// writable reports whether anybody may push.
+func (p policy) writable() bool { return p.rest == "" }
+
+// A way is how a client shows who it is.
+type way struct {
+	name, challenge string
+	key             bool // its password is an API key
+}
+
+var ways = []way{
+	{name: "basic", challenge: "basic"},
+	{name: "token", challenge: "bearer"},
+	{name: "key", challenge: "bearer", key: true},
+}
+
+// site is a registry with a policy, to which clients sign in in some way.
+type site struct {
+	*registry.Server
+	policy
+	way
+
+	mounts *sync.Map // repositories into which something was to be mounted
+}
+
+func (s site) String() string { return s.policy.name + "-" + s.way.name }
+
+// asks reports whether GET /v2/ says how to sign in.
+func (s site) asks() bool { return s.challenge == "bearer" || !s.open() }
+
+const (
+	admin    = "admin"  // may do everything
+	password = "secret" // is everybody's
+)
+
+// scopes are those of each API key: all that its user may do, but for wide.
+const scopes = `{"scopes": [
+	{"repositories": "base/**", "actions": ["pull", "push", "overwrite", "delete"]},
+	{"repositories": "team/**", "actions": ["pull", "push", "overwrite", "delete"]},
+	{"repositories": "hidden/**", "actions": ["pull", "push", "overwrite", "delete"]},
+	{"repositories": "wide/**", "actions": ["pull"]}
+]}`
+
+const siteConfig = `http://%[1]s:PORT {
+	log
+	oci_registry %[2]s
+}
+`
+
+const registryConfig = `registry %[1]s {
+	root %[6]s
+	auth {
+		provider oci_htpasswd %[2]s
+		challenge %[3]s
+		api_keys
+	}
+	policy {
+		allow pull ** to %[4]s
+		allow pull push overwrite delete team/** to authenticated
+		allow pull push wide/** to authenticated
+		allow pull hidden/** to admin
+		admin pull push overwrite delete list to admin
+		%[5]s
+	}
+}
+`
+
+// start runs one Caddy with a site for each policy and way. users have a password
+// there. base has an image on each, and so has hidden.
+func start(t *testing.T, users []string) []site {
+	t.Helper()
+	htpasswd := writeUsers(t, append(users, admin))
+	roots := t.TempDir()
+	srv := registry.Config(t, caddyfile(roots, htpasswd, false))
+	_, port, _ := strings.Cut(srv.Address, ":")
+	var sites []site
+	for i, p := range policies {
+		for j, w := range ways {
+			s := site{new(*srv), p, w, new(sync.Map)}
+			s.Host = fmt.Sprintf("%s:%s", address(i, j), port)
+			s.URL = "http://" + s.Host
+			s.Client = &http.Client{Transport: signed{}}
+			s.Push(app, "base/app", "v1")
+			s.Push(app, "hidden/app", "v1")
+			s.Push(chart, "base/chart", "v1")
+			s.Push(chart, "hidden/chart", "v1")
+			for _, user := range users {
+				s.Push(app, "team/old/"+user, "v1")
+			}
+			sites = append(sites, s)
+		}
+	}
+	if err := srv.Reload(caddyfile(roots, htpasswd, true)); err != nil { // from here on some are read-only
+		t.Fatal(err)
+	}
+	return sites
+}
+
+// address is one of this machine's, which are more than one of a site's names.
+func address(policy, way int) string { return fmt.Sprintf("127.0.%d.%d", policy, way+1) }
+
+func caddyfile(roots, htpasswd string, filled bool) string {
+	var registries, sites strings.Builder
+	for i, p := range policies {
+		for j, w := range ways {
+			name := p.name + "-" + w.name
+			if !filled {
+				p.rest = ""
+			}
+			fmt.Fprintf(&registries, registryConfig, name, htpasswd, w.challenge, p.everybody, p.rest, filepath.Join(roots, name))
+			fmt.Fprintf(&sites, siteConfig, address(i, j), name)
+		}
+	}
+	return "{\nadmin ADMIN\noci_registry {\n" + registries.String() + "}\n}\n" + sites.String()
+}
+
+func writeUsers(t *testing.T, names []string) string {
+	t.Helper()
+	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines strings.Builder
+	for _, name := range names {
+		fmt.Fprintf(&lines, "%s:%s\n%s:%[2]s\n", name, hash, another(name))
+	}
+	path := filepath.Join(t.TempDir(), "htpasswd")
+	if err := os.WriteFile(path, []byte(lines.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// another is a second user, whose wrong secrets don't count against the first.
+func another(user string) string { return user + "-2" }
+
+// secret returns what a user signs in with, as the password.
+func (s site) secret(t *testing.T, user string) string {
+	t.Helper()
+	if !s.key {
+		return password
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/v2/_apikeys", strings.NewReader(scopes))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.SetBasicAuth(user, password)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var made struct{ Key string }
+	if err := json.NewDecoder(resp.Body).Decode(&made); err != nil || made.Key == "" {
+		t.Fatalf("no API key was made: %s, %v", resp.Status, err)
+	}
+	return made.Key
+}
+
+// signed signs requests as the admin's.
+type signed struct{}
+
+// RoundTrip implements http.RoundTripper.
+func (signed) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.SetBasicAuth(admin, password)
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+// app and chart are what's in base.
+var (
+	app   = image.Random(1, 2, 9000)
+	chart = newChart("chart")
+)
+
+// chartArchive makes a chart.
+func chartArchive(name string) []byte {
+	return image.Layer(image.File{Name: name + "/Chart.yaml", Content: []byte("apiVersion: v2\nversion: v1\nname: " + name + "\n")})
+}
+
+// newChart makes what helm makes of one.
+func newChart(name string) *image.Content {
+	part := func(mediaType string, b []byte) image.Part {
+		return image.Part{Descriptor: ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(b), Size: int64(len(b))}, Bytes: b}
+	}
+	config := part("application/vnd.cncf.helm.config.v1+json", []byte(`{"name":"`+name+`","version":"v1","apiVersion":"v2"}`))
+	layer := part("application/vnd.cncf.helm.chart.content.v1.tar+gzip", chartArchive(name))
+	b, err := json.Marshal(ocispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest,
+		Config: config.Descriptor, Layers: []ocispec.Descriptor{layer.Descriptor},
+	})
+	if err != nil {
+		panic(err)
+	}
+	manifest := part(ocispec.MediaTypeImageManifest, b)
+	return &image.Content{Descriptor: manifest.Descriptor, Manifests: []image.Part{manifest}, Blobs: []image.Part{config, layer}}
+}
