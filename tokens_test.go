@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -90,6 +92,46 @@ func TestLogin(t *testing.T) {
 	w.want(t, http.StatusOK, http.MethodPost, "/v2/token", refresh.Encode(), "Content-Type", "application/x-www-form-urlencoded")
 	form.Set("password", "secrets")
 	w.want(t, http.StatusUnauthorized, http.MethodPost, "/v2/token", form.Encode(), "Content-Type", "application/x-www-form-urlencoded")
+}
+
+// Both tokens end within seconds once the file has another password.
+func TestTokensEndWithThePassword(t *testing.T) {
+	w := newWeb(t)
+	provider := htpasswdAlice(t)
+	w.run(t, "", withAuth(provider))
+	a := w.want(t, http.StatusOK, http.MethodGet, "/v2/token?offline_token=true&service="+w.addr, "", "Authorization", alice)
+	var got struct {
+		Token   string `json:"token"`
+		Refresh string `json:"refresh_token"`
+	}
+	if err := json.Unmarshal([]byte(a.body), &got); err != nil || got.Token == "" || got.Refresh == "" {
+		t.Fatalf("%v in %s", err, a.body)
+	}
+	const another = "$2y$04$abcdefghijklmnopqrstuu9N5EFOO7.c0HpyAYV.62fdUQKfWL346"
+	path := strings.Fields(provider)[2]
+	if err := os.WriteFile(path, []byte("alice:"+another+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refresh := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {got.Refresh}, "service": {w.addr}, "client_id": {"x"}}
+	for _, ask := range []func() (answer, error){
+		func() (answer, error) {
+			return w.send(t.Context(), http.MethodPost, "/v2/token", refresh.Encode(), "Content-Type", "application/x-www-form-urlencoded")
+		},
+		func() (answer, error) {
+			return w.send(t.Context(), http.MethodGet, "/v2/", "", "Authorization", "Bearer "+got.Token)
+		},
+	} {
+		for {
+			a, err := ask()
+			if err != nil {
+				t.Fatal(err) // the test's time is over
+			}
+			if a.StatusCode == http.StatusUnauthorized {
+				break
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+	}
 }
 
 // auto is bearer where anonymous callers may do anything.

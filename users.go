@@ -9,6 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/caddyauth"
 
 	"github.com/caddy-oci/oci-registry/authz/authn"
+	"github.com/caddy-oci/oci-registry/authz/token"
 )
 
 // userPool has the sources of users that a configuration has, by what they are. What
@@ -75,10 +76,12 @@ func (u *users) authenticate(w http.ResponseWriter, r *http.Request) (caddyauth.
 	return authenticate(u.limits.Around(u.method()), w, r)
 }
 
-// passwords is the Method of who knows names and passwords, and of accounts.
+// passwords is the Method of who knows names and passwords, and of accounts. Tokens that
+// were got with a password end when it's changed.
 func passwords(known *authn.Verified) authn.Method {
 	return struct {
 		authn.Basic
 		authn.Directory
-	}{authn.Basic{Source: known}, known}
+		token.Generational
+	}{authn.Basic{Source: known}, known, known}
 }

@@ -145,6 +145,20 @@ func (v *Verified) Lookup(ctx context.Context, user string) (authz.Identity, err
 	return authz.Identity{}, fmt.Errorf("look up a user without a password: %w", errors.ErrUnsupported)
 }
 
+// Generation is that of the source: what changes with the user's password. It remembers
+// nothing. Of a source that has none it's empty.
+func (v *Verified) Generation(ctx context.Context, user string) (string, error) {
+	if g, ok := v.source.(generational); ok {
+		return g.Generation(ctx, user)
+	}
+	return "", nil
+}
+
+// generational is a source that knows which of a user's passwords is the present one.
+type generational interface {
+	Generation(ctx context.Context, user string) (string, error)
+}
+
 // Forget forgets what is remembered of a user, by the name that was sent with the
 // password. What is being asked meanwhile isn't remembered.
 func (v *Verified) Forget(user string) {

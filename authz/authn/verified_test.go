@@ -369,6 +369,21 @@ func TestLookup(t *testing.T) {
 	}
 }
 
+func (a accounts) Generation(_ context.Context, user string) (string, error) {
+	return a.passwords[user] + "'s", nil
+}
+
+func TestVerifiedGeneration(t *testing.T) {
+	t.Parallel()
+	s := knows("alice", "secret")
+	if g, err := authn.NewVerified(s, authn.VerifiedOptions{}).Generation(t.Context(), "alice"); g != "" || err != nil {
+		t.Errorf("of a source that has none: %q, %v", g, err)
+	}
+	if g, err := authn.NewVerified(accounts{s}, authn.VerifiedOptions{}).Generation(t.Context(), "alice"); g != "secret's" || err != nil {
+		t.Errorf("%q, %v", g, err)
+	}
+}
+
 // Every pull of a layer brings its password.
 func TestWhatIsRememberedAllocatesNothing(t *testing.T) {
 	if raceDetector {

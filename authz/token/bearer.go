@@ -81,6 +81,19 @@ func (s *Service) find(ctx context.Context, raw, service string) (*verified, err
 	return v, nil
 }
 
+// samePassword returns ErrRefused if the user's password isn't the one any more with
+// which the token was got.
+func (s *Service) samePassword(ctx context.Context, c *claims) error {
+	if c.Generation == "" {
+		return nil
+	}
+	now, err := s.generation(ctx, c.Provider, c.Subject)
+	if err == nil && now != c.Generation {
+		err = refusedf("the password has been changed since")
+	}
+	return err
+}
+
 // recheck asks whether the user is there still. Those that come meanwhile wait for the
 // same answer.
 func (s *Service) recheck(ctx context.Context, raw string, v *verified) {
@@ -93,6 +106,9 @@ func (s *Service) recheck(ctx context.Context, raw string, v *verified) {
 			return nil, nil
 		}
 		now, err := s.opts.Standing(whole, who)
+		if err == nil {
+			err = s.samePassword(whole, &v.claims)
+		}
 		switch {
 		case errors.Is(err, authn.ErrRefused):
 			v.standing.Store(&standing{err: err})

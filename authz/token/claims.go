@@ -22,7 +22,7 @@ type claims struct {
 	Groups     []string       `json:"g,omitempty"`
 	Limit      []string       `json:"l,omitempty"` // actions, a colon, repositories
 	Claims     map[string]any `json:"c,omitempty"`
-	Generation string         `json:"n,omitempty"` // of the password that a refresh token is for
+	Generation string         `json:"n,omitempty"` // of the password that it was got with
 	Issued     int64          `json:"iat"`
 	Expires    int64          `json:"exp"`
 	ID         string         `json:"jti"`

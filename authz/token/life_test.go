@@ -59,6 +59,23 @@ func TestStanding(t *testing.T) {
 	})
 }
 
+// TestAnotherPassword: a token ends with the password that it was got with, but for that
+// of an API key.
+func TestAnotherPassword(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, token.Options{})
+		raw := w.token("alice:secret")
+		w.people.set(func(p *people) { p.claims["alice"] = map[string]any{token.APIKey: "k"} })
+		key := w.token("alice:secret")
+		w.accepted(w.s, raw)
+		w.people.set(func(p *people) { p.generation["alice"] = "2" })
+		time.Sleep(2 * time.Second)
+		w.refused(w.s, raw)
+		w.accepted(w.s, key)
+	})
+}
+
 // TestStandingIsRarelyAsked: once in two seconds, however many ask.
 func TestStandingIsRarelyAsked(t *testing.T) {
 	t.Parallel()

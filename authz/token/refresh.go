@@ -18,10 +18,10 @@ import (
 
 // Generational is a Directory that knows which of a user's passwords is the present
 // one: what Generation returns changes with the password, is the same on all replicas
-// and after a restart, and doesn't tell what the password is. A refresh token is for
-// the password with which it was got. Where a Directory isn't Generational it outlives
-// a change of the password, and ends with the account, when it's revoked, or after
-// RefreshLife.
+// and after a restart, and doesn't tell what the password is. It's empty if that isn't
+// known. A token is for the password with which it was got. Where a Directory isn't
+// Generational a refresh token outlives a change of the password, and ends with the
+// account, when it's revoked, or after RefreshLife.
 type Generational interface {
 	Generation(ctx context.Context, user string) (string, error)
 }

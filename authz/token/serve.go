@@ -144,7 +144,13 @@ func (s *Service) issue(ctx context.Context, q *request, who authz.Identity, g g
 		return nil, err
 	}
 	now := time.Now()
-	raw, err := set.sign(access, s.accessClaims(who, g.limit, service, now), now)
+	c := s.accessClaims(who, g.limit, service, now)
+	if who.Claims[APIKey] == nil { // which doesn't end with the password
+		if c.Generation, err = s.generation(ctx, who.Provider, who.ID); err != nil {
+			return nil, err
+		}
+	}
+	raw, err := set.sign(access, c, now)
 	if err != nil {
 		return nil, err
 	}

@@ -21,6 +21,8 @@ package htpasswd
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -125,6 +127,18 @@ func (f *File) Lookup(_ context.Context, name string) (authz.Identity, error) {
 		return authz.Identity{}, authn.ErrRefused
 	}
 	return f.identity(name), nil
+}
+
+// Generation returns what changes with the hash that the file has for name, and is the
+// same wherever the file is: refresh tokens end with it. The hash can't be told from it.
+// Of who isn't in the file it's authn.ErrRefused.
+func (f *File) Generation(_ context.Context, name string) (string, error) {
+	u, known := f.users.Load().byName[name]
+	if !known {
+		return "", authn.ErrRefused
+	}
+	sum := sha256.Sum256([]byte("generation\x00" + name + "\x00" + u.text))
+	return base64.RawURLEncoding.EncodeToString(sum[:16]), nil
 }
 
 // Version implements authn.Versioned.

@@ -84,6 +84,28 @@ func TestIdentity(t *testing.T) {
 	}
 }
 
+// TestGeneration: it's another one for another hash, and the same for every File.
+func TestGeneration(t *testing.T) {
+	t.Parallel()
+	generation := func(content string) string {
+		f, _ := newFile(t, content).open(t)
+		g, err := f.Generation(t.Context(), "alice")
+		if err != nil || g == "" || strings.Contains(content, g) {
+			t.Fatalf("%q, %v", g, err)
+		}
+		if _, err := f.Generation(t.Context(), "carol"); !errors.Is(err, authn.ErrRefused) {
+			t.Errorf("of nobody: %v", err)
+		}
+		return g
+	}
+	if generation(alice) != generation(bob+alice) {
+		t.Error("it isn't the same in another file")
+	}
+	if generation(alice) == generation(locked) {
+		t.Error("it's the same for another hash")
+	}
+}
+
 // faults are lines that are wrong, and what is said of them.
 var faults = map[string]struct{ line, want string }{
 	"no colon":             {"secret", "no colon"},
