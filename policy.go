@@ -102,6 +102,16 @@ func (r *Registry) provisionPolicy(ctx caddy.Context) error {
 	return nil
 }
 
+// conditionsMention reports whether some condition of the policy has word in its text.
+func (r *Registry) conditionsMention(word string) bool {
+	mentions := func(c authz.Condition) bool {
+		s, ok := c.(fmt.Stringer)
+		return !ok || strings.Contains(s.String(), word)
+	}
+	return slices.ContainsFunc(r.Policy.Rules, func(rule PolicyRule) bool { return slices.ContainsFunc(rule.Conditions, mentions) }) ||
+		slices.ContainsFunc(r.Policy.Admins, func(admin PolicyAdmin) bool { return slices.ContainsFunc(admin.Conditions, mentions) })
+}
+
 // policyConfig returns the policy as package authz has it.
 func (r *Registry) policyConfig(ctx caddy.Context) (authz.Config, error) {
 	p := r.Policy

@@ -49,6 +49,7 @@ func (r *Registry) provisionTokens() (err error) {
 		},
 		Client:    clientAddr,
 		Directory: r.auth.directory,
+		Groups:    r.groupsInTokens(),
 		Observe:   r.audit.observeToken,
 		Log:       r.log,
 	}
@@ -57,6 +58,18 @@ func (r *Registry) provisionTokens() (err error) {
 	}
 	r.tokens, err = token.New(opts)
 	return err
+}
+
+// groupsInTokens says which groups count. It's nil, for all, if a condition may look at
+// them, since it may be one that isn't met by who is in a group.
+func (r *Registry) groupsInTokens() func(string) bool {
+	switch {
+	case r.policy == nil:
+		return func(string) bool { return false }
+	case r.conditionsMention("groups"):
+		return nil
+	}
+	return r.policy.NamesGroup
 }
 
 // callers is who sent a request, by anything but a token.

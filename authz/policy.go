@@ -99,6 +99,19 @@ func (n NoOverwrite) pattern() string {
 	return n.Repositories
 }
 
+// NamesGroup reports whether some rule is for a group of that name. That somebody is in
+// any other counts for nothing, but for what conditions make of it.
+func (p *Policy) NamesGroup(name string) bool {
+	for _, e := range append(slices.Clip(p.entries), &p.admins) {
+		for i := range e.grants {
+			if len(e.grants[i].groups[name]) > 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // Authorize implements Authorizer. The cause of a refusal is a *Refusal.
 func (p *Policy) Authorize(ctx context.Context, q Question) (Answer, error) {
 	a := asking{policy: p, question: &q}

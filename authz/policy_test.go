@@ -75,6 +75,19 @@ func policy(t *testing.T, lines ...string) *authz.Policy {
 	return p
 }
 
+func TestNamesGroup(t *testing.T) {
+	t.Parallel()
+	p := policy(t, "allow pull a/** to group:dev alice", "allow push b/** to group:ops", "admin delete to group:root")
+	for name, want := range map[string]bool{"dev": true, "ops": true, "root": true, "alice": false, "": false, "group:dev": false} {
+		if p.NamesGroup(name) != want {
+			t.Errorf("%q: %t", name, !want)
+		}
+	}
+	if policy(t).NamesGroup("dev") {
+		t.Error("no rule is for somebody")
+	}
+}
+
 // access is "push team/app v1", "pull team/app" or "list".
 func access(t *testing.T, s string) authz.Access {
 	t.Helper()

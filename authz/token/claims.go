@@ -2,6 +2,8 @@ package token
 
 import (
 	"crypto/rand"
+	"encoding/json"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -41,11 +43,7 @@ func (c *claims) over(now time.Time) bool { return !now.Before(time.Unix(c.Expir
 // accessClaims are those of a token that lets who do what's granted.
 func (s *Service) accessClaims(who authz.Identity, granted []authz.Scope, service string, now time.Time) claims {
 	c := newClaims(who, service, now, s.opts.Life)
-	for _, g := range who.Groups {
-		if s.opts.Groups == nil || s.opts.Groups(g) {
-			c.Groups = append(c.Groups, g)
-		}
-	}
+	c.Groups = s.groups(who)
 	for _, scope := range granted {
 		c.Limit = append(c.Limit, limitText(scope))
 	}
@@ -54,6 +52,36 @@ func (s *Service) accessClaims(who authz.Identity, granted []authz.Scope, servic
 		return name != APIKey && (s.opts.Claims == nil || !s.opts.Claims(name))
 	})
 	return c
+}
+
+// maxGroups is how much of a token groups may be, in bytes of JSON. In the token that's
+// a third more.
+const maxGroups = 4 << 10
+
+// groups are those of who that a token has.
+func (s *Service) groups(who authz.Identity) []string {
+	if s.opts.Groups == nil {
+		return who.Groups
+	}
+	var fit []string
+	size, left := 0, 0
+	for _, g := range who.Groups {
+		if !s.opts.Groups(g) {
+			continue
+		}
+		text, _ := json.Marshal(g) // a string can be written
+		if size+len(text)+1 > maxGroups {
+			left++
+			continue
+		}
+		size += len(text) + 1
+		fit = append(fit, g)
+	}
+	if left > 0 {
+		s.opts.Log.Warn("groups of a user don't fit into a token, and are left out of it",
+			slog.String("user", who.ID), slog.String("provider", who.Provider), slog.Int("groups", left))
+	}
+	return fit
 }
 
 // identity is who has a token. Its Limit is never nil: a token without scopes allows nothing.

@@ -61,8 +61,10 @@ type Options struct {
 	// Recheck is how often Standing is asked for a token in use. Default: 2 s.
 	Recheck time.Duration
 
-	// Groups says which groups are put into a token: those that a policy names.
-	// Default: all, and there may be too many for the headers that a client can send.
+	// Groups says which groups are put into a token: those that a policy names. Each
+	// can only allow more, so those that don't fit are left out, and the log says so.
+	// Default: all, and who is in too many for the headers that a client can send gets
+	// no token.
 	Groups func(group string) bool
 
 	// Claims says which claims of an Identity are put into a token. Default: none, but

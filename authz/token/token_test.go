@@ -1,7 +1,10 @@
 package token_test
 
 import (
+	"bytes"
 	"crypto/x509"
+	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -78,6 +81,34 @@ func TestAnswer(t *testing.T) {
 	}
 	if other := w.token("alice:secret", "repository:alice:pull"); other == a.Token {
 		t.Error("two tokens are the same")
+	}
+}
+
+// TestTooManyGroups: those that don't fit are left out, if each can only allow more.
+func TestTooManyGroups(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	w := newWorld(t, token.Options{
+		Log:    slog.New(slog.NewTextHandler(&log, nil)),
+		Groups: func(string) bool { return true },
+	})
+	w.people.set(func(p *people) {
+		for i := range 200 {
+			p.groups["alice"] = append(p.groups["alice"], fmt.Sprintf("CN=team %d,OU=Groups,DC=example,DC=com", i))
+		}
+	})
+	raw := w.token("alice:secret", "repository:alice:pull,push")
+	if len(raw) > 8<<10 || !strings.Contains(log.String(), "left out") {
+		t.Errorf("%d bytes, and the log has %q", len(raw), &log)
+	}
+	w.people.set(func(p *people) { p.down = true })
+	if who := w.accepted(w.replica(), raw); len(who.Groups) < 50 || !slices.Equal(who.Groups, w.people.groups["alice"][:len(who.Groups)]) {
+		t.Errorf("the token has %v", who.Groups)
+	}
+	w.people.set(func(p *people) { p.down = false })
+	w.opts.Groups = nil
+	if a := w.get(w.replica(), "alice:secret"); a.status != 400 {
+		t.Errorf("of all groups: %d", a.status)
 	}
 }
 
