@@ -50,6 +50,7 @@ func (r *Registry) provisionTokens() (err error) {
 		Client:    clientAddr,
 		Directory: r.auth.directory,
 		Groups:    r.groupsInTokens(),
+		Claims:    r.claimsInTokens(),
 		Observe:   r.audit.observeToken,
 		Log:       r.log,
 	}
@@ -70,6 +71,13 @@ func (r *Registry) groupsInTokens() func(string) bool {
 		return nil
 	}
 	return r.policy.NamesGroup
+}
+
+// claimsInTokens says which claims count: all if a condition may look at them, since it
+// may be one that's met by who is without a claim.
+func (r *Registry) claimsInTokens() func(string) bool {
+	all := r.policy != nil && r.conditionsMention("claims")
+	return func(string) bool { return all }
 }
 
 // callers is who sent a request, by anything but a token.

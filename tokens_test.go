@@ -12,6 +12,9 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/caddy-oci/oci-registry/authz"
+	"github.com/caddy-oci/oci-registry/authz/cel"
 )
 
 var challengeRE = regexp.MustCompile(`^Bearer realm="http://([^"]+)/v2/token",service="([^"]+)"(?:,scope="([^"]*)")?(?:,error="([^"]*)")?$`)
@@ -130,6 +133,38 @@ func TestTokensEndWithThePassword(t *testing.T) {
 				break
 			}
 			time.Sleep(50 * time.Millisecond)
+		}
+	}
+}
+
+// What a policy says of claims and groups counts with a token, too.
+func TestConditionsAndTokens(t *testing.T) {
+	for _, tc := range []struct {
+		condition           string
+		claims, other, team bool
+	}{
+		{`req.method == "GET"`, false, false, true},
+		{`!has(req.claims.suspended)`, true, false, true},
+		{`!("contractors" in req.user.groups)`, false, true, true},
+	} {
+		c, err := cel.New(tc.condition, cel.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		rule := authz.Rule{Repositories: "**", Allow: []authz.Action{authz.Pull}, To: []string{"group:team"}, Conditions: []authz.Condition{c}}
+		r := &Registry{Policy: &Policy{Rules: []PolicyRule{{Rule: rule}}}}
+		if r.policy, err = authz.New(authz.Config{Rules: []authz.Rule{rule}}); err != nil {
+			t.Fatal(err)
+		}
+		groups := r.groupsInTokens()
+		if got := groups == nil || groups("contractors"); got != tc.other {
+			t.Errorf("%s: another group is in a token: %t", tc.condition, got)
+		}
+		if got := groups == nil || groups("team"); got != tc.team {
+			t.Errorf("%s: a group of the policy is in a token: %t", tc.condition, got)
+		}
+		if got := r.claimsInTokens()("suspended"); got != tc.claims {
+			t.Errorf("%s: claims are in a token: %t", tc.condition, got)
 		}
 	}
 }

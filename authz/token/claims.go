@@ -54,6 +54,12 @@ func (s *Service) accessClaims(who authz.Identity, granted []authz.Scope, servic
 	return c
 }
 
+// claimsSize is how long the Claims are, in bytes of JSON.
+func (c *claims) claimsSize() int {
+	data, _ := json.Marshal(c.Claims) // it was signed
+	return len(data)
+}
+
 // maxGroups is how much of a token groups may be, in bytes of JSON. In the token that's
 // a third more.
 const maxGroups = 4 << 10

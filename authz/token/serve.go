@@ -155,6 +155,9 @@ func (s *Service) issue(ctx context.Context, q *request, who authz.Identity, g g
 		return nil, err
 	}
 	if len(raw) > maxToken {
+		if n := c.claimsSize(); n > maxToken/4 {
+			return nil, badRequestf("the claims that the policy looks at are %d bytes, which is too much for a token of %d: have the identity provider send fewer", n, maxToken)
+		}
 		return nil, badRequestf("a token for all that would be %d bytes: ask for less", len(raw))
 	}
 	a := &answer{

@@ -67,8 +67,9 @@ type Options struct {
 	// no token.
 	Groups func(group string) bool
 
-	// Claims says which claims of an Identity are put into a token. Default: none, but
-	// which API key it was.
+	// Claims says which claims of an Identity are put into a token. A condition may be
+	// one that's met without a claim, so who has more than fit gets no token.
+	// Default: none, but which API key it was.
 	Claims func(name string) bool
 
 	// Life is how long a token is good. Default: 5 minutes; 60 s at least, since old

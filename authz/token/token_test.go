@@ -112,6 +112,16 @@ func TestTooManyGroups(t *testing.T) {
 	}
 }
 
+// TestTooManyClaims: none is left out, since there are conditions that are met without.
+func TestTooManyClaims(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, token.Options{Claims: func(string) bool { return true }})
+	w.people.set(func(p *people) { p.claims["alice"] = map[string]any{"a": "b", "junk": strings.Repeat("x", 8<<10)} })
+	if a := w.get(w.s, "alice:secret"); a.status != 400 || a.Token != "" || !strings.Contains(a.body, "the claims that the policy looks at are 8") {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+}
+
 func TestSmall(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, token.Options{
