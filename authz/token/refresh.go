@@ -139,12 +139,13 @@ func (s *Service) loadRevocations(ctx context.Context, key string) (v *revocatio
 	return v, version, nil
 }
 
-// RevokeRefresh ends all refresh tokens that a user has got until now. No other
-// replica takes one for longer than Recheck. Access tokens that were got with them
-// last as long as they last.
+// RevokeRefresh ends all refresh tokens that a user has got until now, and those of the
+// next minute, since the clocks of replicas may differ by that. No other replica takes
+// one for longer than Recheck. Access tokens that were got with them last as long as
+// they last.
 func (s *Service) RevokeRefresh(ctx context.Context, provider, user string) error {
 	return s.revoke(ctx, revocationKey(provider, user), func(v *revocations, now time.Time) error {
-		v.Before, v.Tokens = now.Unix(), nil
+		v.Before, v.Tokens = now.Add(skew).Unix(), nil // a replica's clock may be ahead
 		return nil
 	})
 }
