@@ -17,7 +17,7 @@ import (
 type verified struct {
 	head     string
 	claims   claims
-	checked  atomic.Int64 // when Standing was last asked, in Unix nanoseconds
+	next     atomic.Int64 // when Standing is to be asked, in Unix nanoseconds
 	standing atomic.Pointer[standing]
 }
 
@@ -54,8 +54,10 @@ func (s *Service) identify(ctx context.Context, raw, service string) (authz.Iden
 	if err != nil {
 		return authz.Identity{}, err
 	}
-	if time.Since(time.Unix(0, v.checked.Load())) >= s.opts.Recheck {
-		s.recheck(ctx, raw, v)
+	if time.Now().UnixNano() >= v.next.Load() {
+		if err := s.recheck(ctx, raw, v); err != nil {
+			return authz.Identity{}, err
+		}
 	}
 	now := v.standing.Load()
 	return now.who, now.err
@@ -65,7 +67,10 @@ func (s *Service) identify(ctx context.Context, raw, service string) (authz.Iden
 func (s *Service) find(ctx context.Context, raw, service string) (*verified, error) {
 	if v, ok := s.verified.Get(raw); ok {
 		set, err := s.ring.current(ctx)
-		if err == nil && set.byHead[v.head] != nil && v.claims.Audience == service && !v.claims.over(time.Now()) {
+		if err != nil {
+			return nil, err
+		}
+		if set.byHead[v.head] != nil && v.claims.Audience == service && !v.claims.over(time.Now()) {
 			return v, nil
 		}
 		s.verified.Remove(raw) // why not is for verify to say
@@ -94,32 +99,48 @@ func (s *Service) samePassword(ctx context.Context, c *claims) error {
 	return err
 }
 
+// recheckPause is for how long Standing isn't asked again that couldn't say.
+const recheckPause = 30 * time.Second
+
 // recheck asks whether the user is there still. Those that come meanwhile wait for the
-// same answer.
-func (s *Service) recheck(ctx context.Context, raw string, v *verified) {
-	_, _, _ = s.checks.Do(raw, func() (any, error) {
+// same answer, each until its ctx ends, which is the error then.
+func (s *Service) recheck(ctx context.Context, raw string, v *verified) error {
+	done := s.checks.DoChan(raw, func() (any, error) {
 		whole, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 		defer cancel()
-		who := v.claims.identity()
-		if who.IsAnonymous() {
-			v.checked.Store(time.Now().UnixNano())
-			return nil, nil
-		}
-		now, err := s.opts.Standing(whole, who)
-		if err == nil {
-			err = s.samePassword(whole, &v.claims)
-		}
-		switch {
-		case errors.Is(err, authn.ErrRefused):
-			v.standing.Store(&standing{err: err})
-		case err == nil:
-			who.Groups = now.Groups
-			if now.Claims != nil {
-				who.Claims = now.Claims
-			}
-			v.standing.Store(&standing{who: who})
-		}
-		v.checked.Store(time.Now().UnixNano())
+		pause := s.check(whole, v)
+		v.next.Store(time.Now().Add(pause).UnixNano())
 		return nil, nil
 	})
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// check asks, and returns in how long to ask again.
+func (s *Service) check(ctx context.Context, v *verified) time.Duration {
+	who := v.claims.identity()
+	if who.IsAnonymous() {
+		return s.opts.Recheck
+	}
+	now, err := s.opts.Standing(ctx, who)
+	if err == nil {
+		err = s.samePassword(ctx, &v.claims)
+	}
+	switch {
+	case errors.Is(err, authn.ErrRefused):
+		v.standing.Store(&standing{err: err})
+	case err == nil:
+		who.Groups = now.Groups
+		if now.Claims != nil {
+			who.Claims = now.Claims
+		}
+		v.standing.Store(&standing{who: who})
+	case !errors.Is(err, errors.ErrUnsupported):
+		return max(s.opts.Recheck, recheckPause)
+	}
+	return s.opts.Recheck
 }

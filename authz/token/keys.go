@@ -144,9 +144,7 @@ func (r *keyring) current(ctx context.Context) (*keySet, error) {
 	if set == nil {
 		return nil, fmt.Errorf("the keys that sign tokens: %w", err)
 	}
-	r.loaded.Store(time.Now().UnixNano()) // not with each request
-	r.log.ErrorContext(ctx, "the keys that sign tokens can't be loaded; the ones that are known are used", slog.Any("error", err))
-	return set, nil
+	return set, ctx.Err()
 }
 
 // another loads the keys for a token whose key isn't known, unless that has just been
@@ -161,24 +159,30 @@ func (r *keyring) another(ctx context.Context) *keySet {
 	if wait {
 		return nil
 	}
-	set, err := r.reload(ctx)
-	if err != nil {
-		r.log.ErrorContext(ctx, "the keys that sign tokens can't be loaded", slog.Any("error", err))
-		return nil
-	}
+	set, _ := r.reload(ctx) // which has logged why not
 	return set
 }
 
 // reload loads the keys; those that come meanwhile wait for the same load, which
-// doesn't end with any of them.
+// doesn't end with any of them, each until its ctx ends.
 func (r *keyring) reload(ctx context.Context) (*keySet, error) {
-	v, err, _ := r.loads.Do("", func() (any, error) {
+	done := r.loads.DoChan("", func() (any, error) {
 		whole, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 		defer cancel()
-		return r.load(whole)
+		set, err := r.load(whole)
+		if err != nil && r.set.Load() != nil {
+			r.loaded.Store(time.Now().UnixNano()) // not with each request
+			r.log.ErrorContext(whole, "the keys that sign tokens can't be loaded; the ones that are known are used", slog.Any("error", err))
+		}
+		return set, err
 	})
-	set, _ := v.(*keySet)
-	return set, err
+	select {
+	case loaded := <-done:
+		set, _ := loaded.Val.(*keySet)
+		return set, loaded.Err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 func (r *keyring) load(ctx context.Context) (*keySet, error) {

@@ -52,7 +52,7 @@ func TestStanding(t *testing.T) {
 			t.Errorf("the groups are %v", who.Groups)
 		}
 		w.people.set(func(p *people) { p.down = false; delete(p.passwords, "alice") })
-		time.Sleep(2 * time.Second)
+		time.Sleep(30 * time.Second)
 		w.refused(w.s, raw)
 		w.refused(replica, raw)
 		w.accepted(w.s, nobodys)
@@ -99,6 +99,84 @@ func TestStandingIsRarelyAsked(t *testing.T) {
 		all.Wait()
 		if n := asked.Load(); n < 2 || n > 4 {
 			t.Errorf("asked %d times in 5 seconds", n)
+		}
+	})
+}
+
+// TestStandingTakesLong: nobody waits longer than they like, and a source that can't say
+// is left alone for half a minute.
+func TestStandingTakesLong(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var asked atomic.Int32
+		w := newWorld(t, token.Options{Standing: func(ctx context.Context, _ authz.Identity) (authz.Identity, error) {
+			asked.Add(1)
+			<-ctx.Done()
+			return authz.Identity{}, ctx.Err()
+		}})
+		raw := w.token("alice:secret")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		begin := time.Now()
+		r := w.request("GET", "/v2/", "", "Authorization", "Bearer "+raw).WithContext(ctx)
+		if who, found, err := w.s.Identify(r); !found || !errors.Is(err, context.DeadlineExceeded) || !who.IsAnonymous() {
+			t.Errorf("%+v, %t, %v", who, found, err)
+		}
+		if d := time.Since(begin); d != time.Second {
+			t.Errorf("it took %v", d)
+		}
+		time.Sleep(10 * time.Second)
+		begin = time.Now()
+		for range 10 {
+			w.accepted(w.s, raw)
+		}
+		if d := time.Since(begin); d != 0 || asked.Load() != 1 {
+			t.Errorf("it took %v, and %d were asked", d, asked.Load())
+		}
+		time.Sleep(30 * time.Second)
+		w.accepted(w.s, raw)
+		if asked.Load() != 2 {
+			t.Errorf("asked %d times", asked.Load())
+		}
+	})
+}
+
+// slowStore takes until its context ends, once it's slow.
+type slowStore struct {
+	keep.Store
+
+	slow atomic.Bool
+}
+
+func (s *slowStore) Load(ctx context.Context, key string) ([]byte, string, error) {
+	if s.slow.Load() {
+		<-ctx.Done()
+		return nil, "", ctx.Err()
+	}
+	return s.Store.Load(ctx, key)
+}
+
+// TestKeysTakeLong: nobody waits for them longer than they like.
+func TestKeysTakeLong(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := &slowStore{Store: new(keep.Memory)}
+		w := newWorld(t, token.Options{State: store})
+		raw := w.token("alice:secret")
+		w.accepted(w.s, raw)
+		time.Sleep(time.Minute)
+		store.slow.Store(true)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		begin := time.Now()
+		r := w.request("GET", "/v2/", "", "Authorization", "Bearer "+raw).WithContext(ctx)
+		if _, _, err := w.s.Identify(r); !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) != time.Second {
+			t.Errorf("%v after %v", err, time.Since(begin))
+		}
+		time.Sleep(10 * time.Second)
+		begin = time.Now()
+		if w.accepted(w.s, raw); time.Since(begin) != 0 {
+			t.Errorf("it took %v", time.Since(begin))
 		}
 	})
 }

@@ -53,8 +53,9 @@ type Options struct {
 	Directory func(provider string) authn.Directory
 
 	// Standing says whether what a token was given for is good still, and returns who
-	// it is as of now. ErrRefused if it isn't. With another error, and of what it
-	// returns errors.ErrUnsupported for, the token is good until it expires.
+	// it is as of now. ErrRefused if it isn't. With another error, after which it isn't
+	// asked for 30 s, and of what it returns errors.ErrUnsupported for, the token is
+	// good until it expires.
 	// Default: what Directory has.
 	Standing func(ctx context.Context, who authz.Identity) (authz.Identity, error)
 
