@@ -91,6 +91,7 @@ func (v *Verified) ask(ctx context.Context, f *flight, user, password string) (a
 	if f.err != nil {
 		f.who = authz.Identity{}
 	}
+	named(ctx, user).note(f.err)
 	f.broken = f.err != nil && !errors.Is(f.err, ErrRefused) && ctx.Err() != nil
 	return f.who, f.err
 }

@@ -124,13 +124,13 @@ func (m limited) Identify(r *http.Request) (who authz.Identity, found bool, err 
 func (m limited) Challenge(r *http.Request) string { return challenge(m.Method, r) }
 
 // Try calls fn, which may ask Verified about one name and its passwords with the
-// context that it's given. Its error is fn's, later if that is ErrRefused, and sooner
-// if ctx ends.
+// context that it's given. Its error is fn's, later if that is ErrRefused or if any
+// Verified refused the password and fn didn't find out more, and sooner if ctx ends.
 func (l *Limits) Try(ctx context.Context, client netip.Addr, fn func(context.Context) error) error {
 	a := &attempt{limits: l, address: customer(client)}
 	defer l.end(a, false) // if fn panics
 	err := fn(context.WithValue(ctx, attemptKey{}, a))
-	wrong := errors.Is(err, ErrRefused) && a.pair != (pair{})
+	wrong := a.wrong(err)
 	l.end(a, wrong)
 	if wrong && l.delay > 0 {
 		sleep(ctx, l.delay)
@@ -145,7 +145,22 @@ type attempt struct {
 	pair    pair // zero until a name was sent
 	asked   bool // for a permit
 	open    bool // it's counted as going on
+	refused bool // by one that was asked
 	err     error
+}
+
+// wrong reports whether an attempt that ended with err had a wrong password. One that a
+// source refused counts even if another couldn't say: else an outage of that would be
+// the time to guess. One that wasn't let doesn't.
+func (a *attempt) wrong(err error) bool {
+	return a.pair != (pair{}) && (errors.Is(err, ErrRefused) || err != nil && a.refused && a.err == nil)
+}
+
+// note keeps what one that was asked has said.
+func (a *attempt) note(err error) {
+	if a != nil && errors.Is(err, ErrRefused) {
+		a.refused = true
+	}
 }
 
 type attemptKey struct{}

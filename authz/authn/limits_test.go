@@ -106,6 +106,42 @@ func TestOnlyPasswordsAreHeldBack(t *testing.T) {
 	})
 }
 
+// Two sources, of which one is away: what the other refuses is wrong for all that.
+func TestWrongPasswordsCountDuringAnOutage(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		away := knows("alice", "other")
+		away.err = errAway
+		for _, awayFirst := range []bool{false, true} {
+			s := knows("alice", "secret")
+			chain := authn.Chain{}
+			for _, one := range []*source{s, away} {
+				chain = append(chain, authn.Basic{Source: authn.NewVerified(one, authn.VerifiedOptions{})})
+			}
+			if awayFirst {
+				chain[0], chain[1] = chain[1], chain[0]
+			}
+			d := door{s, authn.NewLimits(authn.LimitOptions{PerUser: authn.Rate{Burst: 3, Every: time.Hour}}).Around(chain)}
+			if took, err := d.knock(t, home, "alice", "secret"); took != 0 || err != nil {
+				t.Errorf("the right one after %s, %v", took, err)
+			}
+			for _, password := range []string{"1", "1", "2"} { // remembered or not
+				if took, err := d.knock(t, home, "alice", password); took != time.Second || !errors.Is(err, errAway) {
+					t.Errorf("%s after %s, %v", password, took, err)
+				}
+			}
+			asked := s.times()
+			for _, password := range []string{"2", "3"} {
+				if took, err := d.knock(t, home, "alice", password); took != 0 || retryAfter(err) == 0 {
+					t.Errorf("%s after %s, %v", password, took, err)
+				}
+			}
+			if s.times() != asked {
+				t.Error("the source was asked")
+			}
+		}
+	})
+}
+
 func TestTooManyWrongPasswordsForOneName(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		for _, user := range []string{"alice", "nobody"} { // both alike

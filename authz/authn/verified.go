@@ -116,7 +116,7 @@ func (v *Verified) Authenticate(ctx context.Context, user, password string) (aut
 		a, f, leads := v.board(c)
 		if f == nil {
 			if a.err != nil {
-				named(ctx, user)
+				named(ctx, user).note(a.err)
 			}
 			return a.who, a.err
 		}
@@ -126,6 +126,7 @@ func (v *Verified) Authenticate(ctx context.Context, user, password string) (aut
 		select {
 		case <-f.done:
 			if !f.broken {
+				named(ctx, user).note(f.err)
 				return f.who, f.err
 			}
 		case <-ctx.Done():
