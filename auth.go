@@ -102,7 +102,11 @@ func methodOf(mod any) (string, authn.Method, error) {
 	case Provider:
 		return name, p.Method(), nil
 	case caddyauth.Authenticator:
-		return name, foreign{name, p}, nil
+		f := foreign{name: name, auth: p}
+		if _, ok := p.(*caddyauth.HTTPBasicAuth); ok {
+			f.slots = hashing
+		}
+		return name, f, nil
 	}
 	return name, nil, fmt.Errorf("provider %s: module %T can't authenticate", name, mod)
 }

@@ -1,6 +1,7 @@
 package ociregistry
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +14,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -207,6 +210,60 @@ func TestGuessing(t *testing.T) {
 	w.want(t, http.StatusOK, http.MethodGet, "/v2/_catalog", "")
 }
 
+// It's the same for a provider that isn't ours.
+func TestGuessingAtAForeignProvider(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		f := foreign{name: "fake", slots: make(chan struct{}, 1), auth: fakeAuth(func(_ http.ResponseWriter, r *http.Request) (caddyauth.User, bool, error) {
+			asked++
+			user, password, _ := r.BasicAuth()
+			return caddyauth.User{ID: user}, password == "secret", nil
+		})}
+		m := authn.NewLimits(authn.LimitOptions{PerUser: authn.Rate{Burst: 10, Every: time.Hour}}).Around(authn.Chain{f})
+		knock := func(authorization string) (time.Duration, error) {
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v2/", nil)
+			r.Header.Set("Authorization", authorization)
+			began := time.Now()
+			_, _, err := m.Identify(r)
+			return time.Since(began), err
+		}
+		for i := range 10 {
+			if took, err := knock(basic("alice", fmt.Sprint(i, "\t"))); took != time.Second || !errors.Is(err, authn.ErrRefused) {
+				t.Errorf("wrong: %v after %s", err, took)
+			}
+			if took, err := knock(basic("bob", "secret")); took != 0 || err != nil {
+				t.Errorf("right: %v after %s", err, took)
+			}
+		}
+		if _, err := knock(basic("alice", "secret")); !errors.Is(err, oci.TooManyRequests) || asked != 20 {
+			t.Errorf("too many: %v, %d asked", err, asked)
+		}
+	})
+}
+
+// Only so many passwords are verified at once.
+func TestSlotsOfAForeignProvider(t *testing.T) {
+	t.Parallel()
+	f := foreign{name: "fake", slots: make(chan struct{}, 1), auth: fakeAuth(func(http.ResponseWriter, *http.Request) (caddyauth.User, bool, error) {
+		return caddyauth.User{ID: "alice"}, true, nil
+	})}
+	ctx, leave := context.WithCancel(t.Context())
+	r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/v2/", nil)
+	r.Header.Set("Authorization", alice)
+	if who, _, err := f.Identify(r); err != nil || who.ID != "alice" || len(f.slots) != 0 {
+		t.Errorf("%+v, %v", who, err)
+	}
+	f.slots <- struct{}{}
+	leave()
+	if who, found, err := f.Identify(r); !found || !errors.Is(err, context.Canceled) || !who.IsAnonymous() {
+		t.Errorf("%+v, %t, %v", who, found, err)
+	}
+	if _, m, err := methodOf(new(caddyauth.HTTPBasicAuth)); err != nil || m.(foreign).slots == nil {
+		t.Errorf("%+v, %v", m, err)
+	}
+}
+
 // fakeAuth is a provider that knows only Caddy's interface.
 type fakeAuth func(http.ResponseWriter, *http.Request) (caddyauth.User, bool, error)
 
@@ -223,7 +280,7 @@ func (muteProvider) CaddyModule() caddy.ModuleInfo {
 
 func TestForeignProvider(t *testing.T) {
 	t.Parallel()
-	knows := foreign{"fake", fakeAuth(func(w http.ResponseWriter, r *http.Request) (caddyauth.User, bool, error) {
+	knows := foreign{name: "fake", auth: fakeAuth(func(w http.ResponseWriter, r *http.Request) (caddyauth.User, bool, error) {
 		switch r.Header.Get("Authorization") {
 		case "alice":
 			return caddyauth.User{ID: "alice", Metadata: map[string]string{"groups": `["a b","c"]`, "roles": "d e", "mail": "a@example.com"}}, true, nil

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/caddyauth"
 
@@ -45,14 +46,49 @@ func authenticate(m authn.Method, w http.ResponseWriter, r *http.Request) (caddy
 // foreign is the Method of a provider that knows only Caddy's interface. An error of
 // such a provider mostly is about the credentials, so it's a refusal.
 type foreign struct {
-	name string
-	auth caddyauth.Authenticator
+	name  string
+	auth  caddyauth.Authenticator
+	slots chan struct{} // each that verifies a password has one; nil: as many as come
 }
+
+// hashing are the slots of a provider whose work is to hash.
+var hashing = make(chan struct{}, runtime.GOMAXPROCS(0))
 
 var _ authn.Challenger = foreign{}
 
-// Identify implements authn.Method.
-func (f foreign) Identify(r *http.Request) (authz.Identity, bool, error) {
+// Identify implements authn.Method. A password counts for the limits of logins.
+func (f foreign) Identify(r *http.Request) (who authz.Identity, found bool, err error) {
+	user, ok := passwordOf(r)
+	if !ok {
+		return f.ask(r)
+	}
+	err = authn.Guess(r.Context(), user, func() error {
+		if f.slots != nil {
+			select {
+			case f.slots <- struct{}{}:
+			case <-r.Context().Done():
+				return r.Context().Err()
+			}
+			defer func() { <-f.slots }()
+		}
+		who, found, err = f.ask(r)
+		return err
+	})
+	return who, found || err != nil, err
+}
+
+// passwordOf returns whose password r has, if it has one. A provider may take what isn't
+// as RFC 7617 has it.
+func passwordOf(r *http.Request) (user string, ok bool) {
+	user, password, found, err := authn.Password(r)
+	if err != nil {
+		user, password, found = r.BasicAuth()
+	}
+	return user, found && user+password != ""
+}
+
+// ask asks the provider.
+func (f foreign) ask(r *http.Request) (authz.Identity, bool, error) {
 	user, ok, err := f.auth.Authenticate(make(unsent), r)
 	switch {
 	case err != nil:

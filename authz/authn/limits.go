@@ -123,9 +123,9 @@ func (m limited) Identify(r *http.Request) (who authz.Identity, found bool, err 
 // Challenge implements Challenger.
 func (m limited) Challenge(r *http.Request) string { return challenge(m.Method, r) }
 
-// Try calls fn, which may ask Verified about one name and its passwords with the
-// context that it's given. Its error is fn's, later if that is ErrRefused or if any
-// Verified refused the password and fn didn't find out more, and sooner if ctx ends.
+// Try calls fn, which may ask Verified about one name and its passwords, or Guess, with
+// the context that it's given. Its error is fn's, later if that is ErrRefused or if one
+// of them refused the password and fn didn't find out more, and sooner if ctx ends.
 func (l *Limits) Try(ctx context.Context, client netip.Addr, fn func(context.Context) error) error {
 	a := &attempt{limits: l, address: customer(client)}
 	defer l.end(a, false) // if fn panics
@@ -187,6 +187,18 @@ func permit(ctx context.Context, user string) error {
 		a.err = a.limits.begin(ctx, a)
 	}
 	return a.err
+}
+
+// Guess calls verify, which finds out whether a password of the user is right without
+// asking a Verified, if Limits let who sent the request of ctx try one. Its error is
+// verify's, which counts if it's ErrRefused, or that of Limits. Without Limits it may.
+func Guess(ctx context.Context, user string, verify func() error) error {
+	if err := permit(ctx, user); err != nil {
+		return err
+	}
+	err := verify()
+	named(ctx, user).note(err)
+	return err
 }
 
 // begin counts an attempt as going on. Until it ends it may turn out to be wrong, so

@@ -142,6 +142,41 @@ func TestWrongPasswordsCountDuringAnOutage(t *testing.T) {
 	})
 }
 
+func TestGuess(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		l, asked := authn.NewLimits(authn.LimitOptions{PerUser: authn.Rate{Burst: 3, Every: time.Hour}}), 0
+		guess := func(verdict error) (time.Duration, error) {
+			began := time.Now()
+			err := l.Try(t.Context(), netip.MustParseAddr("192.0.2.1"), func(ctx context.Context) error {
+				err := authn.Guess(ctx, "alice", func() error { asked++; return verdict })
+				if errors.Is(err, authn.ErrRefused) {
+					return errAway // as another source was
+				}
+				return err
+			})
+			return time.Since(began), err
+		}
+		for range 5 {
+			for _, verdict := range []error{nil, errAway} {
+				if took, err := guess(verdict); took != 0 || !errors.Is(err, verdict) {
+					t.Errorf("%v after %s, want %v", err, took, verdict)
+				}
+			}
+		}
+		for range 3 {
+			if took, err := guess(authn.ErrRefused); took != time.Second || !errors.Is(err, errAway) {
+				t.Errorf("a wrong one: %v after %s", err, took)
+			}
+		}
+		if took, err := guess(nil); took != 0 || retryAfter(err) == 0 || asked != 13 {
+			t.Errorf("too many: %v after %s, %d asked", err, took, asked)
+		}
+		if err := authn.Guess(t.Context(), "alice", func() error { return errAway }); !errors.Is(err, errAway) {
+			t.Errorf("without limits: %v", err)
+		}
+	})
+}
+
 func TestTooManyWrongPasswordsForOneName(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		for _, user := range []string{"alice", "nobody"} { // both alike
