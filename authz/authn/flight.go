@@ -109,15 +109,18 @@ func (v *Verified) enter(ctx context.Context) error {
 	}
 }
 
-// land ends f, and remembers its answer if nothing was forgotten since it began.
+// land ends f, and remembers its answer if nothing was forgotten since it began, and the
+// source knows the same of the user. The version 0 comes twice: a user that was added
+// and removed meanwhile isn't remembered.
 func (v *Verified) land(f *flight, user string) {
+	changed := v.versioned && (v.version(user) != f.credential.version || f.err == nil && f.credential.version == 0)
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.flights[f.credential] == f {
 		delete(v.flights, f.credential)
 	}
 	switch now := time.Now(); {
-	case f.broken || f.forgets != v.forgets:
+	case f.broken || changed || f.forgets != v.forgets:
 	case f.err == nil:
 		v.right.Add(f.credential, verified{f.who, strings.Clone(user), now.Add(v.ttl)})
 	case errors.Is(f.err, ErrRefused):

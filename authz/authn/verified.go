@@ -60,6 +60,7 @@ type Versioned interface {
 type Verified struct {
 	source          Source
 	version         func(user string) uint64
+	versioned       bool
 	ttl, refusedTTL time.Duration
 	slots           chan struct{} // each that asks the source has one
 	macs            sync.Pool     // of *mac
@@ -97,7 +98,7 @@ func NewVerified(source Source, opts VerifiedOptions) *Verified {
 		flights:    make(map[credential]*flight),
 	}
 	if versioned, ok := source.(Versioned); ok {
-		v.version, v.refusedTTL = versioned.Version, opts.TTL
+		v.version, v.versioned, v.refusedTTL = versioned.Version, true, opts.TTL
 	}
 	v.right, _ = simplelru.NewLRU[credential, verified](opts.Max, nil) // Max is positive
 	v.wrong, _ = simplelru.NewLRU[credential, time.Time](opts.Max, nil)

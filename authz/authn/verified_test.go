@@ -104,6 +104,7 @@ func TestARefusalCountsForShort(t *testing.T) {
 func TestWhatChangesAtTheSourceCountsAtOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		s := &versioned{source: knows("alice", "secret")}
+		s.version.Store(1)
 		v := authn.NewVerified(s, authn.VerifiedOptions{})
 		for range 2 {
 			try(t, v, "alice", "secret", nil)
@@ -124,6 +125,7 @@ func TestWhatChangesAtTheSourceCountsAtOnce(t *testing.T) {
 func TestAChangeWhileTheSourceIsAsked(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		s := &versioned{source: knows("alice", "secret")}
+		s.version.Store(1)
 		s.hold = make(chan struct{})
 		v := authn.NewVerified(s, authn.VerifiedOptions{Concurrency: 2})
 		go func() { _, _ = v.Authenticate(t.Context(), "alice", "secret") }()
@@ -315,6 +317,7 @@ func TestForget(t *testing.T) {
 		"everyone": {(*authn.Verified).ForgetAll, []string{"alice 1", "bob 2", "bob wrong"}},
 	} {
 		s := &versioned{source: knows("alice", "1", "bob", "2")}
+		s.version.Store(1)
 		v := authn.NewVerified(s, authn.VerifiedOptions{})
 		for i := range 2 {
 			if i == 1 {
@@ -426,6 +429,31 @@ func BenchmarkIdentify(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
+		})
+	}
+}
+
+// Version 0 comes twice: alice is added while her password is verified, and removed
+// after it, or before that ends.
+func TestAUserWhoComesAndGoes(t *testing.T) {
+	for _, early := range []bool{false, true} {
+		t.Run(fmt.Sprint(early), func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				s := &versioned{source: knows("alice", "secret")}
+				s.hold = make(chan struct{})
+				v := authn.NewVerified(s, authn.VerifiedOptions{})
+				done := make(chan struct{})
+				go func() { defer close(done); try(t, v, "alice", "secret", nil) }()
+				synctest.Wait()
+				if !early {
+					s.version.Store(1)
+				}
+				close(s.hold)
+				<-done
+				s.version.Store(0)
+				s.set("alice", "")
+				try(t, v, "alice", "secret", authn.ErrRefused)
+			})
 		})
 	}
 }
