@@ -64,7 +64,8 @@ func (r *Registry) provisionKeys() error {
 	return nil
 }
 
-// byKey is the Method of API keys as passwords. Other passwords are none to it.
+// byKey is the Method of API keys as passwords. Other passwords are none to it. What is a
+// key by its form is shown to nobody else, good or not.
 type byKey struct{ keys *apikey.Keys }
 
 // Identify implements authn.Method.
@@ -77,6 +78,9 @@ func (k byKey) Identify(r *http.Request) (authz.Identity, bool, error) {
 		return authz.Identity{}, false, nil
 	}
 	who, err := k.keys.Authenticate(r.Context(), user, password)
+	if err != nil && apikey.IsKey(password) {
+		err = authn.Final(err)
+	}
 	return who, true, err
 }
 

@@ -58,6 +58,18 @@ func TestAPIKeys(t *testing.T) {
 	w.want(t, http.StatusUnauthorized, http.MethodPost, "/v2/team/app/blobs/uploads/", "", "Authorization", "Bearer "+key)
 }
 
+// A key that's good no more isn't shown to who knows passwords, where it would be a
+// wrong one.
+func TestAPIKeysAreNobodyElsesPasswords(t *testing.T) {
+	w := newWeb(t)
+	w.run(t, "", withAuth(htpasswdAlice(t)+"\n\t\t\tapi_keys"))
+	id, key := w.apiKey(t, `{}`, "Authorization", alice)
+	w.want(t, http.StatusNoContent, http.MethodDelete, apiKeysPath+"/"+id, "", "Authorization", alice)
+	for range 12 { // more than may be wrong
+		w.want(t, http.StatusUnauthorized, http.MethodGet, "/v2/", "", "Authorization", basic("alice", key))
+	}
+}
+
 // An admin is whom an admin rule names, and without a policy nobody is.
 func TestAPIKeysOfOthers(t *testing.T) {
 	w := newWeb(t)

@@ -14,8 +14,16 @@ import (
 // request without credentials is nobody's, so it is anonymous. One with credentials
 // never is: if all that found some refuse them, so does the Chain, and if one couldn't
 // find out, the Chain couldn't. Several headers Authorization are refused, and one that
-// no method knows. The first refusal, or failure, is the one returned.
+// no method knows. The first refusal, or failure, is the one returned, unless it's Final.
 type Chain []Method
+
+// Final is the error of a Method for credentials that can only be of its kind: a Chain
+// returns it without asking the others, which needn't see them. It is what err is.
+func Final(err error) error { return final{err} }
+
+type final struct{ error }
+
+func (f final) Unwrap() error { return f.error }
 
 var (
 	_ Method     = Chain(nil)
@@ -30,6 +38,9 @@ func (c Chain) Identify(r *http.Request) (authz.Identity, bool, error) {
 	var refused, unsure error
 	for _, m := range c {
 		who, found, err := m.Identify(r)
+		if _, ok := errors.AsType[final](err); ok {
+			return authz.Identity{}, true, err
+		}
 		switch {
 		case !found && err == nil:
 		case err == nil && !who.IsAnonymous():

@@ -17,6 +17,8 @@ func TestChain(t *testing.T) {
 		away     = method{found: true, err: errAway}
 		failing  = method{err: errAway} // breaks the contract
 		nameless = method{found: true}
+		finally  = method{found: true, err: authn.Final(authn.ErrRefused)}
+		downed   = method{found: true, err: authn.Final(errAway)}
 	)
 	for name, c := range map[string]struct {
 		methods []method
@@ -35,6 +37,9 @@ func TestChain(t *testing.T) {
 		"all refuse":                       {[]method{refuses, refuses}, "", true, authn.ErrRefused, 2},
 		"one refuses and another is away":  {[]method{refuses, away}, "", true, errAway, 2},
 		"one is away and another refuses":  {[]method{away, refuses}, "", true, errAway, 2},
+		"a refusal that is final":          {[]method{none, finally, bob}, "", true, authn.ErrRefused, 2},
+		"even after a failure":             {[]method{away, finally, bob}, "", true, authn.ErrRefused, 2},
+		"a failure that is final":          {[]method{refuses, downed, bob}, "", true, errAway, 2},
 		"a failure without credentials":    {[]method{failing, none}, "", true, errAway, 2},
 		"a user without a name is nobody":  {[]method{nameless}, "", true, authn.ErrRefused, 1},
 		"but another may know who that is": {[]method{nameless, bob}, "bob", true, nil, 2},

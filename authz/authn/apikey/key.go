@@ -68,6 +68,13 @@ func checksum(key string) string {
 	return words.EncodeToString(sum[:sumSize])
 }
 
+// IsKey reports whether a password can only be a key, revoked or not: it has the form and
+// the checksum of one.
+func IsKey(password string) bool {
+	_, ok := parse(password)
+	return ok
+}
+
 // parse returns which key it would be; false if there's no such key.
 func parse(key string) (ID, bool) {
 	if len(key) != keySize || !strings.HasPrefix(key, Prefix) {
