@@ -2,6 +2,8 @@ package ociregistry
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -26,8 +28,19 @@ type inCaddy struct {
 var _ keep.Store = (*inCaddy)(nil)
 
 func newInCaddy(storage certmagic.Storage, registry string) *inCaddy {
-	prefix := "oci_registry/" + certmagic.StorageKeys.Safe(registry) + "/state"
+	prefix := "oci_registry/" + keptAt(registry) + "/state"
 	return &inCaddy{storage, prefix, make(chan struct{}, 1)}
+}
+
+// keptAt is what a registry is called in Caddy's storage, which has no capital letters
+// and not two dots in a row. No two have the same: no name has an @.
+func keptAt(registry string) string {
+	safe := certmagic.StorageKeys.Safe(registry)
+	if safe == registry {
+		return safe
+	}
+	sum := sha256.Sum256([]byte(registry))
+	return safe + "@" + hex.EncodeToString(sum[:8])
 }
 
 func (c *inCaddy) at(key string) string { return c.prefix + "/" + versioned.Name(key) }

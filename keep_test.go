@@ -25,6 +25,22 @@ func TestKeepInCaddy(t *testing.T) {
 	})
 }
 
+// No two registries have the same state, whatever the storage makes of their names.
+func TestKeepOfRegistriesWithSimilarNames(t *testing.T) {
+	t.Parallel()
+	seen := make(map[string]string)
+	for _, name := range []string{"main", "Main", "MAIN", "a.b", "a..b", "ab", "a...b", "main-1"} {
+		prefix := newInCaddy(newSharedStorage(), name).prefix
+		if other, ok := seen[prefix]; ok || strings.ToLower(prefix) != prefix || strings.Contains(prefix, "..") {
+			t.Errorf("%s is at %s, as is %q", name, prefix, other)
+		}
+		seen[prefix] = name
+	}
+	if seen["oci_registry/main/state"] != "main" {
+		t.Errorf("main isn't where it was: %v", seen)
+	}
+}
+
 // TestKeepInCaddysFiles: as Caddy keeps its storage unless told otherwise.
 func TestKeepInCaddysFiles(t *testing.T) {
 	t.Parallel()
