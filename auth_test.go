@@ -384,7 +384,8 @@ func TestParseGroups(t *testing.T) {
 	for s, want := range map[string][]string{
 		"":                          nil,
 		"dev":                       {"dev"},
-		"dev ops":                   {"dev", "ops"},
+		"Cloud admins":              {"Cloud admins"},
+		", dev ops,,x":              {"dev ops", "x"},
 		" dev,ops,\tall ":           {"dev", "ops", "all"},
 		`["a b","c,d","cn=x,dc=y"]`: {"a b", "c,d", "cn=x,dc=y"},
 		`[]`:                        {},

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"unicode"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/caddyauth"
@@ -23,8 +22,8 @@ type Upstream struct {
 	// User has the user's name. Empty means that nobody signed in. Required.
 	User string `json:"user,omitempty"`
 
-	// Groups has the user's groups: a JSON array of strings, or words with white
-	// space or commas between them. Default: none.
+	// Groups has the user's groups: a JSON array of strings, or names with
+	// commas between them. Default: none.
 	Groups string `json:"groups,omitempty"`
 }
 
@@ -79,8 +78,8 @@ func (u Upstream) identity(r *http.Request) authz.Identity {
 	return authz.Identity{ID: id, Groups: parseGroups(repl.ReplaceAll(u.Groups, ""))}
 }
 
-// parseGroups reads a list of groups: a JSON array of strings, or words with white
-// space or commas between them.
+// parseGroups reads a list of groups: a JSON array of strings, or names with commas
+// between them.
 func parseGroups(s string) []string {
 	var groups []string
 	if s == "" {
@@ -89,15 +88,23 @@ func parseGroups(s string) []string {
 	if strings.HasPrefix(s, "[") && json.Unmarshal([]byte(s), &groups) == nil {
 		return groups
 	}
-	return strings.FieldsFunc(s, func(c rune) bool { return c == ',' || unicode.IsSpace(c) })
+	groups = nil // what was read before it failed
+	for name := range strings.SplitSeq(s, ",") {
+		if name = strings.TrimSpace(name); name != "" {
+			groups = append(groups, name)
+		}
+	}
+	return groups
 }
 
 // identityOf is who a user of Caddy's is to the registry.
 func identityOf(u caddyauth.User, provider string) authz.Identity {
 	who := authz.Identity{ID: u.ID, Provider: provider}
-	for _, key := range []string{"groups", "roles"} { // roles is what caddy-security says
-		who.Groups = append(who.Groups, parseGroups(u.Metadata[key])...)
+	roles := u.Metadata["roles"] // caddy-security's, with spaces between them
+	if !strings.HasPrefix(roles, "[") {
+		roles = strings.Join(strings.Fields(roles), ",")
 	}
+	who.Groups = append(parseGroups(u.Metadata["groups"]), parseGroups(roles)...)
 	if len(u.Metadata) > 0 {
 		who.Claims = make(map[string]any, len(u.Metadata))
 		for k, v := range u.Metadata {
