@@ -1,6 +1,7 @@
 package ociregistry
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
@@ -115,19 +116,21 @@ func TestTokensEndWithThePassword(t *testing.T) {
 	if err := os.WriteFile(path, []byte("alice:"+another+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
 	refresh := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {got.Refresh}, "service": {w.addr}, "client_id": {"x"}}
 	for _, ask := range []func() (answer, error){
 		func() (answer, error) {
-			return w.send(t.Context(), http.MethodPost, "/v2/token", refresh.Encode(), "Content-Type", "application/x-www-form-urlencoded")
+			return w.send(ctx, http.MethodPost, "/v2/token", refresh.Encode(), "Content-Type", "application/x-www-form-urlencoded")
 		},
 		func() (answer, error) {
-			return w.send(t.Context(), http.MethodGet, "/v2/", "", "Authorization", "Bearer "+got.Token)
+			return w.send(ctx, http.MethodGet, "/v2/", "", "Authorization", "Bearer "+got.Token)
 		},
 	} {
 		for {
 			a, err := ask()
 			if err != nil {
-				t.Fatal(err) // the test's time is over
+				t.Fatal(err) // such as that the time is over
 			}
 			if a.StatusCode == http.StatusUnauthorized {
 				break
