@@ -14,7 +14,8 @@ import (
 // request without credentials is nobody's, so it is anonymous. One with credentials
 // never is: if all that found some refuse them, so does the Chain, and if one couldn't
 // find out, the Chain couldn't. Several headers Authorization are refused, and one that
-// no method knows. The first refusal, or failure, is the one returned, unless it's Final.
+// no method knows; and if one was refused, who it's from isn't said by what else the
+// request has, such as a certificate. The first refusal, or failure, is the one returned, unless it's Final.
 type Chain []Method
 
 // Final is the error of a Method for credentials that can only be of its kind: a Chain
@@ -43,6 +44,8 @@ func (c Chain) Identify(r *http.Request) (authz.Identity, bool, error) {
 		}
 		switch {
 		case !found && err == nil:
+		case err == nil && !who.IsAnonymous() && first(unsure, refused) != nil && hasAuthorization(r) && identifiesWithout(m, r):
+			// A certificate or a session beside a password that's wrong.
 		case err == nil && !who.IsAnonymous():
 			return who, true, nil
 		case err == nil:
@@ -60,6 +63,14 @@ func (c Chain) Identify(r *http.Request) (authz.Identity, bool, error) {
 		return authz.Identity{}, true, errUnknownKind
 	}
 	return authz.Identity{}, false, nil
+}
+
+// identifiesWithout reports whether m knows who sent r if it has no Authorization.
+func identifiesWithout(m Method, r *http.Request) bool {
+	bare := r.Clone(r.Context())
+	bare.Header.Del("Authorization")
+	_, found, err := m.Identify(bare)
+	return found && err == nil
 }
 
 // Challenge implements Challenger: it is that of the first method that has one, or empty.

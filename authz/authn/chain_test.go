@@ -2,8 +2,10 @@ package authn_test
 
 import (
 	"errors"
+	"net/http"
 	"testing"
 
+	"github.com/caddy-oci/oci-registry/authz"
 	"github.com/caddy-oci/oci-registry/authz/authn"
 )
 
@@ -127,6 +129,36 @@ func TestChallengeOfAChain(t *testing.T) {
 	} {
 		if got := c.chain.Challenge(request(t)); got != c.want {
 			t.Errorf("%q, want %q", got, c.want)
+		}
+	}
+}
+
+// byHeader is a Method that knows who sent a header Authorization of one value.
+type byHeader struct{ knows, who string }
+
+func (b byHeader) Identify(r *http.Request) (authz.Identity, bool, error) {
+	switch r.Header.Get("Authorization") {
+	case "":
+		return authz.Identity{}, false, nil
+	case b.knows:
+		return authz.Identity{ID: b.who}, true, nil
+	}
+	return authz.Identity{}, true, authn.ErrRefused
+}
+
+// Who sends a wrong password beside a certificate isn't who has the certificate.
+func TestRefusedBesideACertificate(t *testing.T) {
+	t.Parallel()
+	certificate := &method{who: "edge", found: true}
+	chain := authn.Chain{byHeader{"Basic right", "alice"}, byHeader{"Basic other", "bob"}, certificate}
+	for header, want := range map[string]string{"": "edge", "Basic right": "alice", "Basic other": "bob", "Basic wrong": ""} {
+		r := request(t)
+		if header != "" {
+			r.Header.Set("Authorization", header)
+		}
+		who, found, err := chain.Identify(r)
+		if who.ID != want || !found || (want == "") != errors.Is(err, authn.ErrRefused) {
+			t.Errorf("%q: %q, %t, %v; want %q", header, who.ID, found, err, want)
 		}
 	}
 }

@@ -368,7 +368,7 @@ func TestWhoWaitsForOthersGivesUp(t *testing.T) {
 func TestLimitsAroundAChain(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		first, second := knows("alice", "secret"), knows("bob", "hidden")
-		key := &method{}
+		key := keyOnly(basic("bob", "key"))
 		l := authn.NewLimits(authn.LimitOptions{PerUser: authn.Rate{Burst: 2, Every: time.Hour}})
 		m := l.Around(authn.Chain{
 			authn.Basic{Source: authn.NewVerified(first, authn.VerifiedOptions{})},
@@ -390,11 +390,21 @@ func TestLimitsAroundAChain(t *testing.T) {
 		if _, _, err := m.Identify(request(t, basic("bob", "new"))); retryAfter(err) == 0 {
 			t.Errorf("bob may try on: %v", err)
 		}
-		*key = method{who: "bob's key", found: true} // which nobody guesses
+		// A key is nothing that anybody guesses.
 		if who, _, err := m.Identify(request(t, basic("bob", "key"))); who.ID != "bob's key" || err != nil {
 			t.Errorf("a key is %q, %v", who.ID, err)
 		}
 	})
+}
+
+// keyOnly is a Method that knows one header Authorization, and no other one.
+type keyOnly string
+
+func (k keyOnly) Identify(r *http.Request) (authz.Identity, bool, error) {
+	if r.Header.Get("Authorization") != string(k) {
+		return authz.Identity{}, false, nil
+	}
+	return authz.Identity{ID: "bob's key"}, true, nil
 }
 
 // Without passwords there's nothing to guess.
