@@ -14,6 +14,7 @@ import (
 const (
 	cacheForever    = "private, max-age=31536000, immutable, no-transform" // by digest
 	cacheRevalidate = "private, no-cache, no-transform"                    // by tag
+	cacheList       = "private, no-cache"                                  // who else asks may see less
 )
 
 func (h *Handler) getBlob(w http.ResponseWriter, r *request) error {

@@ -194,7 +194,7 @@ func (r *request) answerJSON(w http.ResponseWriter, mediaType string, body []byt
 	header := w.Header()
 	r.values.set(header, "Content-Type", mediaType)
 	r.values.setInt(header, "Content-Length", int64(len(body)))
-	r.values.set(header, "Cache-Control", cacheRevalidate) // who else asks may see less
+	r.values.set(header, "Cache-Control", cacheList)
 	r.respond(w, http.StatusOK)
 	n, err := w.Write(body)
 	r.event.Sent += int64(n)
