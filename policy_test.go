@@ -34,6 +34,37 @@ func withPolicy(policy string, options ...string) string {
 	return withAuth("provider http_basic {\n"+users.String()+"\t\t\t}\n\t\t\tchallenge basic", append(options, "policy {\n"+policy+"\n\t\t}")...)
 }
 
+// policyLayer is a blob of what TestPolicy pushes.
+var policyLayer = digest.FromString("layer").String()
+
+// policyRequests are who asks for what in TestPolicy, and the answer.
+var policyRequests = []struct {
+	who, method, path string
+	want              int
+}{
+	{"", http.MethodGet, "/v2/public/x/tags/list", 200},
+	{"", http.MethodGet, "/v2/public/x/blobs/" + policyLayer, 200},
+	{"", http.MethodGet, "/v2/private/x/tags/list", 401},
+	{"", http.MethodGet, "/v2/team/app/tags/list", 401},
+	{"", http.MethodPost, "/v2/public/x/blobs/uploads/", 401},
+	{"bob", http.MethodGet, "/v2/private/x/tags/list", 403},
+	{"bob", http.MethodGet, "/v2/private/x/blobs/" + policyLayer, 403},
+	{"bob", http.MethodGet, "/v2/private/none/tags/list", 403},
+	{"bob", http.MethodGet, "/v2/team/app/tags/list", 200},
+	{"bob", http.MethodGet, "/v2/team/lib/tags/list", 403},
+	{"bob", http.MethodPost, "/v2/team/app/blobs/uploads/", 202},
+	{"bob", http.MethodPost, "/v2/team/lib/blobs/uploads/", 403},
+	{"bob", http.MethodPost, "/v2/team/app/blobs/uploads/?from=private/x&mount=" + policyLayer, 202},
+	{"alice", http.MethodPost, "/v2/team/new/blobs/uploads/?from=private/x&mount=" + policyLayer, 201},
+	{"alice", http.MethodPost, "/v2/team/app/blobs/uploads/", 403}, // the longer pattern counts, and it's bob's
+	{"carol", http.MethodPost, "/v2/team/lib/blobs/uploads/", 202},
+	{"carol", http.MethodDelete, "/v2/team/lib/manifests/v1", 403},
+	{"alice", http.MethodGet, "/v2/private/x/tags/list", 200},
+	{"root", http.MethodPost, "/v2/archive/x/blobs/uploads/", 403},
+	{"root", http.MethodPost, "/v2/private/x/blobs/uploads/", 202},
+	{"bob", http.MethodDelete, "/v2/team/app/manifests/v1", 202},
+}
+
 func TestPolicy(t *testing.T) {
 	w := newWeb(t)
 	site := withPolicy(`
@@ -51,34 +82,7 @@ func TestPolicy(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	const put, del, get, post = http.MethodPut, http.MethodDelete, http.MethodGet, http.MethodPost
-	layer := digest.FromString("layer").String()
-	for _, tc := range []struct {
-		who, method, path string
-		want              int
-	}{
-		{"", get, "/v2/public/x/tags/list", 200},
-		{"", get, "/v2/public/x/blobs/" + layer, 200},
-		{"", get, "/v2/private/x/tags/list", 401},
-		{"", get, "/v2/team/app/tags/list", 401},
-		{"", post, "/v2/public/x/blobs/uploads/", 401},
-		{"bob", get, "/v2/private/x/tags/list", 403},
-		{"bob", get, "/v2/private/x/blobs/" + layer, 403},
-		{"bob", get, "/v2/private/none/tags/list", 403},
-		{"bob", get, "/v2/team/app/tags/list", 200},
-		{"bob", get, "/v2/team/lib/tags/list", 403},
-		{"bob", post, "/v2/team/app/blobs/uploads/", 202},
-		{"bob", post, "/v2/team/lib/blobs/uploads/", 403},
-		{"bob", post, "/v2/team/app/blobs/uploads/?from=private/x&mount=" + layer, 202},
-		{"alice", post, "/v2/team/new/blobs/uploads/?from=private/x&mount=" + layer, 201},
-		{"alice", post, "/v2/team/app/blobs/uploads/", 403}, // the longer pattern counts, and it's bob's
-		{"carol", post, "/v2/team/lib/blobs/uploads/", 202},
-		{"carol", del, "/v2/team/lib/manifests/v1", 403},
-		{"alice", get, "/v2/private/x/tags/list", 200},
-		{"root", post, "/v2/archive/x/blobs/uploads/", 403},
-		{"root", post, "/v2/private/x/blobs/uploads/", 202},
-		{"bob", del, "/v2/team/app/manifests/v1", 202},
-	} {
+	for _, tc := range policyRequests {
 		header := []string{}
 		if tc.who != "" {
 			header = []string{"Authorization", as(tc.who)}
@@ -98,7 +102,7 @@ func TestPolicy(t *testing.T) {
 		if who != "" {
 			header = []string{"Authorization", as(who)}
 		}
-		if a := w.want(t, http.StatusOK, get, "/v2/_catalog", "", header...); a.body != `{"repositories":`+want+`}` {
+		if a := w.want(t, http.StatusOK, http.MethodGet, "/v2/_catalog", "", header...); a.body != `{"repositories":`+want+`}` {
 			t.Errorf("%q sees %s", who, a.body)
 		}
 	}
@@ -109,7 +113,7 @@ func TestPolicy(t *testing.T) {
 	if err := asRoot.push(t.Context(), "team/lib", "v1", "another"); err == nil || !strings.Contains(err.Error(), "403") {
 		t.Errorf("a tag that can't move was pushed: %v", err)
 	}
-	w.want(t, http.StatusMethodNotAllowed, put, "/v2/team/lib/tags/list", "", "Authorization", as("root"))
+	w.want(t, http.StatusMethodNotAllowed, http.MethodPut, "/v2/team/lib/tags/list", "", "Authorization", as("root"))
 }
 
 // Rules may be bound to what Caddy knows of a request.

@@ -19,9 +19,14 @@ import (
 	"github.com/caddy-oci/oci-registry/storage/memory"
 )
 
-// TestQuestions: each endpoint asks once, for exactly what it needs.
-func TestQuestions(t *testing.T) {
-	t.Parallel()
+// asking is a request, and what is asked for it.
+type asking struct {
+	method, target string
+	want           []authz.Access
+}
+
+func askings(t *testing.T) []asking {
+	t.Helper()
 	repo, d := mustName("a/b"), layerDigest
 	tag := func(s string) oci.Reference {
 		ref, err := oci.ParseReference(s)
@@ -31,10 +36,7 @@ func TestQuestions(t *testing.T) {
 		return ref
 	}
 	one := func(a authz.Action) []authz.Access { return []authz.Access{{Action: a, Repository: repo}} }
-	for _, tc := range []struct {
-		method, target string
-		want           []authz.Access
-	}{
+	return []asking{
 		{"GET", "/v2/", []authz.Access{{Action: authz.List}}},
 		{"GET", "/v2/_catalog", []authz.Access{{Action: authz.List}}},
 		{"GET", "/v2/_oci/ext/discover", []authz.Access{{Action: authz.List}}},
@@ -59,7 +61,13 @@ func TestQuestions(t *testing.T) {
 		{"PATCH", uploads + "x", one(authz.Push)},
 		{"PUT", uploads + "x?digest=" + d.String(), one(authz.Push)},
 		{"DELETE", uploads + "x", one(authz.Push)},
-	} {
+	}
+}
+
+// TestQuestions: each endpoint asks once, for exactly what it needs.
+func TestQuestions(t *testing.T) {
+	t.Parallel()
+	for _, tc := range askings(t) {
 		t.Run(tc.method+" "+tc.target, func(t *testing.T) {
 			t.Parallel()
 			var asked []authz.Question

@@ -16,6 +16,33 @@ import (
 	"github.com/caddy-oci/oci-registry/test/remote"
 )
 
+const ofADirectory = `{
+	admin ADMIN
+}
+http://HOST {
+	oci_registry {
+		root %q
+		auth {
+			provider oci_ldap %s {
+				ca %q
+				bind %s {file.%s}
+				base %s
+				groups {
+					filter (member={dn})
+					base %s
+					name cn
+					depth 2
+				}
+			}
+		}
+		policy {
+			allow pull ** to authenticated
+			allow pull push infra/** to "group:Infra,more"
+			allow pull push all/** to group:everything
+		}
+	}
+}`
+
 // TestARegistryOfADirectory has users of a directory use a registry: their groups say
 // what they may do, what changes in the directory counts soon, and while it's away
 // nobody is told that their password is wrong.
@@ -30,54 +57,11 @@ func TestARegistryOfADirectory(t *testing.T) {
 	if err := os.WriteFile(password, []byte(*d.secret.Load()+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	srv := registry.Config(t, fmt.Sprintf(`{
-		admin ADMIN
-	}
-	http://HOST {
-		oci_registry {
-			root %q
-			auth {
-				provider oci_ldap %s {
-					ca %q
-					bind %s {file.%s}
-					base %s
-					groups {
-						filter (member={dn})
-						base %s
-						name cn
-						depth 2
-					}
-				}
-			}
-			policy {
-				allow pull ** to authenticated
-				allow pull push infra/** to "group:Infra,more"
-				allow pull push all/** to group:everything
-			}
-		}
-	}`, t.TempDir(), d.Secure, d.CA, service, password, people, groups))
+	srv := registry.Config(t, fmt.Sprintf(ofADirectory, t.TempDir(), d.Secure, d.CA, service, password, people, groups))
 
 	push := func(repository, user, password string) int {
 		t.Helper()
-		credentials := base64.StdEncoding.EncodeToString([]byte(user + ":" + password))
-		resp, err := srv.Do(t.Context(), http.MethodPost, "/v2/"+repository+"/blobs/uploads/", nil, "Authorization", "Basic "+credentials)
-		if err != nil {
-			return remote.Status(err)
-		}
-		if err := resp.Body.Close(); err != nil {
-			t.Error(err)
-		}
-		return resp.StatusCode
-	}
-	soon := func(what string, want int, ask func() int) {
-		t.Helper()
-		got := 0
-		for begin := time.Now(); time.Since(begin) < time.Minute; time.Sleep(50 * time.Millisecond) {
-			if got = ask(); got == want {
-				return
-			}
-		}
-		t.Errorf("%s: %d, want %d", what, got, want)
+		return pushTo(t, srv, repository, user, password)
 	}
 	for _, c := range []struct {
 		repository, user, password string
@@ -97,17 +81,43 @@ func TestARegistryOfADirectory(t *testing.T) {
 	}
 	asAlice := func() int { return push("infra/app", "alice", "password of alice") }
 	d.Replace(infra, "member", uid("bob"))
-	soon("alice left the group", http.StatusForbidden, asAlice)
-	soon("bob joined it", http.StatusAccepted, func() int { return push("infra/app", "bob", "password of bob") })
+	soon(t, "alice left the group", http.StatusForbidden, asAlice)
+	soon(t, "bob joined it", http.StatusAccepted, func() int { return push("infra/app", "bob", "password of bob") })
 	d.Replace(infra, "member", alice)
-	soon("alice is back", http.StatusAccepted, asAlice)
+	soon(t, "alice is back", http.StatusAccepted, asAlice)
 	d.Kill()
-	soon("the directory is away", http.StatusServiceUnavailable, asAlice)
+	soon(t, "the directory is away", http.StatusServiceUnavailable, asAlice)
 	d.Restart()
-	soon("it's back", http.StatusAccepted, asAlice)
+	soon(t, "it's back", http.StatusAccepted, asAlice)
 	d.Remove(alice)
-	soon("alice is gone", http.StatusUnauthorized, asAlice)
+	soon(t, "alice is gone", http.StatusUnauthorized, asAlice)
 	if log := srv.Log(); strings.Contains(log, "password of") || strings.Contains(log, *d.secret.Load()) {
 		t.Error("the log has a password in it")
 	}
+}
+
+// pushTo is the status of an upload's start.
+func pushTo(t *testing.T, srv *registry.Server, repository, user, password string) int {
+	t.Helper()
+	credentials := base64.StdEncoding.EncodeToString([]byte(user + ":" + password))
+	resp, err := srv.Do(t.Context(), http.MethodPost, "/v2/"+repository+"/blobs/uploads/", nil, "Authorization", "Basic "+credentials)
+	if err != nil {
+		return remote.Status(err)
+	}
+	if err := resp.Body.Close(); err != nil {
+		t.Error(err)
+	}
+	return resp.StatusCode
+}
+
+// soon waits until ask returns what's wanted.
+func soon(t *testing.T, what string, want int, ask func() int) {
+	t.Helper()
+	got := 0
+	for begin := time.Now(); time.Since(begin) < time.Minute; time.Sleep(50 * time.Millisecond) {
+		if got = ask(); got == want {
+			return
+		}
+	}
+	t.Errorf("%s: %d, want %d", what, got, want)
 }

@@ -152,38 +152,41 @@ func TestAFileThatNeverComesToRest(t *testing.T) {
 	})
 }
 
+// unreadable are changes of a file to what can't be read, and what's said of it.
+var unreadable = map[string]struct {
+	change func(t *testing.T, f *file)
+	want   string
+}{
+	"a line without a colon": {func(t *testing.T, f *file) { f.write(t, "x\n"+alice) }, "line 1: no colon"},
+	"torn in a line":         {func(t *testing.T, f *file) { f.write(t, (alice + bob)[:100]) }, "line 2: "},
+	"torn in the first":      {func(t *testing.T, f *file) { f.write(t, alice[:30]) }, "line 1: "},
+	"a hash that costs":      {func(t *testing.T, f *file) { f.replace(t, strings.Replace(alice, "$04$", "$31$", 1)) }, "cost 31"},
+	"a name twice":           {func(t *testing.T, f *file) { f.replace(t, alice+locked) }, "line 1 once more"},
+	"binary":                 {func(t *testing.T, f *file) { f.replace(t, strings.Repeat("\x00\xff", 1000)) }, "line 1: "},
+	"zeros after a crash":    {func(t *testing.T, f *file) { f.replace(t, strings.Repeat("\x00", len(alice))) }, "line 1: "},
+	"a folder": {func(t *testing.T, f *file) {
+		f.remove(t)
+		if err := os.Mkdir(f.path, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}, "it isn't a file"},
+	"a link to itself": {func(t *testing.T, f *file) {
+		f.remove(t)
+		if err := os.Symlink(f.path, f.path); err != nil {
+			t.Skip("no symbolic links")
+		}
+	}, "stat "},
+	"what can't be read": {func(t *testing.T, f *file) {
+		f.remove(t)
+		if err := os.Symlink("/proc/self/mem", f.path); err != nil || runtime.GOOS != "linux" {
+			t.Skip("no such file")
+		}
+	}, "read "},
+}
+
 func TestAContentThatCanNotBeReadChangesNothing(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]struct {
-		change func(t *testing.T, f *file)
-		want   string
-	}{
-		"a line without a colon": {func(t *testing.T, f *file) { f.write(t, "x\n"+alice) }, "line 1: no colon"},
-		"torn in a line":         {func(t *testing.T, f *file) { f.write(t, (alice + bob)[:100]) }, "line 2: "},
-		"torn in the first":      {func(t *testing.T, f *file) { f.write(t, alice[:30]) }, "line 1: "},
-		"a hash that costs":      {func(t *testing.T, f *file) { f.replace(t, strings.Replace(alice, "$04$", "$31$", 1)) }, "cost 31"},
-		"a name twice":           {func(t *testing.T, f *file) { f.replace(t, alice+locked) }, "line 1 once more"},
-		"binary":                 {func(t *testing.T, f *file) { f.replace(t, strings.Repeat("\x00\xff", 1000)) }, "line 1: "},
-		"zeros after a crash":    {func(t *testing.T, f *file) { f.replace(t, strings.Repeat("\x00", len(alice))) }, "line 1: "},
-		"a folder": {func(t *testing.T, f *file) {
-			f.remove(t)
-			if err := os.Mkdir(f.path, 0o700); err != nil {
-				t.Fatal(err)
-			}
-		}, "it isn't a file"},
-		"a link to itself": {func(t *testing.T, f *file) {
-			f.remove(t)
-			if err := os.Symlink(f.path, f.path); err != nil {
-				t.Skip("no symbolic links")
-			}
-		}, "stat "},
-		"what can't be read": {func(t *testing.T, f *file) {
-			f.remove(t)
-			if err := os.Symlink("/proc/self/mem", f.path); err != nil || runtime.GOOS != "linux" {
-				t.Skip("no such file")
-			}
-		}, "read "},
-	} {
+	for name, c := range unreadable {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
 				disk := newFile(t, alice+bob)

@@ -56,13 +56,10 @@ func with(t *testing.T, place string, changes ...string) string {
 	return u.String()
 }
 
-func TestCallbacksThatNobodyBegan(t *testing.T) {
-	t.Parallel()
-	one, two := newIssuer(t), newIssuer(t)
-	other := provider(two)
-	other.Name = "other"
-	s := newSite(t, oidc.Config{}, provider(one), other)
-	for name, attack := range map[string]func(b *browser, callback string) seen{
+// forgeries are callbacks that are other than the provider has sent them to a browser.
+func forgeries(t *testing.T, s *site, two *issuertest.Issuer) map[string]func(b *browser, callback string) seen {
+	t.Helper()
+	return map[string]func(b *browser, callback string) seen{
 		"no cookie": func(_ *browser, callback string) seen { return newBrowser(t).get(callback) },
 		"a callback of another browser": func(_ *browser, callback string) seen {
 			victim := newBrowser(t)
@@ -95,7 +92,16 @@ func TestCallbacksThatNobodyBegan(t *testing.T) {
 			}
 			return b.get(callback)
 		},
-	} {
+	}
+}
+
+func TestCallbacksThatNobodyBegan(t *testing.T) {
+	t.Parallel()
+	one, two := newIssuer(t), newIssuer(t)
+	other := provider(two)
+	other.Name = "other"
+	s := newSite(t, oidc.Config{}, provider(one), other)
+	for name, attack := range forgeries(t, s, two) {
 		b := newBrowser(t)
 		refusedPage(t, name, attack(b, upToCallback(b, s)))
 		if got := b.get(s.URL + "/x"); got.Found || got.ID != "" {

@@ -261,23 +261,24 @@ func TestGroupsThatDoNotFit(t *testing.T) {
 	}
 }
 
+// signedIn is a browser after a login, and its cookies.
+func signedIn(t *testing.T, s *site) (*browser, []*http.Cookie) {
+	t.Helper()
+	b := newBrowser(t)
+	if got := b.get(s.URL + "/auth/login"); got.ID == "" {
+		t.Fatalf("%+v", got)
+	}
+	return b, b.cookies(s.URL)
+}
+
 func TestLogout(t *testing.T) {
 	t.Parallel()
 	i := newIssuer(t)
-	shared := newStore()
-	s := newSite(t, oidc.Config{Store: shared}, provider(i))
-	replica := newSite(t, oidc.Config{Store: shared}, provider(i))
-	in := func() (*browser, []*http.Cookie) {
-		b := newBrowser(t)
-		if got := b.get(s.URL + "/auth/login"); got.ID == "" {
-			t.Fatalf("%+v", got)
-		}
-		return b, b.cookies(s.URL)
-	}
+	s := newSite(t, oidc.Config{Store: newStore()}, provider(i))
 	logout := s.URL + "/auth/logout"
 	end := i.URL + "/logout?client_id=" + clientID + "&post_logout_redirect_uri=" + strings.NewReplacer(":", "%3A", "/", "%2F").Replace(s.URL+"/")
 
-	b, _ := in()
+	b, _ := signedIn(t, s)
 	for _, header := range []map[string]string{
 		{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "https://evil.example"}, {"Origin": "null"},
 	} {
@@ -298,8 +299,18 @@ func TestLogout(t *testing.T) {
 	if got := b.get(s.URL); got.Found {
 		t.Errorf("after the logout: %+v", got)
 	}
+}
 
-	b, stolen := in()
+// TestLogoutEverywhere: a session that was ended is nobody's, at any replica; and what
+// couldn't be ended isn't said to be.
+func TestLogoutEverywhere(t *testing.T) {
+	t.Parallel()
+	i := newIssuer(t)
+	shared := newStore()
+	s := newSite(t, oidc.Config{Store: shared}, provider(i))
+	replica := newSite(t, oidc.Config{Store: shared}, provider(i))
+	logout := s.URL + "/auth/logout"
+	b, stolen := signedIn(t, s)
 	if got := b.post(logout, map[string]string{"Accept": "application/json"}); got.status != http.StatusOK || !strings.Contains(got.body, `{"endSessionUrl":"`+i.URL+`/logout?client_id=`) {
 		t.Errorf("%d %s", got.status, got.body)
 	}
@@ -314,7 +325,7 @@ func TestLogout(t *testing.T) {
 	if got := newBrowser(t).post(logout, nil); got.status != http.StatusSeeOther || got.header.Get("Location") != "/" {
 		t.Errorf("without a session: %d %s", got.status, got.header.Get("Location"))
 	}
-	b, _ = in()
+	b, _ = signedIn(t, s)
 	shared.setDown(true)
 	if got := b.post(logout, nil); got.status != http.StatusServiceUnavailable || strings.Contains(got.body, errDown.Error()) {
 		t.Errorf("while the store is down: %d %s", got.status, got.body)

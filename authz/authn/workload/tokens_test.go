@@ -72,17 +72,19 @@ func platform(t *testing.T, srv *issuertest.Issuer, name string) map[string]any 
 	return claims
 }
 
-func TestPlatforms(t *testing.T) {
-	t.Parallel()
-	srv := issuertest.New(t)
+// platformCase is a platform's token, and who is meant by it.
+type platformCase struct {
+	platform string
+	trust    workload.Trust
+	user     string
+	groups   []string
+	claim    string
+}
+
+// platforms are tokens that an issuer signs as platforms do.
+func platforms(srv *issuertest.Issuer) []platformCase {
 	url := issuer.Options{URL: srv.URL}
-	for _, c := range []struct {
-		platform string
-		trust    workload.Trust
-		user     string
-		groups   []string
-		claim    string
-	}{
+	return []platformCase{
 		{
 			"github",
 			workload.Trust{Issuer: url, Mapping: workload.Mapping{
@@ -128,7 +130,13 @@ func TestPlatforms(t *testing.T) {
 			workload.Trust{Issuer: issuer.Options{TrustDomain: "example.org", JWKSURL: srv.URL + "/keys"}},
 			"spiffe://example.org/ns/ci/sa/build", nil, "sub",
 		},
-	} {
+	}
+}
+
+func TestPlatforms(t *testing.T) {
+	t.Parallel()
+	srv := issuertest.New(t)
+	for _, c := range platforms(srv) {
 		c.trust.Audiences = []string{"another", audience}
 		tokens := newTokens(t, c.trust)
 		token := srv.Sign(t, platform(t, srv, c.platform))
