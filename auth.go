@@ -113,7 +113,7 @@ func methodOf(mod any) (string, authn.Method, error) {
 
 // knownGroups says which groups users can be in. Of these providers none has any.
 func (a *Auth) knownGroups() authz.Known {
-	without := []string{"http_basic", "oci_htpasswd", "oci_apikey"}
+	without := []string{"http_basic", "oci_htpasswd"}
 	upstream := len(a.chain) == 0 || a.Upstream != nil && a.Upstream.Groups != ""
 	return authz.Known{Open: upstream || slices.ContainsFunc(a.names, func(n string) bool { return !slices.Contains(without, n) })}
 }

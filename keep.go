@@ -118,18 +118,7 @@ func (c *inCaddy) change(ctx context.Context, key string, do func(is string) err
 
 // List implements keep.Store.
 func (c *inCaddy) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
-		keys, err := c.keys(ctx, prefix)
-		if err != nil {
-			yield("", err)
-			return
-		}
-		for _, key := range keys {
-			if !yield(key, nil) {
-				return
-			}
-		}
-	}
+	return versioned.Each(func() ([]string, error) { return c.keys(ctx, prefix) })
 }
 
 func (c *inCaddy) keys(ctx context.Context, prefix string) ([]string, error) {

@@ -13,7 +13,9 @@ import (
 )
 
 // chore is something that a registry does now and then for its keys and tokens. Each
-// replica does it, and it may be cut short.
+// replica does it, and it may be cut short. It's no task of the Runner: those are a
+// place's, are done by one replica and remember when; this takes seconds, belongs to a
+// configuration, and is done where content is in memory, too.
 type chore struct {
 	name  string
 	every time.Duration

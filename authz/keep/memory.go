@@ -78,13 +78,7 @@ func (m *Memory) Delete(_ context.Context, key, version string) error {
 
 // List implements Store.
 func (m *Memory) List(_ context.Context, prefix string) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
-		for _, key := range m.keys(prefix) {
-			if !yield(key, nil) {
-				return
-			}
-		}
-	}
+	return versioned.Each(func() ([]string, error) { return m.keys(prefix), nil })
 }
 
 func (m *Memory) keys(prefix string) []string {

@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
 )
 
@@ -75,4 +76,20 @@ func Name(key string) string { return strings.ReplaceAll(key, "/", ".") }
 func Key(name string) (key string, ok bool) {
 	key = strings.ReplaceAll(name, ".", "/")
 	return key, !strings.Contains(name, "/") && CheckKey(key) == nil
+}
+
+// Each yields the keys that list returns, or its error. It's called when a loop begins.
+func Each(list func() ([]string, error)) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		keys, err := list()
+		if err != nil {
+			yield("", err)
+			return
+		}
+		for _, key := range keys {
+			if !yield(key, nil) {
+				return
+			}
+		}
+	}
 }

@@ -153,18 +153,7 @@ func (s *Store) removeIfThere(name string) error {
 
 // ListState implements storage.Keeper.
 func (s *Store) ListState(_ context.Context, prefix string) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
-		keys, err := s.stateKeys(prefix)
-		if err != nil {
-			yield("", err)
-			return
-		}
-		for _, key := range keys {
-			if !yield(key, nil) {
-				return
-			}
-		}
-	}
+	return versioned.Each(func() ([]string, error) { return s.stateKeys(prefix) })
 }
 
 func (s *Store) stateKeys(prefix string) ([]string, error) {

@@ -66,26 +66,16 @@ func (s *Store) DeleteState(_ context.Context, key, version string) error {
 
 // ListState implements storage.Keeper.
 func (s *Store) ListState(_ context.Context, prefix string) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
-		keys, err := s.stateKeys()
-		if err != nil {
-			yield("", err)
-			return
-		}
-		for _, key := range keys {
-			if versioned.Under(key, prefix) && !yield(key, nil) {
-				return
-			}
-		}
-	}
+	return versioned.Each(func() ([]string, error) { return s.stateKeys(prefix) })
 }
 
-// stateKeys are all keys, sorted.
-func (s *Store) stateKeys() ([]string, error) {
+// stateKeys are those under prefix, sorted.
+func (s *Store) stateKeys(prefix string) ([]string, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if s.closed {
 		return nil, storage.ErrClosed
 	}
-	return slices.Sorted(maps.Keys(s.state)), nil
+	keys := slices.Sorted(maps.Keys(s.state))
+	return slices.DeleteFunc(keys, func(key string) bool { return !versioned.Under(key, prefix) }), nil
 }

@@ -169,18 +169,7 @@ func (s *Store) settleState(ctx context.Context, key string, body []byte, err er
 
 // ListState implements storage.Keeper.
 func (s *Store) ListState(ctx context.Context, prefix string) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
-		keys, err := s.stateKeys(ctx, prefix)
-		if err != nil {
-			yield("", err)
-			return
-		}
-		for _, key := range keys {
-			if !yield(key, nil) {
-				return
-			}
-		}
-	}
+	return versioned.Each(func() ([]string, error) { return s.stateKeys(ctx, prefix) })
 }
 
 // stateKeys are those under prefix. The bucket's order is theirs: "." and "/" are
