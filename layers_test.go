@@ -43,7 +43,8 @@ var layers = map[string]string{
 	"storage/transfer":    "oci storage",
 	"storage/archive":     "oci storage storage/layout storage/transfer",
 	"storage/storagetest": "oci storage internal/vfs",
-	"authz":               "oci",
+	"authz":               "oci authz/glob",
+	"authz/glob":          "oci",
 	"authz/authn":         "oci authz",
 	"authz/cel":           "oci authz",
 	"authz/authn/apikey":  "oci authz authz/authn authz/keep",
@@ -61,6 +62,7 @@ var layers = map[string]string{
 	"examples/embed":      "oci storage storage/memory storage/filesystem authz handler",
 	"test/...":            "caddy *",
 
+	"authz/glob/globtest":   "",
 	"authz/authn/authntest": "authz authz/authn",
 	"authz/authn/htpasswd":  "authz authz/authn",
 	"authz/authn/ldap":      "authz authz/authn",
@@ -74,17 +76,18 @@ var layers = map[string]string{
 }
 
 // testOnly is what nothing but a test may import.
-var testOnly = []string{"storage/storagetest", "authz/authn/authntest", "authz/authn/issuer/issuertest", "authz/keep/keeptest", "test/..."}
+var testOnly = []string{"storage/storagetest", "authz/authn/authntest", "authz/authn/issuer/issuertest", "authz/keep/keeptest", "authz/glob/globtest", "test/..."}
 
 // testsMay is what the tests of any package may import as well, beside their own package.
 const testsMay = "storage storage/layout storage/memory storage/filesystem storage/storagetest " +
-	"authz/authn/authntest authz/authn/issuer/issuertest authz/keep authz/keep/beside authz/keep/keeptest"
+	"authz/authn/authntest authz/authn/issuer/issuertest authz/keep authz/keep/beside authz/keep/keeptest authz/glob/globtest"
 
 // never is what a package keeps away from in the standard library.
 var never = map[string][]string{
-	"authz":     {"net/http"}, // who asks over what is for the handler to know
-	"authz/cel": {"net/http"},
-	"storage":   {"os"}, // a store need not be files
+	"authz":      {"net/http"}, // who asks over what is for the handler to know
+	"authz/cel":  {"net/http"},
+	"authz/glob": {"net/http"},
+	"storage":    {"os"}, // a store need not be files
 }
 
 // caddys is where Caddy comes from, its loggers, metrics and traces.

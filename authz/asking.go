@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"github.com/caddy-oci/oci-registry/authz/glob"
 	"github.com/caddy-oci/oci-registry/oci"
 )
 
@@ -19,9 +20,9 @@ type asking struct {
 // ruling is what was decided of one access.
 type ruling struct {
 	outcome outcome
-	entry   *entry // that counts for the repository; nil if there's none
-	by      *rule  // what allows it, whatever the outcome; nil if nothing does
-	glob    *glob  // of read_only or no_overwrite, if that's the outcome
+	entry   *entry     // that counts for the repository; nil if there's none
+	by      *rule      // what allows it, whatever the outcome; nil if nothing does
+	glob    *glob.Glob // of read_only or no_overwrite, if that's the outcome
 
 	message string // of the last condition that wasn't met
 	err     error  // of the last condition that had no answer
@@ -53,7 +54,7 @@ func (a *asking) settle(ctx context.Context, w Access) ruling {
 		return r
 	}
 	if !w.Repository.IsZero() {
-		r.entry = a.policy.index.longest(w.Repository.String())
+		r.entry = a.policy.entryFor(w.Repository)
 	}
 	a.consult(ctx, &r, w, action)
 	if r.by == nil {
@@ -161,9 +162,9 @@ func (a *asking) restrict(ctx context.Context, r *ruling, w Access) {
 	}
 }
 
-func (p *Policy) readOnlyFor(n oci.Name) *glob {
+func (p *Policy) readOnlyFor(n oci.Name) *glob.Glob {
 	for _, g := range p.readOnly {
-		if g.match(n.String()) {
+		if g.Match(n.String()) {
 			return g
 		}
 	}
@@ -172,17 +173,17 @@ func (p *Policy) readOnlyFor(n oci.Name) *glob {
 
 // protects returns the glob that protects the tag of w, or nil if none does. If w
 // doesn't say which tag, it may be one that's protected.
-func (p *Policy) protects(w Access) *glob {
+func (p *Policy) protects(w Access) *glob.Glob {
 	if _, isDigest := w.Reference.Digest(); isDigest {
 		return nil
 	}
 	tag, _ := w.Reference.Tag()
 	for _, n := range p.noOverwrite {
-		if !n.repositories.match(w.Repository.String()) {
+		if !n.repositories.Match(w.Repository.String()) {
 			continue
 		}
 		for _, g := range n.tags {
-			if tag.IsZero() || g.match(tag.String()) {
+			if tag.IsZero() || g.Match(tag.String()) {
 				return g
 			}
 		}

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+
+	"github.com/caddy-oci/oci-registry/authz/glob"
 )
 
 // check returns what makes a Config one that can't be compiled.
@@ -15,7 +17,7 @@ func (c *Config) check() []Finding {
 		at := c.newRule(i).at()
 		f.checkActions(at, r.Allow)
 		f.checkSubjects(at, r.To)
-		f.checkPattern(at, r.Repositories, repositoryNames)
+		f.checkPattern(at, r.Repositories, glob.Repositories)
 	}
 	for i, a := range c.Admins {
 		at := c.newAdmin(i).at()
@@ -41,12 +43,12 @@ func (f *findings) checkRest(c *Config) {
 			f.refuse(at, `write "*" for all tags`, "it protects no tag")
 		}
 		for _, t := range n.Tags {
-			f.checkPattern(at, t, tagNames)
+			f.checkPattern(at, t, glob.Tags)
 		}
-		f.checkPattern(at, n.pattern(), repositoryNames)
+		f.checkPattern(at, n.pattern(), glob.Repositories)
 	}
 	for _, p := range c.ReadOnly {
-		f.checkPattern("read_only "+p, p, repositoryNames)
+		f.checkPattern("read_only "+p, p, glob.Repositories)
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Groups)) {
 		at := "group " + name
@@ -56,6 +58,13 @@ func (f *findings) checkRest(c *Config) {
 		for _, member := range c.Groups[name] {
 			f.checkMember(at, member)
 		}
+	}
+}
+
+// checkPattern refuses a glob that's malformed, or that matches nothing there can be.
+func (f *findings) checkPattern(at, pattern string, names *glob.Grammar) {
+	if problem, fix := names.Check(pattern); problem != "" {
+		f.refuse(at, fix, "%s", problem)
 	}
 }
 

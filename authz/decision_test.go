@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/caddy-oci/oci-registry/authz/glob"
+	"github.com/caddy-oci/oci-registry/authz/glob/globtest"
 	"github.com/caddy-oci/oci-registry/oci"
 )
 
@@ -31,7 +33,7 @@ func someConfig(r *rand.Rand) Config {
 		c := Config{Groups: map[string][]string{"local": {"alice", "bob"}}}
 		for range 1 + r.IntN(7) {
 			c.Rules = append(c.Rules, Rule{
-				Allow: someActions(r), Repositories: someGlob(r).pattern, To: someSubjects(r), Conditions: someConditions(r),
+				Allow: someActions(r), Repositories: globtest.Pattern(r), To: someSubjects(r), Conditions: someConditions(r),
 			})
 		}
 		if r.IntN(2) == 0 {
@@ -40,8 +42,8 @@ func someConfig(r *rand.Rand) Config {
 			}}
 		}
 		if r.IntN(2) == 0 {
-			c.NoOverwrite = []NoOverwrite{{Tags: []string{"v*"}, Repositories: someGlob(r).pattern}, {Tags: []string{"x"}}}
-			c.ReadOnly = []string{someGlob(r).pattern}
+			c.NoOverwrite = []NoOverwrite{{Tags: []string{"v*"}, Repositories: globtest.Pattern(r)}, {Tags: []string{"x"}}}
+			c.ReadOnly = []string{globtest.Pattern(r)}
 		}
 		if len(c.check()) == 0 {
 			return c
@@ -73,7 +75,7 @@ func someIdentity(r *rand.Rand) Identity {
 		who.Groups = []string{"dev", "other"}
 	}
 	if r.IntN(4) == 0 {
-		who.Limit = []Scope{{someGlob(r).pattern, someActions(r)}}
+		who.Limit = []Scope{{globtest.Pattern(r), someActions(r)}}
 	}
 	return who
 }
@@ -84,7 +86,7 @@ type naivePolicy struct{ Config }
 func (p naivePolicy) grants(who Identity, w Access) bool {
 	longest := ""
 	for _, r := range p.Rules {
-		if g, _ := parseGlob(r.Repositories); g.match(w.Repository.String()) && len(r.Repositories) > len(longest) {
+		if g, _ := glob.Parse(r.Repositories); g.Match(w.Repository.String()) && len(r.Repositories) > len(longest) {
 			longest = r.Repositories
 		}
 	}
@@ -140,8 +142,8 @@ func (p naivePolicy) forbids(who Identity, w Access) bool {
 		return false
 	}
 	matches := func(pattern, s string) bool {
-		g, _ := parseGlob(pattern)
-		return g.match(s)
+		g, _ := glob.Parse(pattern)
+		return g.Match(s)
 	}
 	for _, g := range p.ReadOnly {
 		if matches(g, w.Repository.String()) {
@@ -170,7 +172,7 @@ func someAccess(r *rand.Rand, n oci.Name) Access {
 func TestDecisions(t *testing.T) {
 	t.Parallel()
 	var all []oci.Name
-	for w := range words("ab/-", 4) {
+	for w := range globtest.Words("ab/-", 4) {
 		if n, err := oci.ParseName(w); err == nil {
 			all = append(all, n)
 		}

@@ -1,8 +1,10 @@
 package authz
 
+import "github.com/caddy-oci/oci-registry/authz/glob"
+
 // entry is all rules that have one glob; its glob is nil for those of admins.
 type entry struct {
-	glob   *glob
+	glob   *glob.Glob
 	number int     // in Policy.entries
 	rules  []*rule // in the order in which they were written
 	grants [numActions]grants

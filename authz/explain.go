@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/caddy-oci/oci-registry/authz/glob"
 	"github.com/caddy-oci/oci-registry/oci"
 )
 
@@ -91,7 +92,7 @@ func (a *asking) explain(ctx context.Context, w Access) Verdict {
 		return v
 	}
 	if r.entry != nil {
-		v.Pattern = r.entry.glob.pattern
+		v.Pattern = r.entry.glob.String()
 		v.Lost = a.policy.losers(r.entry, w.Repository)
 		v.Tried = a.try(ctx, v.Tried, r.entry, w)
 	}
@@ -103,16 +104,16 @@ func (r *rule) named() string { return r.where + ": " + r.text }
 
 // losers are the globs that match n beside that of the entry that counts.
 func (p *Policy) losers(winner *entry, n oci.Name) []string {
-	var lost []*entry
+	var lost []*glob.Glob
 	for _, e := range p.entries {
-		if e != winner && e.glob.match(n.String()) {
-			lost = append(lost, e)
+		if e != winner && e.glob.Match(n.String()) {
+			lost = append(lost, e.glob)
 		}
 	}
-	slices.SortFunc(lost, compareEntries)
+	slices.SortFunc(lost, glob.Compare)
 	patterns := make([]string, len(lost))
-	for i, e := range lost {
-		patterns[i] = e.glob.pattern
+	for i, g := range lost {
+		patterns[i] = g.String()
 	}
 	return patterns
 }
@@ -127,9 +128,9 @@ func (a *asking) because(w Access, r ruling) string {
 		}
 		return r.by.where + " allows it"
 	case readOnly:
-		return fmt.Sprintf("%s would allow it, but the repository is read-only: read_only %s", r.by.where, r.glob.pattern)
+		return fmt.Sprintf("%s would allow it, but the repository is read-only: read_only %s", r.by.where, r.glob)
 	case protected:
-		return fmt.Sprintf("%s would allow it, but the tag can't move: no_overwrite %s", r.by.where, r.glob.pattern)
+		return fmt.Sprintf("%s would allow it, but the tag can't move: no_overwrite %s", r.by.where, r.glob)
 	case beyondLimit:
 		return r.by.where + " would allow it, but the scopes of the credential don't include it"
 	case noRule:
@@ -144,7 +145,7 @@ func (a *asking) because(w Access, r ruling) string {
 	case r.entry == nil:
 		return "no pattern matches the repository, and no admin rule allows it"
 	}
-	return fmt.Sprintf("no rule for %s allows it, which alone count here, and no admin rule does", r.entry.glob.pattern)
+	return fmt.Sprintf("no rule for %s allows it, which alone count here, and no admin rule does", r.entry.glob)
 }
 
 // try adds to all what the rules of e say of w.

@@ -44,7 +44,7 @@ func (f *filter) shows(ctx context.Context, n oci.Name) bool {
 	if f.question.Who.Limit != nil && !f.question.namesWithinLimit(n) {
 		return false
 	}
-	e := f.policy.index.longest(n.String())
+	e := f.policy.entryFor(n)
 	if !f.shared || e == nil || e.conditional() {
 		return f.decide(ctx, n)
 	}

@@ -5,6 +5,7 @@ import (
 	"iter"
 	"slices"
 
+	"github.com/caddy-oci/oci-registry/authz/glob"
 	"github.com/caddy-oci/oci-registry/oci"
 )
 
@@ -30,7 +31,7 @@ func (s Scope) Includes(a Access) bool {
 	if a.Repository.IsZero() || s.Repositories == "**" {
 		return s.Repositories == "**"
 	}
-	return matchPattern(s.Repositories, a.Repository.String())
+	return glob.Match(s.Repositories, a.Repository.String())
 }
 
 // WithinLimit reports whether the Limit lets i have an access. To list the

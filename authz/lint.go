@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/caddy-oci/oci-registry/authz/glob"
 )
 
 // Known says which groups there are beside those of a Config.
@@ -37,11 +39,11 @@ type linter struct {
 	config *Config
 	known  Known
 	policy *Policy
-	globs  *globSet
+	globs  *glob.Set
 }
 
 func newLinter(c *Config, known Known) *linter {
-	return &linter{config: c, known: known, policy: c.compile(), globs: newGlobSet(c.globs())}
+	return &linter{config: c, known: known, policy: c.compile(), globs: glob.NewSet(glob.Repositories, c.globs())}
 }
 
 func (l *linter) lintRules() {

@@ -3,6 +3,8 @@ package authz
 import (
 	"slices"
 	"strings"
+
+	"github.com/caddy-oci/oci-registry/authz/glob"
 )
 
 func (l *linter) lintEntries() {
@@ -10,8 +12,8 @@ func (l *linter) lintEntries() {
 	for _, e := range l.policy.entries {
 		l.lintShadowed(e)
 		l.lintAnonymous(e)
-		frozen := l.globs.covers(l.policy.readOnly, e.glob)
-		stuck := l.globs.covers(protecting, e.glob)
+		frozen := l.globs.Covers(l.policy.readOnly, e.glob)
+		stuck := l.globs.Covers(protecting, e.glob)
 		for i, r := range e.rules {
 			l.lintCovered(e, i)
 			l.lintPairs(e, r)
@@ -28,15 +30,11 @@ func (l *linter) lintEntries() {
 }
 
 // protectsAll returns the globs of repositories no tag of which can move.
-func (l *linter) protectsAll() []*glob {
-	var globs []*glob
-	anyTag := parseGlobs("*")[0].program()
+func (l *linter) protectsAll() []*glob.Glob {
+	var globs []*glob.Glob
+	anyTag := parseGlobs("*")[0]
 	for _, n := range l.policy.noOverwrite {
-		s := search{grammar: tagNames, match: []*program{anyTag}, budget: searchBudget}
-		for _, t := range n.tags {
-			s.avoid = append(s.avoid, t.program())
-		}
-		if tag, sure := s.run(); sure && tag == "" {
+		if glob.NewSet(glob.Tags, n.tags).Covers(n.tags, anyTag) {
 			globs = append(globs, n.repositories)
 		}
 	}
@@ -46,23 +44,23 @@ func (l *linter) protectsAll() []*glob {
 // lintShadowed warns of an entry that never counts: "team" has no chance beside
 // "team/**", which matches it as well and is longer.
 func (l *linter) lintShadowed(e *entry) {
-	longer := l.globs.longer(e.glob)
-	if !l.globs.covers(longer, e.glob) {
+	longer := l.globs.Longer(e.glob)
+	if !l.globs.Covers(longer, e.glob) {
 		return
 	}
 	for _, g := range longer { // one may be enough, which is easier to understand
-		if l.globs.covers([]*glob{g}, e.glob) {
-			longer = []*glob{g}
+		if l.globs.Covers([]*glob.Glob{g}, e.glob) {
+			longer = []*glob.Glob{g}
 			break
 		}
 	}
 	names := make([]string, len(longer))
 	for i, g := range longer {
-		names[i] = g.pattern
+		names[i] = g.String()
 	}
 	for _, r := range e.rules {
 		l.warn(r.at(), "write the rule for the longer pattern, or take it out",
-			"it never counts: whatever %s matches is matched by %s, which is longer", e.glob.pattern, strings.Join(names, ", "))
+			"it never counts: whatever %s matches is matched by %s, which is longer", e.glob, strings.Join(names, ", "))
 	}
 }
 

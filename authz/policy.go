@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"slices"
+
+	"github.com/caddy-oci/oci-registry/authz/glob"
+	"github.com/caddy-oci/oci-registry/oci"
 )
 
 // Policy is a compiled Config. It never changes, and is safe for concurrent use.
@@ -13,12 +16,12 @@ import (
 // list something; what they see there is for Filter to say. All other actions on
 // the registry as such are for admins.
 type Policy struct {
-	index   index
-	entries []*entry // in the order in which their globs were first written
+	index   glob.Index // of the globs of entries, in the same order
+	entries []*entry   // in the order in which their globs were first written
 	admins  entry
 
 	noOverwrite []noOverwrite
-	readOnly    []*glob
+	readOnly    []*glob.Glob
 
 	groups map[string][]string // that a user is in by the Config, sorted
 
@@ -30,8 +33,8 @@ var _ Authorizer = (*Policy)(nil)
 
 // noOverwrite is a NoOverwrite.
 type noOverwrite struct {
-	repositories *glob
-	tags         []*glob
+	repositories *glob.Glob
+	tags         []*glob.Glob
 }
 
 // New compiles a policy. Its error joins the findings of Lint that are errors.
@@ -55,15 +58,13 @@ func (c *Config) compile() *Policy {
 		pattern := c.Rules[i].Repositories
 		e := byPattern[pattern]
 		if e == nil {
-			g, _ := parseGlob(pattern)
-			e = &entry{glob: g, number: len(p.entries)}
+			e = &entry{glob: parseGlobs(pattern)[0], number: len(p.entries)}
 			byPattern[pattern] = e
 			p.entries = append(p.entries, e)
-			p.index.add(e)
 		}
 		e.add(c.newRule(i), c.Groups)
 	}
-	p.index.sort()
+	p.index = glob.NewIndex(globsOf(p.entries))
 	for i := range c.Admins {
 		p.admins.add(c.newAdmin(i), c.Groups)
 	}
@@ -73,6 +74,23 @@ func (c *Config) compile() *Policy {
 	}
 	c.compileRest(p)
 	return p
+}
+
+// parseGlobs parses globs that have been checked.
+func parseGlobs(patterns ...string) []*glob.Glob {
+	globs := make([]*glob.Glob, len(patterns))
+	for i, p := range patterns {
+		globs[i], _ = glob.Parse(p)
+	}
+	return globs
+}
+
+func globsOf(entries []*entry) []*glob.Glob {
+	globs := make([]*glob.Glob, len(entries))
+	for i, e := range entries {
+		globs[i] = e.glob
+	}
+	return globs
 }
 
 func (c *Config) compileRest(p *Policy) {
@@ -121,4 +139,12 @@ func (p *Policy) Authorize(ctx context.Context, q Question) (Answer, error) {
 		}
 	}
 	return Answer{Overwrite: a.mayOverwrite(ctx)}, nil
+}
+
+// entryFor returns the entry with the longest glob that matches n, or nil.
+func (p *Policy) entryFor(n oci.Name) *entry {
+	if i := p.index.Longest(n.String()); i >= 0 {
+		return p.entries[i]
+	}
+	return nil
 }

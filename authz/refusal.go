@@ -48,7 +48,7 @@ type reason struct {
 func (a *asking) refuse(ctx context.Context, w Access, r ruling) error {
 	cause := &Refusal{Access: w, Conditional: r.outcome == noRule && r.unmet, Err: r.err, text: a.refusalText(ctx, w, r)}
 	if r.entry != nil {
-		cause.Pattern = r.entry.glob.pattern
+		cause.Pattern = r.entry.glob.String()
 	}
 	if r.outcome == beyondLimit {
 		cause.Err = ErrLimit
@@ -86,16 +86,16 @@ func (a *asking) signingInHelps(w Access, r ruling) bool {
 func (a *asking) refusalText(ctx context.Context, w Access, r ruling) string {
 	switch r.outcome {
 	case readOnly:
-		return fmt.Sprintf("%s is read-only (read_only %s)", w.what(), r.glob.pattern)
+		return fmt.Sprintf("%s is read-only (read_only %s)", w.what(), r.glob)
 	case protected:
-		return fmt.Sprintf("tags like %s of %s can't move (no_overwrite %[1]s)", r.glob.pattern, w.what())
+		return fmt.Sprintf("tags like %s of %s can't move (no_overwrite %[1]s)", r.glob, w.what())
 	case beyondLimit:
 		return limitText(w)
 	case noRule, granted:
 	}
 	rules := "the policy has"
 	if r.entry != nil && a.mayKnow(ctx, w) {
-		rules = fmt.Sprintf("of the policy only the rules for %s count here, which have", r.entry.glob.pattern)
+		rules = fmt.Sprintf("of the policy only the rules for %s count here, which have", r.entry.glob)
 	}
 	whom := "anonymous callers"
 	if !a.question.Who.IsAnonymous() {

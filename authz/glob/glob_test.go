@@ -1,4 +1,4 @@
-package authz
+package glob
 
 import (
 	"slices"
@@ -46,18 +46,18 @@ func TestGlobs(t *testing.T) {
 		{"{team,org}/**", "team org/a/b", "other"},
 		{"a[{,}]", "", "a"},
 	} {
-		g, err := parseGlob(c.pattern)
+		g, err := Parse(c.pattern)
 		if err != nil {
 			t.Errorf("%s: %v", c.pattern, err)
 			continue
 		}
 		for s := range strings.FieldsSeq(c.matches) {
-			if !g.match(s) {
+			if !g.Match(s) {
 				t.Errorf("%s doesn't match %s", c.pattern, s)
 			}
 		}
 		for s := range strings.FieldsSeq(c.not) {
-			if g.match(s) {
+			if g.Match(s) {
 				t.Errorf("%s matches %s", c.pattern, s)
 			}
 		}
@@ -72,11 +72,11 @@ func TestMalformedGlobs(t *testing.T) {
 		"[]a]": "class", "[a/b]": "class", `[\`: "class", `a\`: "escape", `a\/b`: "escape", "é": "ASCII", "[é]": "class",
 		strings.Repeat("{a,b}", 7): "more than 100",
 	} {
-		if g, err := parseGlob(pattern); err == nil || !strings.Contains(err.Error(), problem) {
+		if g, err := Parse(pattern); err == nil || !strings.Contains(err.Error(), problem) {
 			t.Errorf("%q is %v, %v; want an error about %s", pattern, g, err, problem)
 		}
 	}
-	if g, err := parseGlob(strings.Repeat("{a,b}", 6)); err != nil || len(g.alternatives) != 64 {
+	if g, err := Parse(strings.Repeat("{a,b}", 6)); err != nil || len(g.alternatives) != 64 {
 		t.Errorf("%v, %v", g, err)
 	}
 }
@@ -93,14 +93,14 @@ func FuzzGlob(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, pattern, name string) {
-		g, err := parseGlob(pattern)
+		g, err := Parse(pattern)
 		if err != nil || len(pattern) > 40 || len(name) > 30 {
 			return
 		}
 		if _, err := oci.ParseName(name); err != nil { // nothing else is ever matched
 			return
 		}
-		got, want := g.match(name), false
+		got, want := g.Match(name), false
 		for _, a := range g.alternatives {
 			want = want || naivePath(strings.Split(a, "/"), strings.Split(name, "/"))
 		}
@@ -110,8 +110,8 @@ func FuzzGlob(f *testing.F) {
 		if accepted := g.program().runs(name); accepted != want {
 			t.Errorf("the program of %q accepts %q: %t, want %t", pattern, name, accepted, want)
 		}
-		if p := matchPattern(pattern, name); p != want {
-			t.Errorf("matchPattern(%q, %q) is %t, want %t", pattern, name, p, want)
+		if p := Match(pattern, name); p != want {
+			t.Errorf("Match(%q, %q) is %t, want %t", pattern, name, p, want)
 		}
 	})
 }

@@ -1,10 +1,10 @@
-package authz
+package glob
 
 import "strings"
 
-// A grammar is a deterministic automaton that knows which names, or tags, are
-// legal. Its words begin with a slash, so that each component does.
-type grammar struct {
+// A Grammar knows which names there can be: it is Repositories or Tags. It's a
+// deterministic automaton whose words begin with a slash, so that each component does.
+type Grammar struct {
 	what     string // what its words are
 	alphabet string
 	start    int
@@ -22,8 +22,8 @@ const (
 	longestTag  = 128
 )
 
-func (g *grammar) longest() int {
-	if g == tagNames {
+func (g *Grammar) longest() int {
+	if g == Tags {
 		return longestTag
 	}
 	return longestName
@@ -31,9 +31,9 @@ func (g *grammar) longest() int {
 
 const alphanumeric = "abcdefghijklmnopqrstuvwxyz0123456789"
 
-// repositoryNames are the names that oci.ParseName accepts, and those that are too
+// Repositories are the names that oci.ParseName accepts, and those that are too
 // long.
-var repositoryNames = &grammar{
+var Repositories = &Grammar{
 	what:     "repository",
 	alphabet: alphanumeric + "._-/",
 	start:    nameState{at: beforeName}.number(),
@@ -46,8 +46,8 @@ var repositoryNames = &grammar{
 	ends: func(state int) bool { return nameStateOf(state).ends() },
 }
 
-// tagNames are the tags that oci.ParseTag accepts, and those that are too long.
-var tagNames = &grammar{
+// Tags are the tags that oci.ParseTag accepts, and those that are too long.
+var Tags = &Grammar{
 	what:     "tag",
 	alphabet: alphanumeric + "ABCDEFGHIJKLMNOPQRSTUVWXYZ._-/",
 	next: func(state int, c byte) int {

@@ -1,6 +1,30 @@
-package authz
+package glob
 
 import "strings"
+
+// Match reports whether g matches all of s. It allocates nothing.
+func (g *Glob) Match(s string) bool {
+	if !strings.HasPrefix(s, g.prefix) || !strings.HasSuffix(s, g.suffix) {
+		return false
+	}
+	for _, p := range g.alternatives {
+		if matchPath(p, s) {
+			return true
+		}
+	}
+	return false
+}
+
+// Match reports whether a pattern that nobody has parsed matches all of a name. One
+// that's malformed matches nothing. Without braces, classes and escapes it's matched
+// as it stands.
+func Match(pattern, name string) bool {
+	if !strings.ContainsAny(pattern, `{[\}`) {
+		return pattern != "" && matchPath(pattern, name)
+	}
+	g, err := Parse(pattern)
+	return err == nil && g.Match(name)
+}
 
 // matchPath reports whether p, a glob without braces, matches all of s. A "**"
 // that turns out to have taken too little takes one component more; what follows

@@ -1,4 +1,4 @@
-package authz
+package glob
 
 import (
 	"encoding/binary"
@@ -8,7 +8,7 @@ import (
 // A search looks for the shortest word of a grammar that all of match match and
 // none of avoid does.
 type search struct {
-	grammar *grammar
+	grammar *Grammar
 	match   []*program // one or two
 	avoid   []*program
 

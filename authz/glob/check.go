@@ -1,4 +1,4 @@
-package authz
+package glob
 
 import (
 	"fmt"
@@ -6,25 +6,27 @@ import (
 	"strings"
 )
 
-// checkPattern refuses a glob that's malformed, or that matches nothing there can be.
-func (f *findings) checkPattern(at, pattern string, names *grammar) {
-	g, err := parseGlob(pattern)
+// Check returns what's wrong with a pattern for names of g, and what to write instead:
+// it's malformed, or matches nothing there can be. Each is a sentence without a full
+// stop. Both are empty if the pattern is fine.
+func (g *Grammar) Check(pattern string) (problem, fix string) {
+	parsed, err := Parse(pattern)
 	if err != nil {
-		f.refuse(at, hint(pattern, names), "the pattern %q %v", pattern, err)
-		return
+		return fmt.Sprintf("the pattern %q %v", pattern, err), hint(pattern, g)
 	}
-	word, _ := (&search{grammar: names, match: []*program{g.program()}}).run()
+	word, _ := (&search{grammar: g, match: []*program{parsed.program()}}).run()
 	switch {
 	case word == "":
-		f.refuse(at, hint(pattern, names), "the pattern %q matches nothing that a %s can be called", pattern, names.what)
-	case len(word) > names.longest():
-		f.refuse(at, "write a shorter one", "the pattern %q matches only names that are longer than %d characters", pattern, names.longest())
+		return fmt.Sprintf("the pattern %q matches nothing that a %s can be called", pattern, g.what), hint(pattern, g)
+	case len(word) > g.longest():
+		return fmt.Sprintf("the pattern %q matches only names that are longer than %d characters", pattern, g.longest()), "write a shorter one"
 	}
+	return "", ""
 }
 
 // hint says what to write instead of a pattern.
-func hint(pattern string, names *grammar) string {
-	if names == tagNames {
+func hint(pattern string, names *Grammar) string {
+	if names == Tags {
 		return `a tag is letters, digits, "_", "." and "-", and doesn't begin with "." or "-"`
 	}
 	if better := tidied(pattern); better != pattern && matchesSome(better) {
@@ -61,11 +63,11 @@ func tidied(pattern string) string {
 }
 
 func matchesSome(pattern string) bool {
-	g, err := parseGlob(pattern)
+	g, err := Parse(pattern)
 	if err != nil {
 		return false
 	}
-	word, _ := (&search{grammar: repositoryNames, match: []*program{g.program()}}).run()
+	word, _ := (&search{grammar: Repositories, match: []*program{g.program()}}).run()
 	return word != "" && len(word) <= longestName
 }
 

@@ -1,4 +1,4 @@
-package authz
+package glob
 
 import (
 	"slices"
@@ -37,7 +37,7 @@ type byteSet [2]uint64
 func (s *byteSet) add(c byte)     { s[c/64] |= 1 << (c % 64) }
 func (s byteSet) has(c byte) bool { return s[c/64]&(1<<(c%64)) != 0 }
 
-func (g *glob) program() *program {
+func (g *Glob) program() *program {
 	p := &program{}
 	for _, a := range g.alternatives {
 		p.add(a)

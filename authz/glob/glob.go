@@ -1,6 +1,10 @@
-package authz
+// Package glob matches names of repositories, and tags, and compares globs: whether
+// two match one name, whether some match all that another does, and whether there's
+// any name that one matches.
+package glob
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -9,10 +13,17 @@ import (
 // maxAlternatives is how many globs one glob with braces may stand for.
 const maxAlternatives = 100
 
-// glob matches names of repositories, or tags, as bmatcuk/doublestar says that it
-// does. It differs from what doublestar does in corners: "[^a]" never matches a
+// Glob is a pattern that has been parsed. It never changes, and is safe for
+// concurrent use.
+//
+// It's made of components with "/" between them, as a name is. "*" matches any part
+// of a component, "?" one character, "[a-z]" one of a class, "[^a-z]" one that isn't,
+// "{a,b}" either of two globs, and a component "**" any number of components, none
+// included: "team/**" matches "team", too.
+//
+// That's what bmatcuk/doublestar matches, but for corners: "[^a]" never matches a
 // slash, a "*" before "/**" may match nothing, and a glob can't end with a slash.
-type glob struct {
+type Glob struct {
 	pattern string
 
 	// alternatives are the globs without braces that the pattern stands for.
@@ -23,11 +34,13 @@ type glob struct {
 	prefix, suffix string
 }
 
-func parseGlob(pattern string) (*glob, error) {
+// Parse returns the glob that a pattern is. Its error says what's malformed, to be
+// read after the pattern.
+func Parse(pattern string) (*Glob, error) {
 	if pattern == "" {
 		return nil, errors.New("is empty")
 	}
-	g := &glob{pattern: pattern}
+	g := &Glob{pattern: pattern}
 	if err := g.expand(pattern); err != nil {
 		return nil, err
 	}
@@ -37,17 +50,17 @@ func parseGlob(pattern string) (*glob, error) {
 	return g, nil
 }
 
-// parseGlobs parses globs that have been checked.
-func parseGlobs(patterns ...string) []*glob {
-	globs := make([]*glob, len(patterns))
-	for i, p := range patterns {
-		globs[i], _ = parseGlob(p)
-	}
-	return globs
+// String returns the pattern as it was parsed.
+func (g *Glob) String() string { return g.pattern }
+
+// Compare orders globs by the length of their patterns, the longest first, and those
+// of one length by their text.
+func Compare(a, b *Glob) int {
+	return cmp.Or(len(b.pattern)-len(a.pattern), strings.Compare(a.pattern, b.pattern))
 }
 
 // expand adds what p stands for to g's alternatives.
-func (g *glob) expand(p string) error {
+func (g *Glob) expand(p string) error {
 	open, end, commas, err := braces(p)
 	if err != nil {
 		return err
@@ -160,26 +173,4 @@ func edges(p string) (prefix, suffix string) {
 		suffix = strings.TrimPrefix(p[strings.LastIndexAny(p, special)+1:], "/")
 	}
 	return prefix, suffix
-}
-
-func (g *glob) match(s string) bool {
-	if !strings.HasPrefix(s, g.prefix) || !strings.HasSuffix(s, g.suffix) {
-		return false
-	}
-	for _, p := range g.alternatives {
-		if matchPath(p, s) {
-			return true
-		}
-	}
-	return false
-}
-
-// matchPattern matches a pattern that nobody has parsed. Those of tokens are
-// names, most of the time.
-func matchPattern(pattern, name string) bool {
-	if !strings.ContainsAny(pattern, `{[\}`) {
-		return pattern != "" && matchPath(pattern, name)
-	}
-	g, err := parseGlob(pattern)
-	return err == nil && g.match(name)
 }
