@@ -94,7 +94,7 @@ func (c chore) once(ctx context.Context, log *slog.Logger) {
 // observeKey is told what has happened to an API key.
 func (r *Registry) observeKey(ctx context.Context, e apikey.Event) {
 	r.audit.observeKey(ctx, e)
-	warning := ""
+	var warning string
 	switch e.Kind {
 	case apikey.Expiring:
 		warning = "an API key expires soon: its owner should make another one in time"
