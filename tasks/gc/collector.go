@@ -164,7 +164,9 @@ func (c *collector) apply(ctx context.Context, p plan) error {
 			e.Mark(d, now)
 		}
 		for _, d := range p.unmark {
-			e.Unmark(d)
+			if !c.orphaned(e, d) {
+				e.Unmark(d)
+			}
 		}
 		for _, d := range p.renew {
 			e.Unmark(d)
@@ -178,6 +180,17 @@ func (c *collector) apply(ctx context.Context, p plan) error {
 		}
 		return nil
 	})
+}
+
+// orphaned reports whether the subject of a manifest has gone since it was looked
+// for. Who deleted it has marked the manifest, or has found it marked.
+func (c *collector) orphaned(now storage.Index, d digest.Digest) bool {
+	m := c.manifests[d]
+	if m == nil || c.manifests[m.subject] == nil {
+		return false
+	}
+	_, err := now.Resolve(oci.DigestRef(m.subject))
+	return err != nil
 }
 
 // retire removes a repository that holds nothing.

@@ -91,6 +91,34 @@ func TestReferrersFollowADeletedSubject(t *testing.T) {
 	}
 }
 
+// A round that has seen the subject doesn't take the mark off that its deletion
+// relies on.
+func TestReferrersFollowASubjectDeletedMeanwhile(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.now = time.Now() // when storage marks
+	r := w.repo("a")
+	subject := w.push(r, w.image("subject"), "v1")
+	signature := w.push(r, w.referrer("signature", subject))
+	check(t, r.Update(t.Context(), func(e *storage.Edit) error { // as a round that hasn't seen it come
+		e.Mark(signature, w.now)
+		return nil
+	}))
+	deleted := false
+	w.collect(gc.Options{Stop: func() error { // it's between looking and doing
+		if deleted {
+			return nil
+		}
+		deleted = true
+		return storage.DeleteManifest(t.Context(), r, oci.DigestRef(subject), "")
+	}})
+	for range 3 {
+		w.collect(gc.Options{})
+		w.wait(2 * untagged)
+	}
+	w.wantContents(r)
+}
+
 // A clock that was set makes nothing old.
 func TestRenewedMarks(t *testing.T) {
 	t.Parallel()
