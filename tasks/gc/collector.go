@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -15,6 +16,7 @@ import (
 type collector struct {
 	repository storage.Collectable
 	opts       Options
+	begun      time.Time
 	manifests  map[digest.Digest]*manifest // that were read
 	contents   map[digest.Digest]storage.Content
 }
@@ -32,7 +34,8 @@ func (c *collector) readContents(ctx context.Context) error {
 }
 
 // collect does what is to be done. What goes makes other things go, so it looks
-// again until nothing has gone.
+// again until nothing has gone. What isn't due when it begins is left to the next
+// round, or it wouldn't end where something comes to be due all the time.
 func (c *collector) collect(ctx context.Context) error {
 	for more := true; more; {
 		idx, err := c.look(ctx)
@@ -68,7 +71,7 @@ func (c *collector) look(ctx context.Context) (storage.Index, error) {
 // round carries out one plan, some of it at a time: an Update keeps pushes waiting.
 // It reports whether something has gone.
 func (c *collector) round(ctx context.Context, idx storage.Index) (gone bool, err error) {
-	p := &planner{opts: c.opts, now: c.opts.Now(), index: idx, manifests: c.manifests, contents: c.contents}
+	p := &planner{opts: c.opts, begun: c.begun, now: c.opts.Now(), index: idx, manifests: c.manifests, contents: c.contents}
 	all := p.plan()
 	if c.opts.DryRun {
 		c.tell(p, all)
@@ -173,10 +176,10 @@ func (c *collector) apply(ctx context.Context, p plan) error {
 			e.Mark(d, now)
 		}
 		for _, d := range p.delete {
-			e.DeleteMarked(d, now.Add(-c.opts.UntaggedGrace))
+			e.DeleteMarked(d, c.begun.Add(-c.opts.UntaggedGrace))
 		}
 		for _, d := range p.drop {
-			e.DropMarkedBlob(d, now.Add(-c.opts.Grace))
+			e.DropMarkedBlob(d, c.begun.Add(-c.opts.Grace))
 		}
 		return nil
 	})

@@ -189,6 +189,6 @@ func collect(ctx context.Context, s storage.Store, name oci.Name, opts Options) 
 	if !ok {
 		return fmt.Errorf("%s: %w", name, errors.ErrUnsupported)
 	}
-	c := &collector{repository: r, opts: opts, manifests: make(map[digest.Digest]*manifest)}
+	c := &collector{repository: r, opts: opts, begun: opts.Now(), manifests: make(map[digest.Digest]*manifest)}
 	return c.collect(ctx)
 }

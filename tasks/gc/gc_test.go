@@ -119,6 +119,25 @@ func TestReferrersFollowASubjectDeletedMeanwhile(t *testing.T) {
 	w.wantContents(r)
 }
 
+// However much comes to be due while a round is at it, the round ends.
+func TestRoundEndsWhereGarbageComesAllTheTime(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	r := w.repo("a")
+	for i := range 10 {
+		w.blob(r, fmt.Sprint("garbage ", i))
+		w.collect(gc.Options{})
+		w.wait(grace / 10)
+	}
+	w.collect(gc.Options{Stop: func() error {
+		w.wait(grace / 10)
+		return nil
+	}})
+	if got := len(w.contents(r)); got != 9 {
+		t.Errorf("%d blobs are left, want the 9 that weren't due when the round began", got)
+	}
+}
+
 // A clock that was set makes nothing old.
 func TestRenewedMarks(t *testing.T) {
 	t.Parallel()

@@ -39,6 +39,7 @@ func (p *plan) empty() bool {
 // planner makes a plan. All manifests of the index are known to it.
 type planner struct {
 	opts      Options
+	begun     time.Time // of the round in this repository
 	now       time.Time
 	index     storage.Index
 	manifests map[digest.Digest]*manifest
@@ -146,9 +147,9 @@ func (p *planner) wrong(marked time.Time) bool {
 	return p.opts.Renew || marked.After(p.now.Add(time.Minute))
 }
 
-// over reports whether a grace has passed since a mark.
+// over reports whether a grace had passed since a mark when the round began.
 func (p *planner) over(marked time.Time, grace time.Duration) bool {
-	return !marked.After(p.now.Add(-grace))
+	return !marked.After(p.begun.Add(-grace))
 }
 
 // roots are the manifests that nothing else has to need. A referrer without a
