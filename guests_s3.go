@@ -216,16 +216,19 @@ func (s *S3Storage) Tune(store storage.Store) {
 	}
 }
 
-// commandMemory is what a command may hold of blobs on their way to a bucket, in
-// bytes. More of it makes nothing faster but the store's answers slower.
-const commandMemory = 128 << 20
+// What a process may hold of blobs on their way to buckets, however many there are.
+// More of it makes nothing faster for a command but the stores' answers slower.
+var (
+	serverMemory  = s3.NewBudget(256 << 20)
+	commandMemory = s3.NewBudget(128 << 20)
+)
 
 func (s *S3Storage) options() s3.Options {
 	o := s3.Options{
 		Prefix: s.prefix, PartSize: s.PartSize, PartsAtOnce: s.Concurrency, SingleWriter: s.SingleWriter,
 		RetryFor: time.Duration(s.RetryFor), TagsFreshFor: time.Duration(s.TagsFreshFor),
 		RedirectFrom: s.redirectFrom, RedirectLife: time.Duration(s.RedirectLife),
-		ReadOnly: s.readOnly, Log: s.log,
+		ReadOnly: s.readOnly, Log: s.log, Memory: serverMemory,
 	}
 	if s.command {
 		o.Memory, o.AwaitMemory = commandMemory, true

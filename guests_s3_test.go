@@ -95,7 +95,7 @@ func TestS3StorageOptions(t *testing.T) {
 	s.onlyRead()
 	want := s3.Options{
 		Prefix: "b", PartSize: 8 << 20, PartsAtOnce: 3, RetryFor: time.Minute, TagsFreshFor: time.Second,
-		RedirectFrom: 1 << 20, RedirectLife: time.Hour, SingleWriter: true, ReadOnly: true, Log: s.log,
+		RedirectFrom: 1 << 20, RedirectLife: time.Hour, SingleWriter: true, ReadOnly: true, Log: s.log, Memory: serverMemory,
 	}
 	if got := s.options(); got != want {
 		t.Errorf("options %+v, want %+v", got, want)

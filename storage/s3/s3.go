@@ -22,8 +22,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/semaphore"
-
 	"github.com/caddy-oci/oci-registry/oci"
 	"github.com/caddy-oci/oci-registry/storage"
 )
@@ -40,13 +38,14 @@ type Options struct {
 	// PartsAtOnce is how many parts of one blob are sent at once. Default: 4.
 	PartsAtOnce int
 
-	// Memory is what all uploads together may hold in part buffers, in bytes. What
-	// there's no room for is stored in small objects first. Default: 256 MiB.
-	Memory int64
+	// Memory is what all uploads together may hold in part buffers, of this store and
+	// of all that share it. What there's no room for is stored in small objects first.
+	// Default: 256 MiB, for this store alone.
+	Memory *Budget
 
 	// AwaitMemory has uploads wait for memory that there isn't, instead of storing small
 	// objects: for a process whose uploads never stand still, since it has their content.
-	// Memory is at least that of two parts then. Default: false.
+	// Default: false.
 	AwaitMemory bool
 
 	// RetryFor is how long a call that fails is tried again. Default: 20 s.
@@ -88,22 +87,17 @@ type Options struct {
 func (o Options) withDefaults() Options {
 	setDefault(&o.PartSize, 16<<20)
 	setDefault(&o.PartsAtOnce, 4)
-	setDefault(&o.Memory, 256<<20)
 	setDefault(&o.RetryFor, 20*time.Second)
 	setDefault(&o.DigestsFreshFor, 5*time.Second)
 	setDefault(&o.RedirectLife, 20*time.Minute)
-	o.Memory = max(o.Memory, o.PartSize)
-	if o.AwaitMemory {
-		o.Memory = max(o.Memory, 2*o.PartSize)
+	if o.Memory == nil {
+		o.Memory = NewBudget(256 << 20)
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	return o
 }
-
-// spare is what of Memory isn't for clients to fill.
-func (o *Options) spare() int64 { return max(o.PartSize, o.Memory/4) }
 
 func setDefault[T comparable](v *T, to T) {
 	var zero T
@@ -114,24 +108,21 @@ func setDefault[T comparable](v *T, to T) {
 
 // Store is a storage.Store in a bucket. Only Open makes one.
 type Store struct {
-	tuned     atomic.Pointer[Options]
-	keys      keys
-	patience  *patience
-	bucket    *patient
-	cache     cache
-	sessions  sessions
-	claims    claims
-	pulls     pulls
-	links     links
-	memory    *semaphore.Weighted // bytes of part buffers that clients fill
-	spare     *semaphore.Weighted // and of those that are filled from rests,
-	spareSize int64               // which are so many
-	await     bool                // who finds none of the former waits
-	probe     *probe
-	limits    limits
-	stop      context.CancelFunc // ends what runs in the background
-	closing   chan struct{}      // closed by Close, for what has something to end
-	reach     reach
+	tuned    atomic.Pointer[Options]
+	keys     keys
+	patience *patience
+	bucket   *patient
+	cache    cache
+	sessions sessions
+	claims   claims
+	pulls    pulls
+	links    links
+	memory   *Budget
+	probe    *probe
+	limits   limits
+	stop     context.CancelFunc // ends what runs in the background
+	closing  chan struct{}      // closed by Close, for what has something to end
+	reach    reach
 
 	stateMu sync.Mutex // held while a single writer compares and replaces a value of state/
 
@@ -152,12 +143,12 @@ func open(b bucket, opts Options) *Store {
 		keys: newKeys(opts.Prefix), patience: p, bucket: newPatient(b, p),
 		cache:    cache{repos: make(map[oci.Name]*repo)},
 		sessions: sessions{live: make(map[string]*session), over: make(map[string]struct{})},
-		memory:   semaphore.NewWeighted(opts.Memory - opts.spare()),
-		spare:    semaphore.NewWeighted(opts.spare()), spareSize: opts.spare(), await: opts.AwaitMemory,
-		limits: limits{tail: 256 << 10, segments: 1 << 20, inline: 32 << 10, slow: 25 * time.Second},
-		stop:   func() {}, closing: make(chan struct{}),
+		memory:   opts.Memory,
+		limits:   limits{tail: 256 << 10, segments: 1 << 20, inline: 32 << 10, slow: 25 * time.Second},
+		stop:     func() {}, closing: make(chan struct{}),
 	}
 	s.tuned.Store(&opts)
+	s.memory.fit(opts.PartSize, opts.AwaitMemory)
 	s.probe = &probe{store: s, begin: func() {}, done: make(chan struct{}), checks: make(map[string]storage.Check), changed: make(chan struct{})}
 	close(s.probe.done)
 	return s
@@ -176,8 +167,7 @@ func (s *Store) Tune(opts Options) {
 	if wants != now.SingleWriter {
 		opts.Log.Error("single_writer is changed by a restart, not by a reload", slog.Bool("holds", now.SingleWriter))
 	}
-	opts.Memory = now.Memory // what there is of it was set aside at the beginning
-	opts.PartSize = min(opts.PartSize, s.spareSize)
+	s.memory.fit(opts.PartSize, opts.AwaitMemory)
 	s.tuned.Store(&opts)
 	s.patience.set(opts.RetryFor)
 	if !opts.ReadOnly {

@@ -259,5 +259,5 @@ const maxParts = 9000
 // partSize is the size of the parts of a blob that may have that many bytes.
 func (s *Store) partSize(size int64) int64 {
 	least := (size/maxParts + 1<<20) >> 20 << 20
-	return min(max(s.options().PartSize, least), s.spareSize)
+	return min(max(s.options().PartSize, least), s.memory.sent.most())
 }

@@ -227,7 +227,7 @@ func TestPartsThatFail(t *testing.T) {
 // All uploads share one budget, and finish however small it is.
 func TestMemoryBudget(t *testing.T) {
 	t.Parallel()
-	s := openOn(t, smallParts(), Options{PartSize: 512 << 10, Memory: 512 << 10, PartsAtOnce: 8})
+	s := openOn(t, smallParts(), Options{PartSize: 512 << 10, Memory: NewBudget(512 << 10), PartsAtOnce: 8})
 	content := text(3 << 20)
 	done := make(chan error)
 	const uploads = 8
@@ -268,7 +268,7 @@ func (b *noRests) put(ctx context.Context, what putRequest) (string, error) {
 func TestUploadsAwaitMemory(t *testing.T) {
 	t.Parallel()
 	b := &noRests{fake: smallParts()}
-	s := openOn(t, b, Options{PartSize: 512 << 10, Memory: 512 << 10, PartsAtOnce: 8, AwaitMemory: true})
+	s := openOn(t, b, Options{PartSize: 512 << 10, Memory: NewBudget(512 << 10), PartsAtOnce: 8, AwaitMemory: true})
 	content := text(3<<20 + 7)
 	var uploading errgroup.Group
 	for i := range 8 {
@@ -293,8 +293,8 @@ func TestUploadsAwaitMemory(t *testing.T) {
 // Who waits for memory doesn't wait any more when it's not wanted.
 func TestAwaitingMemoryEnds(t *testing.T) {
 	t.Parallel()
-	s := openOn(t, smallParts(), Options{PartSize: 512 << 10, Memory: 512 << 10, AwaitMemory: true})
-	if !s.memory.TryAcquire(s.options().Memory - s.spareSize) {
+	s := openOn(t, smallParts(), Options{PartSize: 512 << 10, Memory: NewBudget(512 << 10), AwaitMemory: true})
+	if !s.memory.filled.TryAcquire(s.memory.filled.most()) {
 		t.Fatal("there's less memory")
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
@@ -316,17 +316,17 @@ func TestMemoryIsGivenBack(t *testing.T) {
 // wantMemory fails unless all the memory is there.
 func wantMemory(t *testing.T, s *Store) {
 	t.Helper()
-	all := s.options().Memory - s.spareSize
-	if !s.memory.TryAcquire(all) || !s.spare.TryAcquire(s.spareSize) {
-		t.Fatal("memory wasn't given back")
+	for _, b := range []*share{s.memory.filled, s.memory.sent} {
+		if !b.TryAcquire(b.most()) {
+			t.Fatal("memory wasn't given back")
+		}
+		b.Release(b.most())
 	}
-	s.memory.Release(all)
-	s.spare.Release(s.spareSize)
 }
 
 func memoryIsGivenBack(t *testing.T, memory int64) {
 	t.Helper()
-	s := openOn(t, smallParts(), Options{PartSize: 1 << 20, Memory: memory})
+	s := openOn(t, smallParts(), Options{PartSize: 1 << 20, Memory: NewBudget(memory)})
 	content := text(900_000)
 	for _, finish := range []func(u storage.Upload) error{
 		func(u storage.Upload) error { return u.Cancel(t.Context()) },
@@ -377,7 +377,7 @@ func TestSessionID(t *testing.T) {
 // Clients that stand still hold up nobody, however many they are.
 func TestSlowClients(t *testing.T) {
 	t.Parallel()
-	s := openOn(t, smallParts(), Options{PartSize: 1 << 20, Memory: 3 << 20})
+	s := openOn(t, smallParts(), Options{PartSize: 1 << 20, Memory: NewBudget(3 << 20)})
 	content := text(3 << 20)
 	var done []chan error
 	var slow []*pausing
@@ -388,7 +388,7 @@ func TestSlowClients(t *testing.T) {
 		<-p.reached
 		slow, done = append(slow, p), append(done, err)
 	}
-	if s.memory.TryAcquire(1 << 20) {
+	if s.memory.filled.TryAcquire(1 << 20) {
 		t.Fatal("there's memory left")
 	}
 	if _, err := storage.PutBlob(t.Context(), s.Repository(app), digest.FromString(content), strings.NewReader(content), storage.UploadOptions{}); err != nil {
@@ -408,7 +408,7 @@ func TestSlowClients(t *testing.T) {
 func TestPartsOfAnother(t *testing.T) {
 	t.Parallel()
 	f := smallParts()
-	a, b := openOn(t, f, Options{PartSize: 1 << 20}), openOn(t, f, Options{PartSize: 64 << 10, Memory: 128 << 10})
+	a, b := openOn(t, f, Options{PartSize: 1 << 20}), openOn(t, f, Options{PartSize: 64 << 10, Memory: NewBudget(128 << 10)})
 	content := text(3_000_000)
 	id := begin(t, a)
 	if err := add(t, a, id, 0, strings.NewReader(content[:1_500_000])); err != nil {

@@ -6,8 +6,6 @@ import (
 	"io"
 	"slices"
 	"sync"
-
-	"golang.org/x/sync/semaphore"
 )
 
 // stream is the content of an upload session on its way to the bucket: parts that
@@ -23,8 +21,8 @@ type stream struct {
 	flights   []*flight
 	rests     []entry
 	buf       []byte
-	held      int64               // how much memory there is for buf,
-	from      *semaphore.Weighted // and whose it is
+	held      int64  // how much memory there is for buf,
+	from      *share // and what of
 }
 
 // flight is a part that's being sent.
@@ -96,17 +94,25 @@ func (c *stream) add(ctx context.Context, p []byte) error {
 // take their time, and nobody waits for them. But with AwaitMemory those who have some
 // are about to give it back.
 func (c *stream) makeRoom(ctx context.Context) error {
-	n := c.partSize
-	switch {
-	case c.store.await:
-		n = min(n, c.store.options().Memory-c.store.spareSize) // the session may be of a process that has more
-		if err := c.store.memory.Acquire(ctx, n); err != nil {
-			return err
-		}
-	case !c.store.memory.TryAcquire(n):
+	filled := c.store.memory.filled
+	if c.store.options().AwaitMemory {
+		return c.take(ctx, filled)
+	}
+	if !filled.TryAcquire(c.partSize) {
 		return c.spill(ctx)
 	}
-	c.held, c.from = n, c.store.memory
+	c.held, c.from = c.partSize, filled
+	return nil
+}
+
+// take waits for memory for a part, or for all there is: the session may be of a
+// process that has more.
+func (c *stream) take(ctx context.Context, from *share) error {
+	n, err := from.acquire(ctx, c.partSize)
+	if err != nil {
+		return err
+	}
+	c.held, c.from = n, from
 	return nil
 }
 
@@ -130,12 +136,7 @@ func (c *stream) hold(ctx context.Context) error {
 	if c.held > 0 {
 		return nil
 	}
-	n := min(c.partSize, c.store.spareSize) // the session may be of a process that has more
-	if err := c.store.spare.Acquire(ctx, n); err != nil {
-		return err
-	}
-	c.held, c.from = n, c.store.spare
-	return nil
+	return c.take(ctx, c.store.memory.sent)
 }
 
 // gather returns the rests and buf as one.
