@@ -91,6 +91,9 @@ func (p *pusher) push(ctx context.Context, r *remote.Repository, tag ledger.Tag)
 	p.world.mu.Lock()
 	defer p.world.mu.Unlock()
 	p.world.parts[c.Digest] = parts
+	for _, d := range parts {
+		p.world.pushed[d] = true
+	}
 	return nil
 }
 

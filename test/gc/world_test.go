@@ -33,12 +33,13 @@ type world struct {
 	pushers   []*pusher
 	ledger    ledger.Ledger
 
-	mu    sync.Mutex
-	parts map[digest.Digest][]digest.Digest // what a tag of this digest needs
+	mu     sync.Mutex
+	parts  map[digest.Digest][]digest.Digest // what a tag of this digest needs
+	pushed map[digest.Digest]bool            // whatever was
 }
 
 func newWorld(t *testing.T, caddyfile string, pushers int) *world {
-	w := &world{t: t, caddyfile: caddyfile, parts: make(map[digest.Digest][]digest.Digest)}
+	w := &world{t: t, caddyfile: caddyfile, parts: make(map[digest.Digest][]digest.Digest), pushed: make(map[digest.Digest]bool)}
 	for i := range pushers {
 		w.pushers = append(w.pushers, newPusher(w, i))
 	}
@@ -153,8 +154,30 @@ func (w *world) settle(root string) {
 		w.stop()
 		age.Marks(w.t, root, 2*time.Minute)
 	}
+	w.compare(found, func(name string) map[digest.Digest]bool { return w.blobs(root, name) })
+}
+
+// settleSlowly is settle where no time can be made to pass, and where only clients
+// can say what there is.
+func (w *world) settleSlowly() {
+	w.t.Helper()
+	w.start(1)
+	found := w.check()
+	for range 4 {
+		for len(w.collect(w.servers[0])) > 0 { // it has removed something
+		}
+		time.Sleep(grace + time.Second)
+	}
+	for len(w.collect(w.servers[0])) > 0 {
+	}
+	w.compare(found, w.served)
+	w.stop()
+}
+
+// needed is what each repository has to have for its tags.
+func (w *world) needed(tags map[ledger.Tag]digest.Digest) map[string]map[digest.Digest]bool {
 	needed := make(map[string]map[digest.Digest]bool)
-	for tag, d := range found {
+	for tag, d := range tags {
 		if d != "" && needed[tag.Repository] == nil {
 			needed[tag.Repository] = make(map[digest.Digest]bool)
 		}
@@ -162,15 +185,16 @@ func (w *world) settle(root string) {
 			needed[tag.Repository][part] = true
 		}
 	}
-	w.compare(root, needed)
+	return needed
 }
 
-// compare fails the test unless each repository has what it needs, and nothing else.
-func (w *world) compare(root string, needed map[string]map[digest.Digest]bool) {
+// compare fails the test unless each repository has what its tags need, and nothing
+// else.
+func (w *world) compare(tags map[ledger.Tag]digest.Digest, has func(name string) map[digest.Digest]bool) {
 	w.t.Helper()
-	kept := 0
+	kept, needed := 0, w.needed(tags)
 	for _, name := range repositories {
-		there := w.blobs(root, name)
+		there := has(name)
 		for _, d := range slices.Sorted(maps.Keys(there)) {
 			if !needed[name][d] {
 				w.t.Errorf("%s still has %s, which nothing needs", name, d)
@@ -202,6 +226,26 @@ func (w *world) blobs(root, name string) map[digest.Digest]bool {
 			w.t.Fatal(err)
 		}
 		there[digest.NewDigestFromEncoded(digest.SHA256, filepath.Base(f))] = true
+	}
+	return there
+}
+
+// served is what a repository says it has, of all that was ever pushed.
+func (w *world) served(name string) map[digest.Digest]bool {
+	w.t.Helper()
+	there, r := make(map[digest.Digest]bool), w.servers[0].Repository(name)
+	for d := range w.pushed {
+		has, err := r.HasBlob(w.t.Context(), d)
+		if err == nil && !has { // a manifest may be no blob
+			_, err = r.Resolve(w.t.Context(), d.String())
+			has = err == nil
+		}
+		if err != nil && remote.Status(err) != http.StatusNotFound {
+			w.t.Fatal(err)
+		}
+		if has {
+			there[d] = true
+		}
 	}
 	return there
 }
