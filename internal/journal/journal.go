@@ -101,6 +101,8 @@ func (f *FS) Close() error {
 
 // Rename implements vfs.FS. It happens once everything is durable that was recorded
 // before, as after a Barrier, unless the new name is in a directory that's in doubt.
+// What is synced by the new name is by that alone: if a power cut brings back the old
+// one, before its directory is synced, it has what was synced by then.
 func (f *FS) Rename(from, to string) error {
 	if err := f.tree.letGo(f.name(to)); err != nil {
 		return err

@@ -187,7 +187,9 @@ func (m *model) rename(from, to string) bool {
 	if n == nil {
 		return true
 	}
-	m.bind(from, nil) // whether it works or not, it may have
+	left := *n
+	m.names[from][len(m.names[from])-1] = &left // what is synced by the new name is by that alone
+	m.bind(from, nil)                           // whether it works or not, it may have
 	was := m.names[to]
 	m.bind(to, n)
 	if !m.check(m.fs.Rename(from, to)) {
