@@ -128,3 +128,10 @@ func (s *sharedStorage) Stat(ctx context.Context, key string) (certmagic.KeyInfo
 	value, err := s.Load(ctx, key)
 	return certmagic.KeyInfo{Key: key, Size: int64(len(value)), IsTerminal: true}, err
 }
+
+func TestMoveFromCaddysStorage(t *testing.T) {
+	t.Parallel()
+	keeptest.Move(t, func(*testing.T) (one, other keep.Store) {
+		return newInCaddy(newSharedStorage(), "main"), new(keep.Memory)
+	})
+}

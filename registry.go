@@ -99,9 +99,11 @@ type Registry struct {
 	auth        *Auth         // Auth, or one that believes earlier handlers
 	policy      *authz.Policy // nil without one
 	authorizer  authz.Authorizer
-	state       keep.Store     // of keys
-	keys        *apikey.Keys   // nil if there are none
-	tokens      *token.Service // nil if none are given
+	stateHome   StateHome
+	stateIn     map[StateHome]keep.Store // either home
+	state       *keep.Settled            // of keys
+	keys        *apikey.Keys             // nil if there are none
+	tokens      *token.Service           // nil if none are given
 
 	upkeep *upkeep // nil unless started
 
@@ -253,9 +255,13 @@ func (r *Registry) release() error {
 	return r.lease.Release()
 }
 
-// start opens the stores and makes this configuration the one that tunes it.
+// start opens the stores, makes sure that keys are where they're looked for, and makes
+// this configuration the one that tunes it.
 func (r *Registry) start() error {
 	if _, err := r.open(context.Background()); err != nil {
+		return err
+	}
+	if err := r.checkState(context.Background()); err != nil {
 		return err
 	}
 	r.lease.Start()

@@ -23,6 +23,14 @@ const (
 	StateStore StateHome = "store" // beside the content, for all who serve that
 )
 
+// other is the home that h isn't.
+func (h StateHome) other() StateHome {
+	if h == StateCaddy {
+		return StateStore
+	}
+	return StateCaddy
+}
+
 // provisionState finds out where the state is. It asks nobody.
 func (r *Registry) provisionState(ctx caddy.Context) error {
 	home := r.State
@@ -32,16 +40,39 @@ func (r *Registry) provisionState(ctx caddy.Context) error {
 			home = StateStore
 		}
 	}
-	switch home {
-	case StateCaddy:
-		r.state = newInCaddy(ctx.Storage(), r.name)
-	case StateStore:
-		r.state = inStore{r}
-	default:
+	if home != StateCaddy && home != StateStore {
 		return fmt.Errorf("state %q: want %s or %s", home, StateCaddy, StateStore)
+	}
+	r.stateHome = home
+	r.stateIn = map[StateHome]keep.Store{StateCaddy: newInCaddy(ctx.Storage(), r.name), StateStore: inStore{r}}
+	other := r.stateIn[home.other()]
+	if home == StateStore && r.homes[0].module == "memory" {
+		other = new(keep.Memory) // each start makes new keys, wherever there are old ones
+	}
+	r.state = keep.Settle(r.stateIn[home], other, r.stateAdvice())
+	return nil
+}
+
+// stateAdvice is what to do about keys that are in the other home.
+func (r *Registry) stateAdvice() string {
+	return fmt.Sprintf("stop all replicas and move them with 'caddy oci-registry state move --registry %s --to %s', or write 'state %s' to leave them there",
+		r.name, r.stateHome, r.stateHome.other())
+}
+
+// checkState returns an error if there are keys, and not where they're looked for. It
+// asks nobody if the registry needs none.
+func (r *Registry) checkState(ctx context.Context) error {
+	if r.keys == nil && r.tokens == nil {
+		return nil
+	}
+	if err := r.state.Check(ctx); err != nil {
+		return fmt.Errorf("registry %s, state %s: %w", r.name, r.stateHome, err)
 	}
 	return nil
 }
+
+// errKeepsNothing is what a storage without a keep.Store is refused with.
+var errKeepsNothing = errors.New("this storage keeps nothing beside the content: write 'state caddy'")
 
 // inStore is the keep.Store beside a registry's content, in the store of what's under
 // no path.
@@ -58,7 +89,7 @@ func (s inStore) with(ctx context.Context, f func(keep.Store) error) error {
 		}
 		keeper, ok := storage.As[storage.Keeper](main)
 		if !ok {
-			return errors.New("this storage keeps nothing beside the content: write 'state caddy'")
+			return errKeepsNothing
 		}
 		return f(beside.New(keeper))
 	})
@@ -87,7 +118,7 @@ func (s inStore) Delete(ctx context.Context, key, version string) error {
 	return s.with(ctx, func(k keep.Store) error { return k.Delete(ctx, key, version) })
 }
 
-// List implements keep.Store.
+// List implements keep.Store. Where nothing can be kept is nothing.
 func (s inStore) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		err := s.with(ctx, func(k keep.Store) error {
@@ -98,7 +129,7 @@ func (s inStore) List(ctx context.Context, prefix string) iter.Seq2[string, erro
 			}
 			return nil
 		})
-		if err != nil {
+		if err != nil && !errors.Is(err, errKeepsNothing) {
 			yield("", err)
 		}
 	}

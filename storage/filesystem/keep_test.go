@@ -165,3 +165,10 @@ func cutPowerOfState(t *testing.T, opts filesystem.Options, steps int64) bool {
 	check(t, os.RemoveAll(left))
 	return fuse.Blown()
 }
+
+func TestMoveState(t *testing.T) {
+	t.Parallel()
+	keeptest.Move(t, func(t *testing.T) (one, other keep.Store) {
+		return beside.New(open(t, t.TempDir(), filesystem.Options{})), new(keep.Memory)
+	})
+}

@@ -68,3 +68,10 @@ func TestStateWithoutAnswers(t *testing.T) {
 		t.Fatalf("%q, %v", got, err)
 	}
 }
+
+func TestMoveState(t *testing.T) {
+	t.Parallel()
+	keeptest.Move(t, func(t *testing.T) (one, other keep.Store) {
+		return beside.New(openOn(t, smallParts(), Options{})), new(keep.Memory)
+	})
+}

@@ -1,0 +1,153 @@
+package keep_test
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"iter"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/caddy-oci/oci-registry/authz/keep"
+	"github.com/caddy-oci/oci-registry/authz/keep/keeptest"
+)
+
+func TestMove(t *testing.T) {
+	t.Parallel()
+	keeptest.Move(t, func(*testing.T) (one, other keep.Store) { return new(keep.Memory), new(keep.Memory) })
+}
+
+func mustSave(t *testing.T, s keep.Store, key, value string) {
+	t.Helper()
+	if _, err := s.Save(t.Context(), key, []byte(value), ""); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Where the stores contradict each other nothing is moved, and the error says which keys.
+func TestMoveRefusesWhatDiffers(t *testing.T) {
+	t.Parallel()
+	from, to := new(keep.Memory), new(keep.Memory)
+	mustSave(t, from, "a", "1")
+	mustSave(t, from, "b", "1")
+	mustSave(t, from, "c", "1")
+	mustSave(t, to, "b", "1")
+	mustSave(t, to, "c", "2")
+	err := keep.Move(t.Context(), from, to, func(key string) { t.Errorf("moved %s", key) })
+	if !errors.Is(err, keep.ErrDiffers) || !strings.HasSuffix(err.Error(), ": c") {
+		t.Fatalf("error %v", err)
+	}
+	if _, _, err := to.Load(t.Context(), "a"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a was copied: %v", err)
+	}
+	if err := keep.Settle(from, to, "").Check(t.Context()); err != nil {
+		t.Errorf("it can't go on as it was: %v", err)
+	}
+}
+
+// written is a Store that somebody writes to while it's read for the second time.
+type written struct {
+	keep.Store
+	lists int
+}
+
+func (w *written) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
+	if w.lists++; w.lists == 2 {
+		if _, err := w.Save(ctx, "late", []byte("1"), ""); err != nil {
+			panic(err)
+		}
+	}
+	return w.Store.List(ctx, prefix)
+}
+
+// What comes while it's moved isn't lost.
+func TestMoveNoticesWriters(t *testing.T) {
+	t.Parallel()
+	from, to := &written{Store: new(keep.Memory)}, new(keep.Memory)
+	mustSave(t, from, "a", "1")
+	err := keep.Move(t.Context(), from, to, func(string) {})
+	if err == nil || !strings.Contains(err.Error(), "late isn't what was copied: somebody writes to it") {
+		t.Fatalf("error %v", err)
+	}
+	if err := keep.Move(t.Context(), from, to, func(string) {}); err != nil {
+		t.Fatal(err)
+	}
+	if value, _, err := to.Load(t.Context(), "late"); err != nil || string(value) != "1" {
+		t.Errorf("late is %q, %v", value, err)
+	}
+}
+
+func TestSettled(t *testing.T) {
+	t.Parallel()
+	own, other := new(keep.Memory), new(keep.Memory)
+	mustSave(t, other, "token/keys", "k")
+	s := keep.Settle(own, other, "do this")
+	all := map[string]error{"Check": s.Check(t.Context())}
+	_, _, all["Load"] = s.Load(t.Context(), "token/keys")
+	_, all["Save"] = s.Save(t.Context(), "token/keys", nil, "")
+	all["Delete"] = s.Delete(t.Context(), "token/keys", "v")
+	for _, err := range s.List(t.Context(), "") {
+		all["List"] = err
+	}
+	for what, err := range all {
+		if !errors.Is(err, keep.ErrElsewhere) || !strings.HasSuffix(err.Error(), ": do this") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if len(all) != 5 {
+		t.Errorf("List yields no error")
+	}
+	if err := keep.Move(t.Context(), other, own, func(string) {}); err != nil {
+		t.Fatal(err)
+	}
+	if value, _, err := s.Load(t.Context(), "token/keys"); err != nil || string(value) != "k" {
+		t.Errorf("once it's moved: %q, %v", value, err)
+	}
+	mustSave(t, s, "b", "1")
+	var keys []string
+	for key, err := range s.List(t.Context(), "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, key)
+	}
+	if !slices.Equal(keys, []string{"b", "token/keys"}) {
+		t.Errorf("keys %q", keys)
+	}
+}
+
+// A replica that was forgotten makes no new keys in the old place.
+func TestSettledWhileItsMoved(t *testing.T) {
+	t.Parallel()
+	from, to := new(keep.Memory), new(keep.Memory)
+	s := keep.Settle(from, to, "")
+	mustSave(t, s, "a", "1")
+	if err := keep.Move(t.Context(), from, to, func(string) {}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Save(t.Context(), "a", []byte("2"), ""); !errors.Is(err, keep.ErrMoving) {
+		t.Fatalf("saved what was moved: %v", err)
+	}
+}
+
+// unreachable is a Store that can't be asked.
+type unreachable struct{ keep.Store }
+
+func (unreachable) List(context.Context, string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) { yield("", errors.New("no route")) }
+}
+
+// What has keys of its own asks nobody else; what has none has to.
+func TestSettledAsksTheOther(t *testing.T) {
+	t.Parallel()
+	own := new(keep.Memory)
+	s := keep.Settle(own, unreachable{}, "")
+	if err := s.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "are elsewhere: no route") {
+		t.Fatalf("Check: %v", err)
+	}
+	mustSave(t, own, "a", "1")
+	if err := s.Check(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,146 @@
+package ociregistry
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+)
+
+// stateful is a registry in a folder whose keys are somewhere, with Caddy's storage in
+// a folder, too.
+type stateful struct {
+	*web
+	caddys, root string
+}
+
+func newStateful(t *testing.T) *stateful {
+	t.Helper()
+	return &stateful{newWeb(t), t.TempDir(), t.TempDir()}
+}
+
+func (s *stateful) global() string { return "storage file_system " + s.caddys }
+
+func (s *stateful) site(t *testing.T, options string) string {
+	t.Helper()
+	return "oci_registry {\nroot " + s.root + "\n" + options + "\nauth {\n" + htpasswdAlice(t) + "\nchallenge bearer\n}\n}"
+}
+
+// load runs it in place of what ran before.
+func (s *stateful) load(t *testing.T, options string) error {
+	t.Helper()
+	return caddy.Load(quiet(t, s.config(t, s.global(), s.site(t, options))), true)
+}
+
+// move moves its keys by the command.
+func (s *stateful) move(t *testing.T, to string) (out string, err error) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "Caddyfile")
+	text := fmt.Sprintf("{\nadmin off\n%s\n}\nhttp://%s {\n%s\n}\n", s.global(), s.addr, s.site(t, ""))
+	if err := os.WriteFile(file, caddyfile.Format([]byte(text)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	m := moving{storeFlags{config: file}, "", to}
+	err = m.run(t.Context(), &b)
+	return b.String(), err
+}
+
+// A change of state is refused, by a start and by a reload, until the keys are moved.
+func TestStateInTheOtherHome(t *testing.T) {
+	s := newStateful(t)
+	if err := s.load(t, "state caddy"); err != nil {
+		t.Fatal(err)
+	}
+	token := s.token(t, "", "Authorization", alice)
+	err := s.load(t, "state store")
+	want := "registry inline, state store: the registry's keys are elsewhere: stop all replicas and move them with " +
+		"'caddy oci-registry state move --registry inline --to store', or write 'state caddy'"
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Fatalf("reload: %v", err)
+	}
+	s.want(t, http.StatusOK, http.MethodGet, "/v2/", "", "Authorization", token) // what was there before goes on
+	if err := caddy.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	running := openFolder(t, s.root) // as another process has it
+	if _, err := s.move(t, "store"); err == nil || !strings.Contains(err.Error(), "If registry inline is running, stop it first") {
+		t.Fatalf("moved from under a running registry: %v", err)
+	}
+	if err := running.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := s.move(t, "store"); err != nil || !strings.Contains(out, "token/keys\n") {
+		t.Fatalf("%s%v", out, err)
+	}
+	if err := s.load(t, "state caddy"); err == nil || !strings.Contains(err.Error(), "were moved away") {
+		t.Fatalf("started without its keys: %v", err)
+	}
+	if err := s.load(t, "state store"); err != nil {
+		t.Fatal(err)
+	}
+	s.want(t, http.StatusOK, http.MethodGet, "/v2/", "", "Authorization", token)
+	if err := caddy.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := s.move(t, "caddy"); err != nil {
+		t.Fatalf("%s%v", out, err)
+	}
+	if err := s.load(t, ""); err != nil {
+		t.Fatal(err)
+	}
+	s.want(t, http.StatusOK, http.MethodGet, "/v2/", "", "Authorization", token)
+}
+
+// Who needs no keys asks nobody for them.
+func TestStateThatNobodyNeeds(t *testing.T) {
+	s := newStateful(t)
+	if err := s.load(t, "state caddy"); err != nil {
+		t.Fatal(err)
+	}
+	s.token(t, "", "Authorization", alice)
+	s.run(t, s.global(), "oci_registry {\nroot "+s.root+"\nstate store\n}")
+}
+
+// A registry in memory makes new keys at each start, so none are missed.
+func TestStateOfARegistryInMemory(t *testing.T) {
+	s := newStateful(t)
+	if err := s.load(t, "state caddy"); err != nil {
+		t.Fatal(err)
+	}
+	token := s.token(t, "", "Authorization", alice)
+	inMemory := strings.ReplaceAll(s.site(t, ""), "root "+s.root, "storage memory "+t.Name())
+	s.run(t, s.global(), inMemory)
+	s.want(t, http.StatusUnauthorized, http.MethodGet, "/v2/", "", "Authorization", token)
+	s.run(t, s.global(), strings.ReplaceAll(inMemory, "storage memory", "state caddy\nstorage memory"))
+	s.want(t, http.StatusOK, http.MethodGet, "/v2/", "", "Authorization", token)
+}
+
+func TestStateMoveRefuses(t *testing.T) {
+	s := newStateful(t)
+	if _, err := s.move(t, "elsewhere"); err == nil || err.Error() != "--to elsewhere: want caddy or store" {
+		t.Errorf("error %v", err)
+	}
+	for i, dir := range []string{filepath.Join(s.root, "_state"), filepath.Join(s.caddys, "oci_registry/inline/state")} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		data := fmt.Appendf(nil, "ABCDEFGHIJKLMNOPQRSTUVWXYZ\n%d", i)
+		if err := os.WriteFile(filepath.Join(dir, "token.keys"), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.move(t, "caddy"); err == nil || !strings.Contains(err.Error(), "both have a value, and not the same: token/keys") {
+		t.Errorf("error %v", err)
+	}
+	if data, err := fs.ReadFile(os.DirFS(s.root), "_state/token.keys"); err != nil || !bytes.HasSuffix(data, []byte("0")) {
+		t.Errorf("it was changed: %q, %v", data, err)
+	}
+}
