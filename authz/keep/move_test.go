@@ -151,3 +151,62 @@ func TestSettledAsksTheOther(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// stuck is a Store that fails when a key is saved or deleted.
+type stuck struct {
+	keep.Store
+	key string
+}
+
+func (s stuck) Save(ctx context.Context, key string, value []byte, version string) (string, error) {
+	if key == s.key {
+		return "", errors.New("stuck")
+	}
+	return s.Store.Save(ctx, key, value, version)
+}
+
+func (s stuck) Delete(ctx context.Context, key, version string) error {
+	if key == s.key {
+		return errors.New("stuck")
+	}
+	return s.Store.Delete(ctx, key, version)
+}
+
+// From when the copying begins nobody makes anything new where it's from.
+func TestSettledWhileItsCopied(t *testing.T) {
+	t.Parallel()
+	from, to := new(keep.Memory), new(keep.Memory)
+	s := keep.Settle(from, to, "")
+	mustSave(t, s, "a", "1")
+	if err := keep.Move(t.Context(), from, stuck{to, "a"}, func(string) {}); err == nil {
+		t.Fatal("it was moved")
+	}
+	if _, err := s.Save(t.Context(), "b", []byte("2"), ""); !errors.Is(err, keep.ErrMoving) {
+		t.Fatalf("saved while it's moved: %v", err)
+	}
+}
+
+// What has got there may change before the rest of the old place is removed.
+func TestMoveToWhatIsUsed(t *testing.T) {
+	t.Parallel()
+	from, to := new(keep.Memory), new(keep.Memory)
+	mustSave(t, from, "a", "1")
+	if err := keep.Move(t.Context(), stuck{from, "a"}, to, func(string) {}); err == nil {
+		t.Fatal("it was moved")
+	}
+	s := keep.Settle(to, from, "")
+	_, version, err := s.Load(t.Context(), "a")
+	if err == nil {
+		_, err = s.Save(t.Context(), "a", []byte("2"), version)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := keep.Move(t.Context(), from, to, func(string) {}); err != nil {
+		t.Fatal(err)
+	}
+	value, _, err := to.Load(t.Context(), "a")
+	if _, _, gone := from.Load(t.Context(), "a"); err != nil || string(value) != "2" || !errors.Is(gone, fs.ErrNotExist) {
+		t.Errorf("a is %q, %v; and where it was, %v", value, err, gone)
+	}
+}

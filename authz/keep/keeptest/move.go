@@ -29,6 +29,9 @@ func Move(t *testing.T, open func(t *testing.T) (one, other keep.Store)) {
 			if got := content(t, to); !maps.Equal(got, all) {
 				t.Fatalf("moved are %q, want %q", got, all)
 			}
+			if got := content(t, from); len(got) > 0 {
+				t.Fatalf("moved and still there are %q", got)
+			}
 			check(t, to, from, nil)
 			check(t, from, to, keep.ErrMoving)
 			moveInPieces(t, to, from)
