@@ -121,16 +121,24 @@ func (r *Registry) unmarshalPath(d *caddyfile.Dispenser) error {
 	return nil
 }
 
+// caddyfileOptions are the options of a registry that a site describes.
+func (h *Handler) caddyfileOptions() options {
+	opts := h.Registry.caddyfileOptions()
+	opts["name"] = text(&h.Name, checkName)
+	return opts
+}
+
 // UnmarshalCaddyfile parses
 //
 //	oci_registry [<matcher>] [NAME]
 //	oci_registry [<matcher>] {
+//		name NAME
 //		…  # a registry of this site alone; see unmarshalBlock
 //	}
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the directive's name
 	if !d.NextArg() {
-		return h.unmarshalBlock(d)
+		return parseStorage(d, &h.StorageRaw, h.caddyfileOptions())
 	}
 	h.Use = d.Val()
 	if !registryNameRE.MatchString(h.Use) {
@@ -160,14 +168,14 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	if err := hd.UnmarshalCaddyfile(h.Dispenser); err != nil {
 		return nil, err
 	}
-	if hd.Use == "" {
+	if hd.Use == "" && hd.Name == "" {
 		hd.Name = nextInlineName(h)
 	}
 	return h.NewRoute(matchers, hd), nil
 }
 
-// nextInlineName names the registries that sites describe in the order in which
-// they stand in the file: inline, which is the default, inline-2, inline-3.
+// nextInlineName names the registries that sites describe without a name in the order in
+// which they stand in the file: inline, which is the default, inline-2, inline-3.
 func nextInlineName(h httpcaddyfile.Helper) string {
 	const key = "oci_registry.inline"
 	n, _ := h.State[key].(int)

@@ -25,7 +25,7 @@ func firsts(t *testing.T, file string, re *regexp.Regexp) []string {
 
 func TestOptionsAreDocumented(t *testing.T) {
 	t.Parallel()
-	options := new(Registry).caddyfileOptions()
+	options := new(Handler).caddyfileOptions()
 	maps.Copy(options, new(FilesystemStorage).caddyfileOptions())
 	want := slices.Sorted(maps.Keys(options))
 	for file, re := range map[string]*regexp.Regexp{

@@ -29,7 +29,7 @@ type Handler struct {
 	Use string `json:"registry,omitempty"`
 
 	// Name is what the registry described here is called in logs and in the
-	// admin API. Default: inline.
+	// admin API, and where its keys are in Caddy's storage. Default: inline.
 	Name string `json:"name,omitempty"`
 
 	Registry

@@ -100,10 +100,17 @@ func (a *App) Cleanup() error {
 
 var registryNameRE = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9._-]*[a-zA-Z0-9])?$`)
 
-// add makes r one of the app's registries, which releases it in Cleanup.
-func (a *App) add(ctx caddy.Context, name string, r *Registry) error {
+func checkName(name string) error {
 	if !registryNameRE.MatchString(name) {
 		return fmt.Errorf("registry name %q: want letters and digits, with . _ - between them", name)
+	}
+	return nil
+}
+
+// add makes r one of the app's registries, which releases it in Cleanup.
+func (a *App) add(ctx caddy.Context, name string, r *Registry) error {
+	if err := checkName(name); err != nil {
+		return err
 	}
 	if err := r.provision(ctx, name); err != nil {
 		return fmt.Errorf("registry %s: %w", name, err)
@@ -127,6 +134,7 @@ func (a *App) add(ctx caddy.Context, name string, r *Registry) error {
 // site with several listeners has its handler several times, so a description
 // that was there before stands for the same registry.
 func (a *App) describe(ctx caddy.Context, name string, r *Registry) (*Registry, error) {
+	r.unnamed, r.numbered = name == "", numberedNameRE.MatchString(name)
 	if name == "" {
 		name = "inline"
 	}
@@ -137,7 +145,38 @@ func (a *App) describe(ctx caddy.Context, name string, r *Registry) (*Registry, 
 	if same, ok := a.registry(name); ok && bytes.Equal(same.description, r.description) {
 		return same, nil
 	}
-	return r, a.add(ctx, name, r)
+	if err := a.add(ctx, name, r); err != nil {
+		return nil, err
+	}
+	return r, a.checkOrder()
+}
+
+// numberedNameRE matches what the Caddyfile adapter calls all but the first of the
+// registries that are described without a name.
+var numberedNameRE = regexp.MustCompile(`^inline-[0-9]+$`)
+
+// checkOrder returns an error if keys are found by a name that another order of the sites
+// would give to another registry.
+func (a *App) checkOrder() error {
+	var first, keyed *Registry
+	var names []string
+	for _, r := range a.serving {
+		if r.unnamed {
+			first = r
+		}
+		if !r.unnamed && !r.numbered {
+			continue
+		}
+		names = append(names, r.name)
+		if r.needsState() && r.stateHome == StateCaddy {
+			keyed = r
+		}
+	}
+	if first == nil || keyed == nil || len(names) < 2 {
+		return nil
+	}
+	return fmt.Errorf("registries %s have no names but by their order in the file, and the keys of registry %s are in Caddy's storage under that name, where another order would give them to another registry: write 'name NAME' in the block of each (whichever was the only one, or the first, keeps its keys as 'name inline')",
+		strings.Join(names, ", "), keyed.name)
 }
 
 // registry returns the registry called name, whoever described it.

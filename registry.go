@@ -93,6 +93,8 @@ type Registry struct {
 	externalURL string // ExternalURL, without placeholders
 	health      string // Health, likewise
 	description []byte // what a handler said, as JSON; nil if the app declares it
+	unnamed     bool   // a handler said no name
+	numbered    bool   // its name may be by its place in the file
 	homes       []home // where the content is; the first has what no path has
 	scrubDisks  bool   // nobody has said what is scrubbed: what is on a disk
 	lease       *leases

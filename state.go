@@ -59,10 +59,13 @@ func (r *Registry) stateAdvice() string {
 		r.name, r.stateHome, r.stateHome.other())
 }
 
+// needsState reports whether there are keys.
+func (r *Registry) needsState() bool { return r.keys != nil || r.tokens != nil }
+
 // checkState returns an error if there are keys, and not where they're looked for. It
 // asks nobody if the registry needs none.
 func (r *Registry) checkState(ctx context.Context) error {
-	if r.keys == nil && r.tokens == nil {
+	if !r.needsState() {
 		return nil
 	}
 	if err := r.state.Check(ctx); err != nil {

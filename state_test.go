@@ -144,3 +144,42 @@ func TestStateMoveRefuses(t *testing.T) {
 		t.Errorf("it was changed: %q, %v", data, err)
 	}
 }
+
+// besides is another site with a registry, which stands before or after.
+func (s *stateful) besides(options string) string {
+	return "}\nhttp://other.localhost:" + s.addr[strings.LastIndex(s.addr, ":")+1:] + " {\noci_registry {\nstorage memory other\n" + options + "\n}\n"
+}
+
+// Keys that are found by a name go to nobody else when the order of sites changes.
+func TestStateOfSeveralWithoutNames(t *testing.T) {
+	s := newStateful(t)
+	const want = "registries inline, inline-2 have no names but by their order in the file, and the keys of registry inline are in Caddy's storage"
+	for options, refused := range map[string]bool{
+		"": true, "state caddy": true, "health /healthy": true,
+		"state store": false, "name main": false,
+	} {
+		err := validate(t, s.config(t, s.global(), s.site(t, options)+s.besides("")))
+		if refused && (err == nil || !strings.Contains(err.Error(), want)) || !refused && err != nil {
+			t.Errorf("%q: %v", options, err)
+		}
+	}
+	if err := validate(t, s.config(t, s.global(), "oci_registry {\nroot "+s.root+"\n}"+s.besides(""))); err != nil {
+		t.Errorf("there are no keys: %v", err)
+	}
+	for options, other := range map[string]string{"": "name second", "name inline": "name inline-2"} {
+		if err := validate(t, s.config(t, s.global(), s.site(t, options)+s.besides(other))); err != nil {
+			t.Errorf("there's no order: %v", err)
+		}
+	}
+}
+
+// The one that was there first keeps its keys.
+func TestStateOfTheFirstOfSeveral(t *testing.T) {
+	s := newStateful(t)
+	if err := s.load(t, ""); err != nil {
+		t.Fatal(err)
+	}
+	token := s.token(t, "", "Authorization", alice)
+	s.run(t, s.global()+"\n"+s.besides("name new"), s.site(t, "name inline"))
+	s.want(t, http.StatusOK, http.MethodGet, "/v2/", "", "Authorization", token)
+}
