@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/caddyauth"
@@ -111,11 +112,29 @@ func methodOf(mod any) (string, authn.Method, error) {
 	return name, nil, fmt.Errorf("provider %s: module %T can't authenticate", name, mod)
 }
 
-// knownGroups says which groups users can be in. Of these providers none has any.
-func (a *Auth) knownGroups() authz.Known {
+// known says which groups users can be in, and who knows them. Of these providers none
+// has groups.
+func (a *Auth) known() authz.Known {
 	without := []string{"http_basic", "oci_htpasswd"}
 	upstream := len(a.chain) == 0 || a.Upstream != nil && a.Upstream.Groups != ""
-	return authz.Known{Open: upstream || slices.ContainsFunc(a.names, func(n string) bool { return !slices.Contains(without, n) })}
+	open := upstream || slices.ContainsFunc(a.names, func(n string) bool { return !slices.Contains(without, n) })
+	return authz.Known{Open: open, Providers: a.providers()}
+}
+
+// providers are what an Identity's Provider may be; none if that isn't known, since
+// one of them has names of its own.
+func (a *Auth) providers() []string {
+	if slices.Contains(a.names, "oci_oidc") {
+		return nil
+	}
+	var all []string
+	for _, name := range a.names {
+		all = append(all, strings.TrimPrefix(name, "oci_"))
+	}
+	if len(all) == 0 || a.Upstream != nil {
+		all = append(all, "upstream")
+	}
+	return all
 }
 
 var errWrongCredentials = oci.Errorf(oci.Unauthorized, "wrong credentials")

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
-	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -18,7 +17,7 @@ import (
 
 // supposed is a question that nobody has asked: would this user be let do that?
 type supposed struct {
-	user       string // or anonymous; user:NAME is a user, whatever the name
+	user       string // or anonymous; user:NAME is a user, whatever the name, and user@PROVIDER:NAME one of that
 	groups     []string
 	provider   string
 	action     string
@@ -30,7 +29,8 @@ type supposed struct {
 // question returns s as an Authorizer is asked.
 func (s supposed) question() (q authz.Question, err error) {
 	if s.user != "anonymous" {
-		q.Who = authz.Identity{ID: strings.TrimPrefix(s.user, "user:"), Groups: s.groups, Provider: s.provider}
+		q.Who = authz.ParseUser(s.user)
+		q.Who.Groups, q.Who.Provider = s.groups, cmp.Or(q.Who.Provider, s.provider)
 	}
 	switch {
 	case s.user == "":

@@ -30,7 +30,7 @@ reads the configuration, and asks neither a running registry nor who knows users
 the user's groups are those of the configuration and those given with --group.
 
 USER is a name, or anonymous for who hasn't signed in; user:NAME is a user whatever
-the name. ACTION is pull, push, overwrite, delete or list. Without a REPOSITORY it's
+the name, and user@PROVIDER:NAME one whom that provider knows. ACTION is pull, push, overwrite, delete or list. Without a REPOSITORY it's
 about the registry as such. Rules with conditions are asked as for a plain request
 from the address --from, and not met without one.
 
@@ -48,7 +48,7 @@ The exit code is 1 if it's refused.`,
 	f := cmd.Flags()
 	f.StringVarP(&e.registry, "registry", "r", "", "The registry's name, if the configuration has several")
 	f.StringArrayVarP(&e.groups, "group", "g", nil, "A group that the user is in; may be given several times")
-	f.StringVarP(&e.provider, "provider", "", "", "The provider that knows the user, for conditions that look at it")
+	f.StringVarP(&e.provider, "provider", "", "", "The provider that knows the user, for rules and conditions that look at it")
 	f.StringVarP(&e.client, "from", "", "", "The client's address, for conditions that look at requests")
 	f.BoolVarP(&e.json, "json", "", false, "Print JSON")
 	e.add(cmd)

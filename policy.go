@@ -88,7 +88,7 @@ func (r *Registry) provisionPolicy(ctx caddy.Context) error {
 	if err != nil {
 		return fmt.Errorf("policy: %w", err)
 	}
-	for _, f := range authz.Lint(config, r.auth.knownGroups()) {
+	for _, f := range authz.Lint(config, r.auth.known()) {
 		if !f.Fatal {
 			r.log.Warn("policy: "+f.Problem, slog.String("where", f.Where), slog.String("fix", f.Fix))
 		}

@@ -309,3 +309,36 @@ func TestQuotedNames(t *testing.T) {
 		t.Errorf("a list with commas: %v", err)
 	}
 }
+
+// A rule that names a provider is for who signs in there, and so is an explanation.
+func TestUsersOfOneProvider(t *testing.T) {
+	w := newWeb(t)
+	site := withAuth(htpasswdAlice(t)+"\n\t\t\tprovider oci_mtls", "policy {\nallow pull push a to user@htpasswd:alice\nallow pull push b to user@mtls:alice\n}")
+	admin := w.runWithAdmin(t, "", site)
+	w.want(t, http.StatusAccepted, http.MethodPost, "/v2/a/blobs/uploads/", "", "Authorization", alice)
+	w.want(t, http.StatusForbidden, http.MethodPost, "/v2/b/blobs/uploads/", "", "Authorization", alice)
+	for user, want := range map[string]bool{"user@htpasswd:alice": true, "user@mtls:alice": false, "alice": false, "alice&provider=htpasswd": true} {
+		var e authz.Explanation
+		decode(t, admin.want(t, http.StatusOK, http.MethodGet, adminPath+"/inline/explain?action=push&repository=a&user="+user, ""), &e)
+		if e.Granted != want {
+			t.Errorf("%s: %+v", user, e)
+		}
+	}
+}
+
+func TestKnownProviders(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		auth Auth
+		want []string
+	}{
+		{Auth{}, []string{"upstream"}},
+		{Auth{names: []string{"oci_ldap", "http_basic"}}, []string{"ldap", "http_basic"}},
+		{Auth{names: []string{"oci_ldap"}, Upstream: new(Upstream)}, []string{"ldap", "upstream"}},
+		{Auth{names: []string{"oci_ldap", "oci_oidc"}}, nil},
+	} {
+		if got := tc.auth.known().Providers; !slices.Equal(got, tc.want) {
+			t.Errorf("%v: %q, want %q", tc.auth.names, got, tc.want)
+		}
+	}
+}

@@ -131,12 +131,15 @@ func (a *asking) about(w Access) Case {
 // groupsOf returns the groups that who is in, by its source and by the Config.
 func (p *Policy) groupsOf(who Identity) []string {
 	local := p.groups[who.ID]
+	if at := p.groupsAt[account{who.Provider, who.ID, false}]; len(at) > 0 {
+		local = append(slices.Clip(local), at...)
+	}
 	if len(local) == 0 {
 		return who.Groups
 	}
 	all := slices.Clone(who.Groups)
 	for _, name := range local {
-		if !slices.Contains(who.Groups, name) {
+		if !slices.Contains(all, name) {
 			all = append(all, name)
 		}
 	}

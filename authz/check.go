@@ -69,10 +69,13 @@ func (f *findings) checkPattern(at, pattern string, names *glob.Grammar) {
 }
 
 func (f *findings) checkMember(at, member string) {
+	a, isAccount := parseAccount(member)
 	switch {
 	case !isPlain(member):
 		f.refuse(at, "take it out", "%q is no name of a user", member)
-	case member == toAll || member == toAnonymous || member == toAuthenticated || strings.HasPrefix(member, groupPrefix):
+	case isAccount && !isPlain(a.name):
+		f.refuse(at, "name the user", "%q is no name of a user", member)
+	case member == toAll || member == toAnonymous || member == toAuthenticated || strings.HasPrefix(member, groupPrefix) || a.group:
 		f.refuse(at, "name the users, and let the rules name the rest beside the group",
 			"%q is no user, and members of a group are users", member)
 	}
@@ -117,6 +120,9 @@ func (f *findings) checkSubjects(at string, to []string) {
 	}
 	for _, t := range to {
 		name := strings.TrimPrefix(strings.TrimPrefix(t, groupPrefix), userPrefix)
+		if a, ok := parseAccount(t); ok {
+			name = a.name
+		}
 		switch {
 		case !isPlain(name):
 			f.refuse(at, `write the name of a user, or "group:NAME", without spaces or commas around it`, "%q names nobody", t)

@@ -30,7 +30,8 @@ type Config struct {
 	ReadOnly []string `json:"read_only,omitempty"`
 
 	// Groups are groups of users beside those that the identity sources know: the
-	// names of their members by the name of the group. Default: none.
+	// names of their members, or "user@PROVIDER:NAME", by the name of the group.
+	// Default: none.
 	Groups map[string][]string `json:"groups,omitempty"`
 }
 
@@ -47,7 +48,9 @@ type Rule struct {
 	// To says who: the name of a user, "group:NAME" for a group of an identity source
 	// or of Config.Groups, "anonymous" for who hasn't signed in and nobody else,
 	// "authenticated" for everybody who has, "*" for both. "user:NAME" is a user
-	// whatever the name looks like. At least one.
+	// whatever the name looks like. "user@PROVIDER:NAME" and "group@PROVIDER:NAME" are
+	// a user and a group as one provider knows them, which is Identity.Provider;
+	// "upstream" stands for one that's empty. At least one.
 	To []string `json:"to"`
 
 	// Conditions must all be met, or the rule allows nothing. Default: none.

@@ -160,8 +160,8 @@ func (a *asking) try(ctx context.Context, all []Tried, e *entry, w Access) []Tri
 
 // says reports whether r allows w, and if not why.
 func (a *asking) says(ctx context.Context, r *rule, w Access) (allows bool, because string) {
-	if !r.to.include(a.question.Who.ID, a.policy.groupsOf(a.question.Who)) {
-		return false, "it doesn't name who asks"
+	if !r.to.include(&a.question.Who, a.policy.groupsOf(a.question.Who)) {
+		return false, r.to.unnamed(&a.question.Who)
 	}
 	if n := w.Action.number(); n < 0 || !r.actions[n] {
 		return false, fmt.Sprintf("it doesn't allow %s", w.Action)
@@ -178,13 +178,24 @@ func (a *asking) says(ctx context.Context, r *rule, w Access) (allows bool, beca
 	return true, ""
 }
 
-// include reports whether a user of these groups is among s.
-func (s *subjects) include(user string, groups []string) bool {
-	if user == "" {
+// include reports whether who, whose groups these are, is among s.
+func (s *subjects) include(who *Identity, groups []string) bool {
+	if who.IsAnonymous() {
 		return s.anonymous
 	}
-	return s.authenticated || slices.Contains(s.users, user) ||
+	return s.authenticated || slices.Contains(s.users, who.ID) ||
+		slices.ContainsFunc(s.accounts, func(a account) bool { return a.includes(who) }) ||
 		slices.ContainsFunc(s.groups, func(g string) bool { return slices.Contains(groups, g) })
+}
+
+// unnamed says why who isn't among s.
+func (s *subjects) unnamed(who *Identity) string {
+	for _, a := range s.accounts {
+		if other := (Identity{ID: who.ID, Groups: who.Groups, Provider: a.provider}); !who.IsAnonymous() && a.includes(&other) {
+			return fmt.Sprintf("it names %s, and who asks is known by another provider", a)
+		}
+	}
+	return "it doesn't name who asks"
 }
 
 // nameOf returns what to call a condition: what it's made of, or what it tells.

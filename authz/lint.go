@@ -17,6 +17,9 @@ type Known struct {
 	// Open says that there's a source that doesn't, as LDAP, OIDC and whatever
 	// stands before the registry. Default: false.
 	Open bool
+
+	// Providers are what Identity.Provider may be. Default: that isn't known.
+	Providers []string
 }
 
 // Lint returns what's to be said about a Config: what New would refuse it for, or
@@ -40,6 +43,7 @@ type linter struct {
 	known  Known
 	policy *Policy
 	globs  *glob.Set
+	shared bool // a user's name that isn't one provider's was warned of
 }
 
 func newLinter(c *Config, known Known) *linter {
@@ -78,6 +82,28 @@ func (l *linter) lintRule(r *rule, allow []Action, to []string) {
 	for _, g := range r.to.groups {
 		l.lintGroup(r, g)
 	}
+	for _, a := range r.to.accounts {
+		l.lintProvider(r.at(), a)
+	}
+	l.lintShared(r)
+}
+
+// lintProvider warns of a provider that isn't there.
+func (l *linter) lintProvider(at string, a account) {
+	if len(l.known.Providers) > 0 && a.provider != "" && !slices.Contains(l.known.Providers, a.provider) {
+		l.warn(at, "the providers are "+strings.Join(l.known.Providers, ", "), "there's no provider %q, so %s is nobody", a.provider, a)
+	}
+}
+
+// lintShared warns, once, of a name that several providers can give to a user.
+func (l *linter) lintShared(r *rule) {
+	if len(l.known.Providers) < 2 || len(r.to.users) == 0 || l.shared {
+		return
+	}
+	l.shared = true
+	name := r.to.users[0]
+	l.warn(r.at(), fmt.Sprintf("write %q if it's one of them, here and in other rules", account{l.known.Providers[0], name, false}),
+		"%s is whoever is called that by any provider (%s)", name, strings.Join(l.known.Providers, ", "))
 }
 
 // lintGroup warns of a group that nobody can be in.
@@ -109,6 +135,11 @@ func (l *linter) lintRest() {
 		}
 		if u, again := repeated(members); again {
 			l.warn("group "+name, "take one out", "%s is there twice", u)
+		}
+		for _, u := range members {
+			if a, ok := parseAccount(u); ok {
+				l.lintProvider("group "+name, a)
+			}
 		}
 	}
 }

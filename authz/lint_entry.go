@@ -100,11 +100,11 @@ func (r *rule) covers(o *rule) bool {
 	if o.to.anonymous && !r.to.anonymous || o.to.authenticated && !r.to.authenticated {
 		return false
 	}
-	return r.to.authenticated || isSubset(o.to.users, r.to.users) && isSubset(o.to.groups, r.to.groups)
+	return r.to.authenticated || isSubset(o.to.users, r.to.users) && isSubset(o.to.groups, r.to.groups) && isSubset(o.to.accounts, r.to.accounts)
 }
 
-func isSubset(part, all []string) bool {
-	return !slices.ContainsFunc(part, func(s string) bool { return !slices.Contains(all, s) })
+func isSubset[T comparable](part, all []T) bool {
+	return !slices.ContainsFunc(part, func(s T) bool { return !slices.Contains(all, s) })
 }
 
 // lintPairs warns of actions that are of little use without another.
@@ -127,8 +127,14 @@ func (g *grants) reaches(s *subjects, groups map[string][]string) bool {
 	if g.authenticated != nil {
 		return true
 	}
-	isNew := func(u string) bool { return g.users[u] == nil }
-	return !slices.ContainsFunc(s.users, isNew) && !slices.ContainsFunc(s.groups, func(name string) bool {
+	isNew := func(u string) bool {
+		a, ok := parseAccount(u)
+		return g.users[u] == nil && (!ok || g.accounts[a] == nil)
+	}
+	isNewAt := func(a account) bool {
+		return g.accounts[a] == nil && (a.group && g.groups[a.name] == nil || !a.group && g.users[a.name] == nil)
+	}
+	return !slices.ContainsFunc(s.users, isNew) && !slices.ContainsFunc(s.accounts, isNewAt) && !slices.ContainsFunc(s.groups, func(name string) bool {
 		members := groups[name]
 		return g.groups[name] == nil && (len(members) == 0 || slices.ContainsFunc(members, isNew))
 	})

@@ -23,7 +23,8 @@ type Policy struct {
 	noOverwrite []noOverwrite
 	readOnly    []*glob.Glob
 
-	groups map[string][]string // that a user is in by the Config, sorted
+	groups   map[string][]string  // that a user is in by the Config, sorted
+	groupsAt map[account][]string // that a user of one provider is in, likewise
 
 	anonymousLists bool // some rule lets anonymous callers list something
 	somebodyLists  bool // some rule lets others do so
@@ -52,7 +53,7 @@ func New(c Config) (*Policy, error) {
 
 // compile makes the policy of a Config that check has nothing against.
 func (c *Config) compile() *Policy {
-	p := &Policy{groups: map[string][]string{}}
+	p := &Policy{groups: map[string][]string{}, groupsAt: map[account][]string{}}
 	byPattern := map[string]*entry{}
 	for i := range c.Rules {
 		pattern := c.Rules[i].Repositories
@@ -100,12 +101,21 @@ func (c *Config) compileRest(p *Policy) {
 	p.readOnly = parseGlobs(c.ReadOnly...)
 	for name, members := range c.Groups {
 		for _, u := range members {
-			p.groups[u] = append(p.groups[u], name)
+			if a, ok := parseAccount(u); ok {
+				p.groupsAt[a] = append(p.groupsAt[a], name)
+			} else {
+				p.groups[u] = append(p.groups[u], name)
+			}
 		}
 	}
-	for u, names := range p.groups {
+	sortEach(p.groups)
+	sortEach(p.groupsAt)
+}
+
+func sortEach[K comparable](of map[K][]string) {
+	for k, names := range of {
 		slices.Sort(names)
-		p.groups[u] = slices.Compact(names)
+		of[k] = slices.Compact(names)
 	}
 }
 
@@ -122,7 +132,7 @@ func (n NoOverwrite) pattern() string {
 func (p *Policy) NamesGroup(name string) bool {
 	for _, e := range append(slices.Clip(p.entries), &p.admins) {
 		for i := range e.grants {
-			if len(e.grants[i].groups[name]) > 0 {
+			if e.grants[i].namesGroup(name) {
 				return true
 			}
 		}

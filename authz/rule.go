@@ -55,7 +55,8 @@ type rule struct {
 
 // subjects is whom a rule is for.
 type subjects struct {
-	users, groups            []string
+	users, groups            []string  // of any provider
+	accounts                 []account // of one
 	anonymous, authenticated bool
 }
 
@@ -70,7 +71,10 @@ const (
 
 func (s *subjects) add(to string) {
 	group, isGroup := strings.CutPrefix(to, groupPrefix)
+	one, isAccount := parseAccount(to)
 	switch {
+	case isAccount:
+		s.accounts = append(s.accounts, one)
 	case isGroup:
 		s.groups = append(s.groups, group)
 	case to == toAnonymous:
