@@ -42,7 +42,8 @@ type Options struct {
 	// that's less.
 	UncheckedLife time.Duration
 
-	// MaxKeys is how many keys a user may have, those that have expired included.
+	// MaxKeys is how many keys a user may have, those that have expired included. Of
+	// several that are made at once, at more than one replica perhaps, fewer may be made.
 	// Default: 50.
 	MaxKeys int
 

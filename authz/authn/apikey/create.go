@@ -56,20 +56,16 @@ func (k *Keys) Create(ctx context.Context, by authz.Identity, want Wanted) (secr
 	if err := k.bound(ctx, by, r); err != nil {
 		return "", Key{}, err
 	}
-	own, err := k.List(ctx, by.Provider, by.ID)
-	if err != nil {
+	if err := k.room(ctx, by, k.opts.MaxKeys-1); err != nil {
 		return "", Key{}, err
-	}
-	if len(own) >= k.opts.MaxKeys {
-		return "", Key{}, oci.Errorf(oci.Denied, "%s has %d API keys: revoke one", by.ID, len(own))
 	}
 	secret = newKey(r.ID)
 	r.Hash = hashed(secret)
 	if err := k.save(ctx, r); err != nil {
 		return "", Key{}, err
 	}
-	if err := k.parentThere(ctx, r); err != nil {
-		return "", Key{}, err
+	if err := k.mayStay(ctx, by, r); err != nil {
+		return "", Key{}, errors.Join(err, k.remove(context.WithoutCancel(ctx), r))
 	}
 	k.opts.Observe(ctx, Event{Created, r.key(), by})
 	return secret, r.key(), nil
@@ -166,20 +162,27 @@ func equal(a, b authz.Scope) bool {
 	return a.Repositories == b.Repositories && slices.Equal(a.Actions, b.Actions)
 }
 
-// parentThere takes a new key back if the one that has created it was revoked meanwhile,
-// by somebody who couldn't see it yet.
-func (k *Keys) parentThere(ctx context.Context, r *record) error {
-	if r.Parent == "" {
-		return nil
+// room returns an error if the user has more than so many keys.
+func (k *Keys) room(ctx context.Context, by authz.Identity, most int) error {
+	own, err := k.List(ctx, by.Provider, by.ID)
+	if err == nil && len(own) > most {
+		err = oci.Errorf(oci.Denied, "%s has %d API keys, those included that are being made right now: revoke one", by.ID, len(own))
+	}
+	return err
+}
+
+// mayStay returns an error if a new key has to be taken back: several were made at once,
+// of which the last one to look sees all others, or the key that has created this one
+// was revoked meanwhile, by somebody who couldn't see it yet.
+func (k *Keys) mayStay(ctx context.Context, by authz.Identity, r *record) error {
+	if err := k.room(ctx, by, k.opts.MaxKeys); err != nil || r.Parent == "" {
+		return err
 	}
 	_, err := k.load(ctx, r.Parent)
-	if err == nil {
-		return nil
-	}
 	if errors.Is(err, fs.ErrNotExist) {
 		err = oci.Errorf(oci.Unauthorized, "the API key was revoked")
 	}
-	return errors.Join(err, k.remove(ctx, r))
+	return err
 }
 
 // within reports whether all of s is in limit. It's careful: of two patterns it knows
