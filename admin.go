@@ -21,7 +21,7 @@ import (
 //	GET /oci_registry/registries         what all registries are and how they do
 //	GET /oci_registry/registries/{name}  what one is
 //
-// and what jobRoutes, restoreRoute and explainRoute have.
+// and what jobRoutes, restoreRoute, explainRoute and tokenRoutes have.
 //
 // It is made before the apps of its configuration are, so it looks for the
 // registries when it's asked.
@@ -39,7 +39,7 @@ const adminPath = "/oci_registry/registries"
 
 // Routes implements caddy.AdminRouter.
 func (a *adminAPI) Routes() []caddy.AdminRoute {
-	return append(a.jobRoutes(), a.restoreRoute(), a.explainRoute(),
+	return append(slices.Concat(a.jobRoutes(), a.tokenRoutes()), a.restoreRoute(), a.explainRoute(),
 		caddy.AdminRoute{Pattern: adminPath, Handler: caddy.AdminHandlerFunc(a.list)},
 		caddy.AdminRoute{Pattern: adminPath + "/", Handler: caddy.AdminHandlerFunc(a.show)},
 	)

@@ -40,6 +40,9 @@ type Auth struct {
 	// APIKeys lets users make keys for machines, at /v2/_apikeys. Default: they can't.
 	APIKeys *APIKeys `json:"api_keys,omitempty"`
 
+	// Tokens says how long tokens are good. Default: 5 minutes, and refresh tokens 30 days.
+	Tokens *Tokens `json:"tokens,omitempty"`
+
 	upstream Upstream
 	keys     []authn.Method // of API keys; asked before the providers
 	names    []string       // of the providers

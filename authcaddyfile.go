@@ -21,6 +21,7 @@ import (
 //		challenge auto|basic|bearer
 //		realm NAME
 //		api_keys { … }
+//		tokens { … }
 //	}
 func authentication(to **Auth) option {
 	return func(d *caddyfile.Dispenser) error {
@@ -32,6 +33,7 @@ func authentication(to **Auth) option {
 			"challenge": choice(&a.Challenge, ChallengeAuto, ChallengeBasic, ChallengeBearer),
 			"realm":     text(&a.Realm, nil),
 			"api_keys":  apiKeys(&a.APIKeys),
+			"tokens":    tokens(&a.Tokens),
 		}, "provider")
 	}
 }

@@ -10,7 +10,7 @@ import (
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "oci-registry",
-		Usage: "serve|ls|rm|gc|scrub|restore|copy|export|import|check|explain|state …",
+		Usage: "serve|ls|rm|gc|scrub|restore|copy|export|import|check|explain|state|tokens …",
 		Short: "Serves an OCI registry, looks into a running one, or moves what it has",
 		Long: `
 Serves an OCI registry without a config file; lists and removes what a running
@@ -19,7 +19,7 @@ registry beside other sites, with users, or with options that 'serve' has no fla
 for, use the Caddyfile directive oci_registry.`,
 		CobraFunc: func(cmd *cobra.Command) {
 			cmd.AddCommand(serveCommand(), listCommand(), removeCommand(), gcCommand(), scrubCommand(), restoreCommand(),
-				copyCommand(), exportCommand(), importCommand(), checkCommand(), explainCommand(), stateCommand())
+				copyCommand(), exportCommand(), importCommand(), checkCommand(), explainCommand(), stateCommand(), tokensCommand())
 		},
 	})
 }

@@ -32,7 +32,13 @@ func (r *Registry) givesTokens() bool {
 
 // provisionTokens makes the token server. It asks nobody.
 func (r *Registry) provisionTokens() (err error) {
+	if err := r.auth.Tokens.check(); err != nil {
+		return err
+	}
 	if !r.givesTokens() {
+		if r.auth.Tokens != nil {
+			return errNoTokens
+		}
 		return nil
 	}
 	opts := token.Options{
@@ -54,6 +60,7 @@ func (r *Registry) provisionTokens() (err error) {
 		Observe:   r.audit.observeToken,
 		Log:       r.log,
 	}
+	r.auth.Tokens.setLives(&opts)
 	if r.keys != nil {
 		opts.Standing = r.keys.Standing
 	}

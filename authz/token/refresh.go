@@ -91,6 +91,9 @@ func (s *Service) refreshed(ctx context.Context, raw, service string) (authz.Ide
 	if d == nil || s.opts.RefreshLife <= 0 {
 		return authz.Identity{}, refusedf("it can't be refreshed any more")
 	}
+	if time.Since(time.Unix(c.Issued, 0)) >= s.opts.RefreshLife {
+		return authz.Identity{}, refusedf("it's older than refresh tokens become")
+	}
 	revoked, err := s.revocations(ctx, revocationKey(c.Provider, c.Subject))
 	if err != nil {
 		return authz.Identity{}, err
@@ -215,8 +218,11 @@ func (s *Service) pruneOne(ctx context.Context, key string) error {
 		return err
 	}
 	now := time.Now()
-	until := append(slices.Collect(maps.Values(v.Tokens)), v.Before+int64(s.opts.RefreshLife/time.Second))
-	if slices.Max(until) >= now.Unix() {
+	until := slices.Collect(maps.Values(v.Tokens))
+	if v.Before != 0 {
+		until = append(until, v.Before+int64(MaxRefreshLife/time.Second)) // they may have been good for longer than now
+	}
+	if len(until) > 0 && slices.Max(until) >= now.Unix() {
 		return nil
 	}
 	err = s.opts.State.Delete(ctx, key, version)

@@ -208,6 +208,14 @@ func TestPrune(t *testing.T) {
 			t.Errorf("%d are kept, want 2", n)
 		}
 		time.Sleep(3 * time.Minute)
+		if n := count(); n != 1 {
+			t.Errorf("%d are kept, want that of all of bob's", n)
+		}
+		time.Sleep(token.MaxRefreshLife - 30*24*time.Hour - 4*time.Minute) // they may have been good for that long
+		if n := count(); n != 1 {
+			t.Errorf("%d are kept, want that of all of bob's", n)
+		}
+		time.Sleep(5 * time.Minute)
 		if n := count(); n != 0 {
 			t.Errorf("%d are kept, want none", n)
 		}
@@ -225,4 +233,20 @@ func TestRefreshElsewhere(t *testing.T) {
 		t.Errorf("%d %s", a.status, a.body)
 	}
 	w.notRefreshed(w.s, w.token("alice:secret"))
+}
+
+// TestShorterRefreshLife: it holds for those that were given before, too.
+func TestShorterRefreshLife(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, token.Options{})
+		raw := w.login()
+		w.opts.RefreshLife = 24 * time.Hour
+		shorter := w.replica()
+		time.Sleep(24*time.Hour - time.Minute)
+		w.refreshed(shorter, raw)
+		time.Sleep(time.Minute)
+		w.notRefreshed(shorter, raw)
+		w.refreshed(w.s, raw)
+	})
 }

@@ -77,8 +77,9 @@ type Options struct {
 	// clients count on that.
 	Life time.Duration
 
-	// RefreshLife is how long a refresh token is good. Default: 30 days; negative:
-	// there are none.
+	// RefreshLife is how long a refresh token is good, MaxRefreshLife at most. One that
+	// was given when it was longer is good no longer. Default: 30 days; negative: there
+	// are none.
 	RefreshLife time.Duration
 
 	// RotateEvery is how old a key becomes that signs. Default: 30 days.
@@ -90,6 +91,10 @@ type Options struct {
 	// Log gets what went wrong on our side. Default: discarded.
 	Log *slog.Logger
 }
+
+// MaxRefreshLife is the most that RefreshLife may be, and how long it's kept that a
+// user's refresh tokens were revoked.
+const MaxRefreshLife = 365 * 24 * time.Hour
 
 // Event is a request for a token.
 type Event struct {
@@ -110,6 +115,9 @@ func (o Options) withDefaults() (Options, error) {
 	setDefault(&o.Recheck, 2*time.Second)
 	if o.Life < time.Minute {
 		return o, fmt.Errorf("token: a life of %v is shorter than a minute, which clients count on", o.Life)
+	}
+	if o.RefreshLife > MaxRefreshLife {
+		return o, fmt.Errorf("token: refresh tokens that are good for %v: want %v at most", o.RefreshLife, MaxRefreshLife)
 	}
 	if o.RotateEvery < 4*lead {
 		return o, fmt.Errorf("token: to rotate every %v is more often than every %v", o.RotateEvery, 4*lead)

@@ -1,0 +1,62 @@
+package ociregistry
+
+import (
+	"net/url"
+
+	"github.com/spf13/cobra"
+)
+
+func tokensCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "tokens revoke|replace-keys …",
+		Short: "Ends tokens of a running registry",
+		Args:  cobra.NoArgs,
+	}
+	cmd.AddCommand(revokeCommand(), replaceKeysCommand())
+	return cmd
+}
+
+func revokeCommand() *cobra.Command {
+	var j jobClient
+	var provider string
+	cmd := &cobra.Command{
+		Use:   "revoke [--provider <name>] [--name <registry>] [--address <admin>] USER",
+		Short: "Ends the refresh tokens of a user",
+		Long: `Ends the refresh tokens that a user has got until now, so that the password has to
+be shown again. A token that was got with one is good for the minutes that it's good
+for. API keys stay. USER may be user@PROVIDER:NAME; without a provider it's the user
+of that name of each one. It asks Caddy's admin endpoint.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cmd.SilenceUsage = true
+			if err := j.findRegistry(); err != nil {
+				return err
+			}
+			return j.post("/tokens/revoke?" + url.Values{"user": args, "provider": {provider}}.Encode())
+		},
+	}
+	cmd.Flags().StringVarP(&provider, "provider", "", "", "The provider that knows the user")
+	j.registryFlags(cmd)
+	return cmd
+}
+
+func replaceKeysCommand() *cobra.Command {
+	var j jobClient
+	cmd := &cobra.Command{
+		Use:   "replace-keys [--name <registry>] [--address <admin>]",
+		Short: "Ends every token, since a key that signs them has become known",
+		Long: `Makes a new key that signs tokens, and ends every token that was ever given, refresh
+tokens included: for when a key has become known. Clients sign in again. Other
+replicas notice within a minute. API keys stay. It asks Caddy's admin endpoint.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cmd.SilenceUsage = true
+			if err := j.findRegistry(); err != nil {
+				return err
+			}
+			return j.post("/tokens/replace-keys")
+		},
+	}
+	j.registryFlags(cmd)
+	return cmd
+}
