@@ -19,9 +19,8 @@ import (
 // Generational is a Directory that knows which of a user's passwords is the present
 // one: what Generation returns changes with the password, is the same on all replicas
 // and after a restart, and doesn't tell what the password is. It's empty if that isn't
-// known. A token is for the password with which it was got. Where a Directory isn't
-// Generational a refresh token outlives a change of the password, and ends with the
-// account, when it's revoked, or after RefreshLife.
+// known. A token is for the password with which it was got. Where that isn't known, a
+// refresh token outlives a change of the password, so it's good for UncheckedRefreshLife.
 type Generational interface {
 	Generation(ctx context.Context, user string) (string, error)
 }
@@ -62,11 +61,16 @@ func (s *Service) newRefresh(ctx context.Context, set *keySet, who authz.Identit
 	if !s.refreshable(who) {
 		return "", nil
 	}
-	c := newClaims(who, service, now, s.opts.RefreshLife)
-	var err error
-	if c.Generation, err = s.generation(ctx, who.Provider, who.ID); err != nil {
+	generation, err := s.generation(ctx, who.Provider, who.ID)
+	if err != nil {
 		return "", err
 	}
+	life := s.opts.RefreshLife
+	if generation == "" {
+		life = min(life, s.opts.UncheckedRefreshLife)
+	}
+	c := newClaims(who, service, now, life)
+	c.Generation = generation
 	return set.sign(refresh, c, now)
 }
 

@@ -148,6 +148,40 @@ func TestRefreshEnds(t *testing.T) {
 	})
 }
 
+// TestRefreshUnchecked: where nobody can say whether the password is still the same, a
+// day is the longest, however often it's refreshed.
+func TestRefreshUnchecked(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, token.Options{})
+		w.people.set(func(p *people) { p.generation["alice"] = "" })
+		raw := w.login()
+		time.Sleep(24*time.Hour - time.Second)
+		if w.refreshed(w.s, raw); w.refresh(w.s, raw).Refresh != raw {
+			t.Error("there's another one")
+		}
+		time.Sleep(time.Second)
+		w.notRefreshed(w.s, raw)
+
+		raw = w.login()
+		w.people.set(func(p *people) { p.generation["alice"] = "1" }) // the first that's known of
+		w.notRefreshed(w.s, raw)
+
+		w.opts.UncheckedRefreshLife = time.Hour
+		w.s = w.replica()
+		w.people.set(func(p *people) { p.generation["alice"] = "" })
+		raw = w.login()
+		time.Sleep(time.Hour)
+		w.notRefreshed(w.s, raw)
+
+		w.opts.RefreshLife, w.opts.UncheckedRefreshLife = time.Minute, 0
+		w.s = w.replica()
+		raw = w.login()
+		time.Sleep(time.Minute)
+		w.notRefreshed(w.s, raw)
+	})
+}
+
 // TestRevokeByAnotherClock: a token ends that a replica gave whose clock is ahead.
 func TestRevokeByAnotherClock(t *testing.T) {
 	t.Parallel()

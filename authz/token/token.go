@@ -82,6 +82,11 @@ type Options struct {
 	// are none.
 	RefreshLife time.Duration
 
+	// UncheckedRefreshLife is RefreshLife for users of whom nobody can say whether the
+	// password is still the one that the token was got with. Default: 24 hours, or
+	// RefreshLife if that's less.
+	UncheckedRefreshLife time.Duration
+
 	// RotateEvery is how old a key becomes that signs. Default: 30 days.
 	RotateEvery time.Duration
 
@@ -111,6 +116,7 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	setDefault(&o.Life, 5*time.Minute)
 	setDefault(&o.RefreshLife, 30*24*time.Hour)
+	setDefault(&o.UncheckedRefreshLife, 24*time.Hour)
 	setDefault(&o.RotateEvery, 30*24*time.Hour)
 	setDefault(&o.Recheck, 2*time.Second)
 	if o.Life < time.Minute {

@@ -20,8 +20,9 @@ type user struct {
 	id string
 }
 
-// find returns the user who has the name, or ErrRefused if there's none.
-func (s *Source) find(ctx context.Context, name string) (*user, error) {
+// find returns the user who has the name, with some more attributes of its entry, or
+// ErrRefused if there's none.
+func (s *Source) find(ctx context.Context, name string, more ...string) (*user, error) {
 	q := query{
 		base: s.opts.Base, scope: ldap.ScopeWholeSubtree, most: 2, attributes: []string{s.opts.UserAttribute},
 		filter: "(&(" + s.opts.UserAttribute + "=" + ldap.EscapeFilter(name) + ")" + s.opts.Filter + ")",
@@ -32,6 +33,7 @@ func (s *Source) find(ctx context.Context, name string) (*user, error) {
 	if s.opts.Groups.Attribute != "" {
 		q.attributes = append(q.attributes, s.opts.Groups.Attribute)
 	}
+	q.attributes = append(q.attributes, more...)
 	entries, err := s.search(ctx, q)
 	switch {
 	case isTooMany(err) || err == nil && len(entries) > 1:
