@@ -51,8 +51,8 @@ type LimitOptions struct {
 // requests whose address isn't known count as one address.
 //
 // A password that Verified remembers isn't counted and never refused, whatever was
-// wrong before; nor are credentials that can't be guessed, for which no password is
-// verified. Once there were too many, the error is an *oci.Error with
+// wrong before; nor are credentials that can't be guessed, unless they are made up and
+// it costs something to find that out (LookUp). Once there were too many, the error is an *oci.Error with
 // oci.TooManyRequests and RetryAfter, and the source isn't asked. It is the same
 // whether the user exists or not. Limits are safe for concurrent use.
 type Limits struct {
@@ -110,7 +110,7 @@ var _ Challenger = limited{}
 
 // Identify implements Method.
 func (m limited) Identify(r *http.Request) (who authz.Identity, found bool, err error) {
-	if _, isBasic := cutBasic(r.Header.Get("Authorization")); !isBasic {
+	if r.Header.Get("Authorization") == "" {
 		return m.Method.Identify(r)
 	}
 	err = m.limits.Try(r.Context(), m.limits.client(r), func(ctx context.Context) error {
@@ -123,7 +123,7 @@ func (m limited) Identify(r *http.Request) (who authz.Identity, found bool, err 
 // Challenge implements Challenger.
 func (m limited) Challenge(r *http.Request) string { return challenge(m.Method, r) }
 
-// Try calls fn, which may ask Verified about one name and its passwords, or Guess, with
+// Try calls fn, which may ask Verified about one name and its passwords, Guess, or LookUp, with
 // the context that it's given. Its error is fn's, later if that is ErrRefused or if one
 // of them refused the password and fn didn't find out more, and sooner if ctx ends.
 func (l *Limits) Try(ctx context.Context, client netip.Addr, fn func(context.Context) error) error {
@@ -143,8 +143,10 @@ type attempt struct {
 	limits  *Limits
 	address netip.Addr
 	pair    pair // zero until a name was sent
+	counts  bool // if it turns out to be wrong
 	asked   bool // for a permit
 	open    bool // it's counted as going on
+	begun   pair // as what; zero for the address alone
 	refused bool // by one that was asked
 	err     error
 }
@@ -153,7 +155,7 @@ type attempt struct {
 // source refused counts even if another couldn't say: else an outage of that would be
 // the time to guess. One that wasn't let doesn't.
 func (a *attempt) wrong(err error) bool {
-	return a.pair != (pair{}) && (errors.Is(err, ErrRefused) || err != nil && a.refused && a.err == nil)
+	return a.counts && (errors.Is(err, ErrRefused) || err != nil && a.refused && a.err == nil)
 }
 
 // note keeps what one that was asked has said.
@@ -170,7 +172,7 @@ type attemptKey struct{}
 func named(ctx context.Context, user string) *attempt {
 	a, ok := ctx.Value(attemptKey{}).(*attempt)
 	if ok && a.pair == (pair{}) {
-		a.pair = pair{a.address, maphash.String(a.limits.seed, user) | 1}
+		a.pair, a.counts = pair{a.address, maphash.String(a.limits.seed, user) | 1}, true
 	}
 	return a
 }
@@ -178,7 +180,10 @@ func named(ctx context.Context, user string) *attempt {
 // permit returns nil if a password of the user may be verified for who sent the
 // request of ctx. Without Limits it may.
 func permit(ctx context.Context, user string) error {
-	a := named(ctx, user)
+	return named(ctx, user).permit(ctx)
+}
+
+func (a *attempt) permit(ctx context.Context) error {
 	if a == nil {
 		return nil
 	}
@@ -198,6 +203,22 @@ func Guess(ctx context.Context, user string, verify func() error) error {
 	}
 	err := verify()
 	named(ctx, user).note(err)
+	return err
+}
+
+// LookUp is Guess for credentials that nobody guesses, such as API keys, and that it costs
+// something to look up: who makes them up is counted by the address alone.
+func LookUp(ctx context.Context, verify func() error) error {
+	a, ok := ctx.Value(attemptKey{}).(*attempt)
+	if !ok {
+		return verify()
+	}
+	if err := a.permit(ctx); err != nil {
+		return err
+	}
+	a.counts = true
+	err := verify()
+	a.note(err)
 	return err
 }
 
@@ -223,18 +244,26 @@ func (l *Limits) tryBegin(a *attempt) (ended <-chan struct{}, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
-	if wait := max(l.pairs.wait(a.pair, now), l.addresses.wait(a.address, now)); wait > 0 {
+	wait, named := l.addresses.wait(a.address, now), a.pair != pair{}
+	if named {
+		wait = max(wait, l.pairs.wait(a.pair, now))
+	}
+	if wait > 0 {
 		return nil, tooMany(wait, "too many failed logins")
 	}
-	if ended := l.pairs.busy(a.pair, now); ended != nil {
-		return ended, nil
+	if named {
+		if ended := l.pairs.busy(a.pair, now); ended != nil {
+			return ended, nil
+		}
 	}
 	if ended := l.addresses.busy(a.address, now); ended != nil {
 		return ended, nil
 	}
-	l.pairs.begin(a.pair)
+	if named {
+		l.pairs.begin(a.pair)
+	}
 	l.addresses.begin(a.address)
-	a.open = true
+	a.open, a.begun = true, a.pair
 	return nil, nil
 }
 
@@ -247,12 +276,16 @@ func (l *Limits) end(a *attempt, wrong bool) {
 	defer l.mu.Unlock()
 	now := time.Now()
 	if wrong {
-		l.pairs.take(a.pair, now)
+		if a.pair != (pair{}) {
+			l.pairs.take(a.pair, now)
+		}
 		l.addresses.take(a.address, now)
 	}
 	if a.open {
 		a.open = false
-		l.pairs.end(a.pair, now)
+		if a.begun != (pair{}) {
+			l.pairs.end(a.begun, now)
+		}
 		l.addresses.end(a.address, now)
 	}
 }

@@ -87,6 +87,10 @@ const (
 	// freshFor is how old the knowledge of a key may be.
 	freshFor = 2 * time.Second
 
+	// unknownFor is for how long a key isn't looked for again that isn't there. None is
+	// ever made that somebody has looked for before.
+	unknownFor = time.Minute
+
 	// touchEvery is how often it's written down that a key is used, and that its owner
 	// is there.
 	touchEvery = time.Hour
@@ -204,6 +208,7 @@ func (r *record) over(now time.Time) bool { return !now.Before(r.Expires) }
 type Keys struct {
 	opts    Options
 	known   *lru.Cache[ID, *known]
+	unknown *lru.Cache[ID, time.Time] // since when; apart, since anybody can add to it
 	touched *lru.Cache[ID, time.Time] // when it was last tried
 	owners  *lru.Cache[account, *owner]
 	asking  singleflight.Group // by key or account
@@ -217,6 +222,7 @@ func New(opts Options) (*Keys, error) {
 	}
 	k := &Keys{opts: opts}
 	k.known, _ = lru.New[ID, *known](remembered) // it fails for a size that isn't positive
+	k.unknown, _ = lru.New[ID, time.Time](remembered)
 	k.touched, _ = lru.New[ID, time.Time](remembered)
 	k.owners, _ = lru.New[account, *owner](remembered)
 	return k, nil

@@ -102,7 +102,7 @@ func (k *Keys) remove(ctx context.Context, r *record) error {
 	for {
 		err := k.opts.State.Delete(ctx, r.ID.at(), r.version)
 		if err == nil {
-			k.known.Add(r.ID, &known{at: time.Now()})
+			k.gone(r.ID, time.Now())
 		}
 		if !errors.Is(err, keep.ErrChanged) {
 			return err

@@ -51,16 +51,39 @@ func (k *Keys) verify(ctx context.Context, key string) (authz.Identity, error) {
 	if !ok {
 		return authz.Identity{}, refused("there's none like that")
 	}
-	r, err := k.find(ctx, id)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return authz.Identity{}, refused("it's unknown, or was revoked")
-	case err != nil:
+	r, err := k.recognize(ctx, id, key)
+	if err != nil {
 		return authz.Identity{}, err
-	case !matches(r.Hash, key):
-		return authz.Identity{}, refused("it's another one")
 	}
 	return k.identity(ctx, r)
+}
+
+// recognize returns the record of a key. What was never seen to be one may be made up,
+// and counts for authn.Limits if it is: anybody can make as many as they like, and each
+// costs a question to the state.
+func (k *Keys) recognize(ctx context.Context, id ID, key string) (r *record, err error) {
+	find := func() (err error) {
+		r, err = k.find(ctx, id)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return refused("it's unknown, or was revoked")
+		case err == nil && !matches(r.Hash, key):
+			return refused("it's another one")
+		}
+		return err
+	}
+	if last, ok := k.known.Get(id); k.isUnknown(id) || ok && matches(last.record.Hash, key) {
+		err = find()
+	} else {
+		err = authn.LookUp(ctx, find)
+	}
+	return r, err
+}
+
+// isUnknown reports whether there's no such key, as of unknownFor ago or later.
+func (k *Keys) isUnknown(id ID) bool {
+	at, ok := k.unknown.Get(id)
+	return ok && time.Since(at) < unknownFor
 }
 
 // identity is who has the key whose record it is.
@@ -122,7 +145,7 @@ func (k *Keys) Standing(ctx context.Context, who authz.Identity) (authz.Identity
 	return k.identity(ctx, r)
 }
 
-// known is what the state has said of a key. The record is nil if there's none.
+// known is what the state has said of a key.
 type known struct {
 	record *record
 	at     time.Time
@@ -130,36 +153,41 @@ type known struct {
 
 // find returns a key's record as of freshFor ago or later.
 func (k *Keys) find(ctx context.Context, id ID) (*record, error) {
+	if k.isUnknown(id) {
+		return nil, notThere(id)
+	}
 	if n, ok := k.known.Get(id); ok && time.Since(n.at) < freshFor {
-		return n.found(id)
+		return n.record, nil
 	}
 	v, err, _ := k.asking.Do("key "+string(id), func() (any, error) {
 		whole, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 		defer cancel()
-		n := &known{at: time.Now()}
+		at := time.Now()
 		r, err := k.load(whole, id)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			k.gone(id, at)
+			return nil, notThere(id)
+		case err != nil:
 			return nil, err
 		}
-		if err == nil {
-			n.record = r
-		}
-		k.known.Add(id, n)
-		return n, nil
+		k.known.Add(id, &known{r, at})
+		return r, nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	n, _ := v.(*known)
-	return n.found(id)
+	r, _ := v.(*record)
+	return r, nil
 }
 
-func (n *known) found(id ID) (*record, error) {
-	if n.record == nil {
-		return nil, fmt.Errorf("key %s: %w", id, fs.ErrNotExist)
-	}
-	return n.record, nil
+// gone keeps in mind that there's no such key.
+func (k *Keys) gone(id ID, at time.Time) {
+	k.unknown.Add(id, at)
+	k.known.Remove(id)
 }
+
+func notThere(id ID) error { return fmt.Errorf("key %s: %w", id, fs.ErrNotExist) }
 
 // touch writes down now and then that a key is used and that its owner is there. It's
 // no reason to refuse anybody if that fails, and isn't tried again soon.
@@ -180,7 +208,7 @@ func (k *Keys) touch(ctx context.Context, r *record, now time.Time) {
 	}
 	switch err := k.save(ctx, &next); {
 	case err == nil:
-		k.known.Add(r.ID, &known{record: &next, at: now})
+		k.known.Add(r.ID, &known{&next, now})
 	case errors.Is(err, keep.ErrChanged):
 		k.known.Remove(r.ID)
 	default:
