@@ -1,6 +1,7 @@
 package ociregistry
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/caddy-oci/oci-registry/authz"
 	"github.com/caddy-oci/oci-registry/authz/authn"
 	"github.com/caddy-oci/oci-registry/authz/authn/apikey"
+	"github.com/caddy-oci/oci-registry/handler"
 )
 
 // apiKeysPath is where users see to their keys. No repository is called that.
@@ -91,8 +93,31 @@ func (h *Handler) serveKeys(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer h.exit()
-	r = h.registry.withRequest(r)
-	apikey.API{Keys: h.registry.keys, Path: apiKeysPath, Identity: h.registry.identify, Admin: h.registry.isAdmin}.ServeHTTP(w, r)
+	began := time.Now()
+	apikey.API{
+		Keys: h.registry.keys, Path: apiKeysPath, Identity: h.registry.identify, Admin: h.registry.isAdmin,
+		Observe: func(r *http.Request, s apikey.Served) {
+			e := &handler.Event{
+				Operation: s.Operation, Who: s.Who, Status: s.Status, Code: s.Code, Err: s.Err, Duration: time.Since(began),
+			}
+			h.registry.meters.observe(r, e)
+			h.registry.audit.observeKeys(r, e, s)
+			logEvent(r, e)
+		},
+	}.ServeHTTP(w, h.registry.withRequest(r))
+}
+
+// observeKeys is told of each request about API keys. What has become of a key is for
+// observeKey.
+func (a *audit) observeKeys(r *http.Request, e *handler.Event, s apikey.Served) {
+	key := zap.Skip()
+	if s.Key != "" {
+		key = zap.String("key", string(s.Key))
+	}
+	a.observe(r, e, key)
+	if a.log != nil && s.Others && s.Err == nil && r.Method == http.MethodGet {
+		a.write(r, "api keys seen", e, key, zap.String("owner", cmp.Or(s.Owner, "everybody")))
+	}
 }
 
 // isAdmin reports whether who may see to what belongs to others: an admin rule of the
@@ -111,11 +136,24 @@ func isKeysPath(path string) bool {
 	return path == apiKeysPath || strings.HasPrefix(path, apiKeysPath+"/")
 }
 
-// observeKey is told what has happened to a key.
-func (a *audit) observeKey(_ context.Context, e apikey.Event) {
+// observeKey is told what has happened to a key: at the request of somebody, of whom ctx
+// says where they are, or by itself.
+func (a *audit) observeKey(ctx context.Context, e apikey.Event) {
 	if a.log == nil {
 		return
 	}
-	a.log.Info("api key "+string(e.Kind), zap.String("registry", a.registry), zap.String("user", e.By.ID), zap.String("provider", e.By.Provider),
-		zap.String("key", string(e.Key.ID)), zap.String("owner", e.Key.Owner), zap.String("label", e.Key.Label))
+	fields := []zap.Field{
+		zap.String("registry", a.registry), zap.String("user", e.By.ID), zap.String("provider", e.By.Provider),
+		zap.String("key", string(e.Key.ID)), zap.String("owner", e.Key.Owner), zap.String("label", e.Key.Label),
+	}
+	if client := clientOf(ctx); client.IsValid() {
+		fields = append(fields, zap.String("client", client.String()))
+	}
+	if by, ok := e.By.Claims[apikey.Claim].(string); ok {
+		fields = append(fields, zap.String("by_key", by))
+	}
+	if id := requestID(ctx); id != "" {
+		fields = append(fields, zap.String("uuid", id))
+	}
+	a.log.Info("api key "+string(e.Kind), fields...)
 }

@@ -1,6 +1,7 @@
 package ociregistry
 
 import (
+	"context"
 	"errors"
 	"net/http"
 
@@ -36,22 +37,22 @@ var deeds = map[string]string{
 }
 
 // observe is told of each request once it has been served.
-func (a *audit) observe(r *http.Request, e *handler.Event) {
+func (a *audit) observe(r *http.Request, e *handler.Event, more ...zap.Field) {
 	if a.log == nil || !a.log.Core().Enabled(zapcore.InfoLevel) {
 		return
 	}
 	if !e.Who.IsAnonymous() && !a.byToken(r) && a.logins.isFirst(r, e.Who) {
-		a.write(r, "login", e)
+		a.write(r, "login", e, more...)
 	}
 	deed := deeds[e.Operation]
 	switch {
 	case e.Status == http.StatusUnauthorized && errors.Is(e.Err, authn.ErrRefused):
-		a.write(r, "login refused", e)
+		a.write(r, "login refused", e, more...)
 	case e.Status == http.StatusUnauthorized: // a client that is asked to sign in
 	case e.Status == http.StatusTooManyRequests, e.Status == http.StatusForbidden:
-		a.write(r, "denied", e)
+		a.write(r, "denied", e, more...)
 	case deed != "":
-		a.write(r, deed, e)
+		a.write(r, deed, e, more...)
 	}
 }
 
@@ -78,7 +79,7 @@ func (a *audit) observeToken(r *http.Request, t token.Event) {
 	a.observe(r, e)
 }
 
-func (a *audit) write(r *http.Request, what string, e *handler.Event) {
+func (a *audit) write(r *http.Request, what string, e *handler.Event, more ...zap.Field) {
 	c := a.log.Check(zapcore.InfoLevel, what)
 	if c == nil {
 		return
@@ -103,11 +104,18 @@ func (a *audit) write(r *http.Request, what string, e *handler.Event) {
 	if refusal := e.Err; refusal != nil {
 		add("reason", reasonOf(refusal))
 	}
-	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
-		id, _ := repl.GetString("http.request.uuid")
-		add("uuid", id)
+	add("uuid", requestID(r.Context()))
+	c.Write(append(append(fields, more...), zap.Int("status", e.Status))...)
+}
+
+// requestID is the id of the request whose context it is; empty if it's none.
+func requestID(ctx context.Context) string {
+	repl, ok := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if !ok {
+		return ""
 	}
-	c.Write(append(fields, zap.Int("status", e.Status))...)
+	id, _ := repl.GetString("http.request.uuid")
+	return id
 }
 
 // reasonOf is what the audit log says about why something was refused. What failed

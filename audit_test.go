@@ -15,6 +15,8 @@ import (
 type audited struct {
 	Logger, Msg, Registry, Client, User, Provider, Operation, Repository, Reference, Digest, Code, Reason, UUID string
 	Status                                                                                                      int
+
+	Key, Owner, Label string
 }
 
 // The audit log says who did what, and has no secrets.
@@ -73,6 +75,67 @@ func TestAuditLog(t *testing.T) {
 		if strings.HasPrefix(got.Msg, "push") && got.Digest == "" || (got.Code != "") != (got.Reason != "") {
 			t.Errorf("line %d lacks something: %s", i, line)
 		}
+	}
+}
+
+// What is done about API keys is in the log and in the metrics: who, from where, which
+// key, and never the key itself.
+func TestAuditLogOfAPIKeys(t *testing.T) {
+	w := newWeb(t)
+	file := filepath.Join(t.TempDir(), "audit.log")
+	users := "provider http_basic {\nalice " + aliceHash + "\nroot " + aliceHash + "\n}\napi_keys"
+	global := "metrics\nlog audit {\noutput file " + file + "\nformat json\ninclude oci_registry.audit\n}\nlog default {\noutput discard\n}"
+	w.run(t, global, "metrics /metrics\n"+withAuth(users, "policy {\nallow pull push ** to authenticated\nadmin delete to root\n}"))
+	id, secret := w.apiKey(t, `{"label":"ci"}`, "Authorization", alice)
+	w.want(t, http.StatusOK, http.MethodGet, apiKeysPath, "", "Authorization", alice)
+	w.want(t, http.StatusForbidden, http.MethodGet, apiKeysPath+"?all=true", "", "Authorization", alice)
+	w.want(t, http.StatusUnauthorized, http.MethodGet, apiKeysPath, "", "Authorization", wrongPassword)
+	w.want(t, http.StatusUnauthorized, http.MethodGet, apiKeysPath, "")
+	w.want(t, http.StatusOK, http.MethodGet, apiKeysPath+"?all=true", "", "Authorization", as("root"))
+	w.want(t, http.StatusOK, http.MethodGet, apiKeysPath+"?user=alice", "", "Authorization", as("root"))
+	w.want(t, http.StatusOK, http.MethodGet, apiKeysPath+"/"+id, "", "Authorization", as("root"))
+	w.want(t, http.StatusNoContent, http.MethodDelete, apiKeysPath+"/"+id, "", "Authorization", as("root"))
+	w.want(t, http.StatusMethodNotAllowed, http.MethodPut, apiKeysPath, "", "Authorization", as("root"))
+	metrics := w.want(t, http.StatusOK, http.MethodGet, "/metrics", "").body
+	for _, line := range []string{
+		`{operation="create-key",registry="inline",status="2xx"} 1`, `{operation="list-keys",registry="inline",status="2xx"} 3`,
+		`{operation="list-keys",registry="inline",status="4xx"} 3`, `{operation="get-key",registry="inline",status="2xx"} 1`,
+		`{operation="delete-key",registry="inline",status="2xx"} 1`, `{operation="invalid-keys",registry="inline",status="4xx"} 1`,
+	} {
+		if !strings.Contains(metrics, "caddy_oci_registry_requests_total"+line) {
+			t.Errorf("the metrics have no %s", line)
+		}
+	}
+	if err := caddy.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	want := []audited{
+		{Msg: "api key created", User: "alice", Key: id, Owner: "alice", Label: "ci"},
+		{Msg: "login", User: "alice", Operation: "create-key", Status: 201, Key: id},
+		{Msg: "denied", User: "alice", Operation: "list-keys", Status: 403, Code: "DENIED"},
+		{Msg: "login refused", User: "alice", Operation: "list-keys", Status: 401, Code: "UNAUTHORIZED"},
+		{Msg: "login", User: "root", Operation: "list-keys", Status: 200},
+		{Msg: "api keys seen", User: "root", Operation: "list-keys", Status: 200, Owner: "everybody"},
+		{Msg: "api keys seen", User: "root", Operation: "list-keys", Status: 200, Owner: "alice"},
+		{Msg: "api keys seen", User: "root", Operation: "get-key", Status: 200, Owner: "alice", Key: id},
+		{Msg: "api key revoked", User: "root", Key: id, Owner: "alice", Label: "ci"},
+	}
+	lines := readLog(t, file)
+	for i, line := range lines {
+		var got audited
+		if err := json.Unmarshal([]byte(line), &got); err != nil {
+			t.Fatal(err)
+		}
+		if got.Client != "127.0.0.1" || got.UUID == "" || got.Registry != "inline" || strings.Contains(line, secret) {
+			t.Errorf("line %d is %s", i, line)
+		}
+		got.Logger, got.Client, got.UUID, got.Registry, got.Provider, got.Reason = "", "", "", "", "", ""
+		if i >= len(want) || got != want[i] {
+			t.Errorf("line %d is %s", i, line)
+		}
+	}
+	if len(lines) != len(want) {
+		t.Errorf("%d lines, want %d", len(lines), len(want))
 	}
 }
 

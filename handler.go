@@ -247,8 +247,11 @@ func (h *Handler) protocolFor(ctx context.Context) (*protocol, error) {
 }
 
 // clientAddr is the address of the client, as far as trusted proxies tell it.
-func clientAddr(r *http.Request) netip.Addr {
-	ip, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
+func clientAddr(r *http.Request) netip.Addr { return clientOf(r.Context()) }
+
+// clientOf is the address of the client whose request's context it is.
+func clientOf(ctx context.Context) netip.Addr {
+	ip, _ := caddyhttp.GetVar(ctx, caddyhttp.ClientIPVarKey).(string)
 	addr, err := netip.ParseAddr(ip)
 	if err != nil {
 		return netip.Addr{} // a Unix socket has none

@@ -2,11 +2,13 @@ package ociregistry
 
 import (
 	"net/http"
+	"slices"
 	"sync"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/caddy-oci/oci-registry/authz/authn/apikey"
 	"github.com/caddy-oci/oci-registry/handler"
 	"github.com/caddy-oci/oci-registry/tasks/gc"
 )
@@ -101,7 +103,7 @@ func newMeters() *meters {
 	for _, reason := range failureReasons {
 		m.failures.WithLabelValues(reason) // shows that there was none so far
 	}
-	for _, op := range append(handler.Operations(), unavailable) {
+	for _, op := range slices.Concat(handler.Operations(), apikey.Operations(), []string{unavailable}) {
 		m.operations[op] = sync.OnceValue(func() *operationMeters { return m.operation(op) })
 	}
 	return m

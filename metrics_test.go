@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/caddy-oci/oci-registry/authz/authn/apikey"
 	"github.com/caddy-oci/oci-registry/handler"
 	"github.com/caddy-oci/oci-registry/storage"
 )
@@ -396,7 +397,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 			t.Errorf("there's no %s", name)
 		}
 	}
-	words := slices.Concat(handler.Operations(), []string{unavailable}, statusClasses[:], failureReasons[:])
+	words := slices.Concat(handler.Operations(), apikey.Operations(), []string{unavailable}, statusClasses[:], failureReasons[:])
 	for _, word := range words {
 		if !bytes.Contains(section, []byte("`"+word+"`")) {
 			t.Errorf("%q is not explained", word)

@@ -52,9 +52,45 @@ type API struct {
 	// asked of who has signed in by a credential that's limited. Default: nobody may.
 	Admin func(*http.Request, authz.Identity) bool
 
+	// Observe is told of each request once it has been served. Default: nobody is.
+	Observe func(*http.Request, Served)
+
 	// Challenge returns the WWW-Authenticate of a 401. Default: Basic.
 	Challenge func(*http.Request) string
 }
+
+// Served is a request that was served.
+type Served struct {
+	// Operation is one of Operations.
+	Operation string
+
+	// Who sent it; zero if that isn't known.
+	Who authz.Identity
+
+	// Key is the one that it was about; empty if it was about several, or none.
+	Key ID
+
+	// Owner is whose keys those of Others are; empty: everybody's.
+	Owner string
+
+	// Others is whether the sender has seen or revoked what belongs to others.
+	Others bool
+
+	// Status is what the client was answered, and Code the error's.
+	Status int
+	Code   oci.Code
+
+	// Err is why it wasn't done; nil if it was.
+	Err error
+}
+
+// Operations are what the Operation of a Served can be. Invalid is a request for nothing
+// that there is.
+func Operations() []string {
+	return []string{"list-keys", "get-key", "create-key", "delete-key", "delete-keys", invalid}
+}
+
+const invalid = "invalid-keys"
 
 const maxBody = 8 << 10 // of a request, in bytes
 
@@ -65,6 +101,8 @@ type call struct {
 	r   *http.Request
 	who authz.Identity
 	id  ID // empty: all
+
+	served Served
 }
 
 // ServeHTTP implements http.Handler.
@@ -72,8 +110,14 @@ func (a API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	c := &call{api: a, w: w, r: r}
+	c.served.Operation = invalid
 	if err := c.serve(); err != nil {
+		c.served.Err = err
 		c.writeError(err)
+	}
+	if a.Observe != nil {
+		c.served.Who = c.who
+		a.Observe(r, c.served)
 	}
 }
 
@@ -85,6 +129,7 @@ func (c *call) serve() error {
 	if c.id, ok = c.api.idOf(c.r.URL.Path); !ok {
 		return errNoKey
 	}
+	c.served.Key = c.id
 	serve := c.method()
 	if serve == nil {
 		return oci.Errorf(oci.Unsupported, "want %s", c.w.Header().Get("Allow"))
@@ -108,17 +153,21 @@ func (a API) idOf(path string) (id ID, ok bool) {
 
 // method is what the request asks for; nil, with Allow, if that isn't to be had.
 func (c *call) method() func() error {
+	does := func(operation string, serve func() error) func() error {
+		c.served.Operation = operation
+		return serve
+	}
 	switch {
 	case c.r.Method == http.MethodGet && c.id == "":
-		return c.list
+		return does("list-keys", c.list)
 	case c.r.Method == http.MethodGet:
-		return c.show
+		return does("get-key", c.show)
 	case c.r.Method == http.MethodPost && c.id == "":
-		return c.create
+		return does("create-key", c.create)
 	case c.r.Method == http.MethodDelete && c.id == "":
-		return c.revokeAll
+		return does("delete-keys", c.revokeAll)
 	case c.r.Method == http.MethodDelete:
-		return c.revoke
+		return does("delete-key", c.revoke)
 	case c.id == "":
 		c.w.Header().Set("Allow", "GET, POST, DELETE")
 	default:
@@ -146,8 +195,11 @@ func (c *call) user() (provider, user string, err error) {
 	if query.Has("provider") {
 		provider = query.Get("provider")
 	}
-	if (provider != c.who.Provider || user != c.who.ID) && !c.isAdmin() {
-		return "", "", errNotAdmin
+	if provider != c.who.Provider || user != c.who.ID {
+		if !c.isAdmin() {
+			return "", "", errNotAdmin
+		}
+		c.served.Others, c.served.Owner = true, user
 	}
 	return provider, user, nil
 }
@@ -157,6 +209,7 @@ func (c *call) list() error {
 		if !c.isAdmin() {
 			return errNotAdmin
 		}
+		c.served.Others = true
 		keys, err := c.api.Keys.All(c.r.Context())
 		return c.writeKeys(keys, err)
 	}
@@ -203,9 +256,12 @@ func (c *call) find() (Key, error) {
 	if err != nil {
 		return Key{}, err
 	}
-	if own := k.Owner == c.who.ID && k.Provider == c.who.Provider; !own && !c.isAdmin() {
+	c.served.Others = k.Owner != c.who.ID || k.Provider != c.who.Provider
+	if c.served.Others && !c.isAdmin() {
+		c.served.Others = false
 		return Key{}, errNoKey
 	}
+	c.served.Owner = k.Owner
 	if c.who.Limit == nil {
 		return k, nil
 	}
@@ -236,6 +292,7 @@ func (c *call) create() error {
 	if err != nil {
 		return err
 	}
+	c.served.Key = k.ID
 	c.w.Header().Set("Location", c.api.Path+"/"+string(k.ID))
 	return c.write(http.StatusCreated, struct {
 		view
@@ -251,8 +308,13 @@ func (c *call) revoke() error {
 	if err := c.api.Keys.Revoke(c.r.Context(), c.who, c.id); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	c.w.WriteHeader(http.StatusNoContent)
+	c.respond(http.StatusNoContent)
 	return nil
+}
+
+func (c *call) respond(status int) {
+	c.served.Status = status
+	c.w.WriteHeader(status)
 }
 
 func (c *call) revokeAll() error {
@@ -338,7 +400,7 @@ func (c *call) write(status int, v any) error {
 	}
 	c.w.Header().Set("Content-Type", "application/json")
 	c.w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	c.w.WriteHeader(status)
+	c.respond(status)
 	_, _ = c.w.Write(body) // the client may be gone
 	return nil
 }
@@ -351,9 +413,10 @@ func (c *call) writeError(err error) {
 	case !ok || e.HTTPStatus() >= http.StatusInternalServerError:
 		c.api.Keys.opts.Log.ErrorContext(c.r.Context(), "API keys", slog.Any("error", err))
 		c.w.Header().Set("Content-Length", "0")
-		c.w.WriteHeader(http.StatusServiceUnavailable)
+		c.respond(http.StatusServiceUnavailable)
 		return
 	}
+	c.served.Code = e.Code
 	if e.HTTPStatus() == http.StatusUnauthorized {
 		c.w.Header().Set("Www-Authenticate", c.challenge())
 	}
