@@ -19,6 +19,7 @@ type meters struct {
 	requests       *prometheus.CounterVec
 	durations      *prometheus.HistogramVec
 	failures       *prometheus.CounterVec
+	unasked        prometheus.Counter
 	received, sent prometheus.Counter
 	pushes, pulls  prometheus.Counter
 	removals       *prometheus.CounterVec
@@ -76,6 +77,8 @@ func newMeters() *meters {
 		}, []string{"operation"}),
 		failures: prometheus.NewCounterVec(counter("failures_total",
 			"Requests that failed without a fault of their client, by reason."), []string{"reason"}),
+		unasked: prometheus.NewCounter(counter("policy_errors_total",
+			"Refusals for which a condition of the policy couldn't be asked.")),
 		received: prometheus.NewCounter(counter("received_bytes_total",
 			"Bytes of blobs and manifests received, counted when their request ends.")),
 		sent: prometheus.NewCounter(counter("sent_bytes_total",
@@ -110,7 +113,7 @@ func newMeters() *meters {
 }
 
 func (m *meters) all() []prometheus.Collector {
-	return []prometheus.Collector{m.requests, m.durations, m.failures, m.received, m.sent, m.pushes, m.pulls, m.removals, m.freed, m.faults, m.scrubbed}
+	return []prometheus.Collector{m.requests, m.durations, m.failures, m.unasked, m.received, m.sent, m.pushes, m.pulls, m.removals, m.freed, m.faults, m.scrubbed}
 }
 
 func (m *meters) operation(name string) *operationMeters {

@@ -139,6 +139,7 @@ func TestMetricsOfRequests(t *testing.T) {
 		want["scrub_faults_total "+string(f)+" main"] = 0
 	}
 	want["scrub_checked_bytes_total main"] = 0
+	want["policy_errors_total main"] = 0
 	wantMeasured(t, want, "")
 }
 

@@ -96,7 +96,7 @@ func (r *Registry) provisionPolicy(ctx caddy.Context) error {
 	if r.policy, err = authz.New(config); err != nil {
 		return fmt.Errorf("policy: %w", err)
 	}
-	r.authorizer = r.policy
+	r.authorizer = &attentive{Policy: r.policy, registry: r, told: make(map[string]time.Time)}
 	r.looksAtRequests = slices.ContainsFunc(config.Rules, func(rule authz.Rule) bool { return len(rule.Conditions) > 0 }) ||
 		slices.ContainsFunc(config.Admins, func(admin authz.Admin) bool { return len(admin.Conditions) > 0 })
 	return nil

@@ -2,6 +2,7 @@ package authz
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"github.com/caddy-oci/oci-registry/authz/glob"
@@ -108,7 +109,7 @@ func (a *asking) ask(ctx context.Context, r *ruling, g *grants, w Access) {
 func (a *asking) meets(ctx context.Context, r *rule, w Access) (met bool, message string, err error) {
 	for _, c := range r.conditions {
 		if met, err = c.Met(ctx, a.about(w)); err != nil {
-			return false, "", err
+			return false, "", fmt.Errorf("the condition %s couldn't be asked: %w", nameOf(c), err)
 		}
 		if !met {
 			return false, c.Message(), nil

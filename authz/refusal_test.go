@@ -106,7 +106,7 @@ func TestARefusalHasWhatBrokeForTheLog(t *testing.T) {
 	}
 	_, err = p.Authorize(t.Context(), ask(t, user("alice"), "pull a"))
 	refusal, ok := errors.AsType[*authz.Refusal](err)
-	if !ok || refusal.Err == nil || refusal.Err.Error() != "broken" {
+	if !ok || refusal.Err == nil || refusal.Err.Error() != `the condition "a message" couldn't be asked: broken` {
 		t.Fatalf("the cause is %+v", refusal)
 	}
 	if strings.Contains(err.Error(), "broken") || strings.Contains(err.Error(), "a message") {
