@@ -162,3 +162,20 @@ func TestLimitedTokenIsInsufficient(t *testing.T) {
 		t.Errorf("a push wants a token for %q (%s)", scope, problem)
 	}
 }
+
+// A key that is sent as a bearer and isn't for what is asked is refused, wherever tokens
+// are given: there's nothing else to sign in with.
+func TestLimitedKeyIsDenied(t *testing.T) {
+	w := newWeb(t)
+	for _, challenge := range []string{"basic", "bearer"} {
+		w.run(t, "", withAuth(htpasswdAlice(t)+"\n\t\t\tapi_keys\n\t\t\tchallenge "+challenge))
+		_, key := w.apiKey(t, `{"scopes":[{"repositories":"team/**","actions":["pull"]}]}`, "Authorization", alice)
+		for _, authorization := range []string{"Bearer " + key, basic("alice", key)} {
+			a := w.want(t, http.StatusForbidden, http.MethodPost, "/v2/team/app/blobs/uploads/", "", "Authorization", authorization)
+			if !strings.Contains(a.body, "scopes of the credential") || !strings.Contains(a.body, "DENIED") || a.Header.Get("Www-Authenticate") != "" {
+				t.Errorf("%s: %v %s", challenge, a.Header, a.body)
+			}
+			w.want(t, http.StatusNotFound, http.MethodGet, "/v2/team/app/tags/list", "", "Authorization", authorization)
+		}
+	}
+}

@@ -140,8 +140,13 @@ func (r *Registry) caller(req *http.Request) (authz.Identity, error) {
 	return who, err
 }
 
-// challenge is a handler's Challenge.
+// challenge is a handler's Challenge. Who is known, and wants more than the scopes of what
+// was shown, gets no further by signing in, unless that was a token: then it takes another
+// one.
 func (r *Registry) challenge(req *http.Request, q authz.Question) string {
+	if !q.Who.IsAnonymous() && !r.byToken(req) {
+		return ""
+	}
 	if r.tokens != nil {
 		if strings.TrimSuffix(req.URL.Path, "/") == "/v2" {
 			q.Want = nil // a token for nothing is enough to sign in
@@ -149,4 +154,13 @@ func (r *Registry) challenge(req *http.Request, q authz.Question) string {
 		return r.tokens.Challenge(req, q.Want, oci.Unauthorized)
 	}
 	return r.auth.challenge(req)
+}
+
+// byToken reports whether a token of the registry says who sent req.
+func (r *Registry) byToken(req *http.Request) bool {
+	if r.tokens == nil {
+		return false
+	}
+	_, ours, _ := r.tokens.Identify(req)
+	return ours
 }

@@ -55,8 +55,9 @@ type Options struct {
 	Sparse storage.Sparse
 
 	// Challenge returns the WWW-Authenticate of a 401 to what was asked, which has
-	// no Who if that's what is refused. Default: nil, there's no way to sign in, and
-	// what would be 401 is 403.
+	// no Who if that's what is refused. If there is one, it's the scopes of a bearer
+	// token that don't include it. Empty: signing in doesn't help, and what would be 401
+	// is 403. Default: nil, it never does.
 	Challenge func(*http.Request, authz.Question) string
 
 	// ChallengeFirst answers 401 to GET /v2/ without credentials, whatever anonymous
