@@ -424,6 +424,23 @@ func TestUpstreamPlaceholders(t *testing.T) {
 	}
 }
 
+// A file that can't be read is no part of a new configuration, which says where it's
+// wrong, while the old one goes on with what it had.
+func TestBrokenHtpasswdAtReload(t *testing.T) {
+	w := newWeb(t)
+	provider := htpasswdAlice(t)
+	w.run(t, "", withAuth(provider))
+	file := strings.TrimPrefix(provider, "provider oci_htpasswd ")
+	if err := os.WriteFile(file, []byte("alice:"+aliceHash+"\nbob:none\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err := caddy.Load(quiet(t, w.config(t, "", withAuth(provider, "health /x"))), true)
+	if err == nil || !strings.Contains(err.Error(), "line 2") || !strings.Contains(err.Error(), file) {
+		t.Errorf("it's loaded, or the error is no help: %v", err)
+	}
+	w.want(t, http.StatusAccepted, http.MethodPost, "/v2/a/blobs/uploads/", "", "Authorization", alice)
+}
+
 // A file's users, and what was verified of them, outlive reloads; nothing is left
 // once no configuration has it.
 func TestHtpasswdIsShared(t *testing.T) {

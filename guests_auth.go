@@ -52,7 +52,8 @@ func (p *HtpasswdProvider) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return parseBlock(d, options{"file": text(&p.File, nil)})
 }
 
-// Provision reads the file, unless another configuration has.
+// Provision reads the file. One that's broken is an error, though an earlier
+// configuration may go on with what it had read before.
 func (p *HtpasswdProvider) Provision(ctx caddy.Context) error {
 	if p.File == "" {
 		return errors.New("oci_htpasswd has no file: write 'file PATH' in its block, or the path after its name")
@@ -62,6 +63,9 @@ func (p *HtpasswdProvider) Provision(ctx caddy.Context) error {
 		return err
 	}
 	if path, err = filepath.Abs(path); err != nil {
+		return err
+	}
+	if err := htpasswd.Check(path); err != nil {
 		return err
 	}
 	p.users, err = acquireUsers("oci_htpasswd "+path, ctx.Slogger(), authn.VerifiedOptions{}, func(log *slog.Logger) (userSource, error) {

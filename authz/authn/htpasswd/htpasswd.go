@@ -84,6 +84,15 @@ func Open(path string, opts Options) (*File, error) {
 	return f, nil
 }
 
+// Check returns why Open would refuse a file as it is now, or nil. A File that was opened
+// before knows that later, and goes on with what it had.
+func Check(path string) error {
+	if _, _, err := read(path); err != nil {
+		return fmt.Errorf("htpasswd %s: %w", path, err)
+	}
+	return nil
+}
+
 // Close ends the watching. The File knows its users on.
 func (f *File) Close() error {
 	f.stop()
