@@ -96,6 +96,7 @@ func (h *Handler) serveKeys(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
 	apikey.API{
 		Keys: h.registry.keys, Path: apiKeysPath, Identity: h.registry.identify, Admin: h.registry.isAdmin,
+		Challenge: h.registry.auth.challenge,
 		Observe: func(r *http.Request, s apikey.Served) {
 			e := &handler.Event{
 				Operation: s.Operation, Who: s.Who, Status: s.Status, Code: s.Code, Err: s.Err, Duration: time.Since(began),

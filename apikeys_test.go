@@ -179,3 +179,35 @@ func TestLimitedKeyIsDenied(t *testing.T) {
 		}
 	}
 }
+
+// Certificates aren't asked for, and keys are: else who has one and no certificate would
+// never be asked for it.
+func TestKeysBesideCertificates(t *testing.T) {
+	w := newWeb(t)
+	for options, want := range map[string]string{
+		"api_keys":                        `Bearer realm="http://` + w.addr + `/v2/token"`,
+		"api_keys\n\t\t\tchallenge basic": `Basic realm="registry"`,
+		"api_keys\n\t\t\tchallenge basic\nrealm House": `Basic realm="House"`,
+		"":            "",
+		"realm House": "",
+	} {
+		w.run(t, "", withAuth("provider oci_mtls\n\t\t\t"+options))
+		status := map[bool]int{true: http.StatusForbidden, false: http.StatusUnauthorized}[want == ""]
+		a := w.want(t, status, http.MethodPost, "/v2/a/blobs/uploads/", "")
+		if got := a.Header.Get("Www-Authenticate"); !strings.HasPrefix(got, want) || want == "" && got != "" {
+			t.Errorf("%s: asked with %q, want %s", options, got, want)
+		}
+	}
+}
+
+// What a person is told is told wherever a password is asked for.
+func TestRealmBesideTokens(t *testing.T) {
+	w := newWeb(t)
+	w.run(t, "", withAuth(htpasswdAlice(t)+"\n\t\t\tapi_keys\n\t\t\trealm House"))
+	for _, path := range []string{"/v2/token", apiKeysPath} {
+		a := w.want(t, http.StatusUnauthorized, http.MethodGet, path, "", "Authorization", wrongPassword)
+		if got := a.Header.Get("Www-Authenticate"); !strings.HasPrefix(got, `Basic realm="House"`) {
+			t.Errorf("%s: asked with %q", path, got)
+		}
+	}
+}

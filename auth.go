@@ -33,8 +33,8 @@ type Auth struct {
 	// bearer if anonymous callers may do anything, else basic. Default: auto.
 	Challenge Challenge `json:"challenge,omitempty"`
 
-	// Realm is what a person is told that asks for a password. Default: the
-	// provider's own.
+	// Realm is what a person is told who is asked for a password. Where clients are asked
+	// for tokens, they are asked for it at /v2/token. Default: the provider's own.
 	Realm string `json:"realm,omitempty"`
 
 	// APIKeys lets users make keys for machines, at /v2/_apikeys. Default: they can't.
@@ -159,13 +159,17 @@ func setUser(r *http.Request, who authz.Identity) {
 	}
 }
 
-// challenge asks for what the providers want.
+// challenge asks for what the providers want, and for a password if they want nothing, as
+// certificates, and there are keys that are good as one.
 func (a *Auth) challenge(r *http.Request) string {
-	switch {
-	case len(a.chain) == 0 && len(a.keys) == 0:
-		return ""
-	case len(a.chain) == 0, a.Realm != "":
+	wanted := a.chain.Challenge(r)
+	if wanted == "" && len(a.keys) > 0 || a.Realm != "" && strings.HasPrefix(wanted, "Basic ") {
 		return authn.Basic{Realm: a.Realm}.Challenge(r)
 	}
-	return a.chain.Challenge(r)
+	return wanted
+}
+
+// asks reports whether there's something to sign in with that clients have to be asked for.
+func (a *Auth) asks() bool {
+	return a.APIKeys != nil || slices.ContainsFunc(a.names, func(n string) bool { return n != "oci_mtls" })
 }

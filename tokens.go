@@ -3,7 +3,6 @@ package ociregistry
 import (
 	"errors"
 	"net/http"
-	"slices"
 	"strings"
 
 	"github.com/caddy-oci/oci-registry/authz"
@@ -26,8 +25,7 @@ func (r *Registry) givesTokens() bool {
 		return false
 	case ChallengeAuto, "":
 	}
-	asks := slices.ContainsFunc(r.auth.names, func(n string) bool { return n != "oci_mtls" })
-	return asks && r.anonymousMay()
+	return r.auth.asks() && r.anonymousMay()
 }
 
 // provisionTokens makes the token server. It asks nobody.
@@ -53,6 +51,7 @@ func (r *Registry) provisionTokens() (err error) {
 			_, host := r.origin(req)
 			return strings.ToLower(host)
 		},
+		Prompt:    r.auth.Realm,
 		Client:    clientAddr,
 		Directory: r.auth.directory,
 		Groups:    r.groupsInTokens(),

@@ -1,6 +1,7 @@
 package token
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -270,7 +271,7 @@ func (s *Service) writeError(w http.ResponseWriter, r *http.Request, err error) 
 		w.Header().Set("Retry-After", strconv.Itoa(e.RetryAfter))
 	}
 	if e.HTTPStatus() == http.StatusUnauthorized {
-		w.Header().Set("Www-Authenticate", "Basic realm="+quote(s.opts.Service(r)))
+		w.Header().Set("Www-Authenticate", "Basic realm="+quote(cmp.Or(s.opts.Prompt, s.opts.Service(r))))
 	}
 	type wireError struct {
 		Code    oci.Code `json:"code"`

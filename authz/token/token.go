@@ -45,6 +45,10 @@ type Options struct {
 	// request's host.
 	Service func(*http.Request) string
 
+	// Prompt is what a person is told whom the token server asks for a password: the
+	// realm of its challenge. Default: Service.
+	Prompt string
+
 	// Client says where a request came from. Default: its RemoteAddr.
 	Client func(*http.Request) netip.Addr
 
