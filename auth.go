@@ -169,6 +169,11 @@ func (a *Auth) challenge(r *http.Request) string {
 	return wanted
 }
 
+// asksInVain reports whether options say how to ask for what there isn't.
+func (a *Auth) asksInVain() bool {
+	return !a.asks() && (a.Realm != "" || a.Challenge == ChallengeBasic)
+}
+
 // asks reports whether there's something to sign in with that clients have to be asked for.
 func (a *Auth) asks() bool {
 	return a.APIKeys != nil || slices.ContainsFunc(a.names, func(n string) bool { return n != "oci_mtls" })

@@ -424,6 +424,53 @@ func TestUpstreamPlaceholders(t *testing.T) {
 	}
 }
 
+// Credentials that nobody knows are wrong wherever the registry is told how callers sign in,
+// and nobody looks at them where it isn't.
+func TestCredentialsNobodyLooksAt(t *testing.T) {
+	w := newWeb(t)
+	without := "\toci_registry {\n\t\tstorage memory\n\t\tanonymous all\n\t}\n"
+	upstream := withAuth("upstream {\n\t\t\t\tuser {http.request.header.Remote-User}\n\t\t\t}", "anonymous all")
+	for _, credentials := range []string{alice, "Bearer x", "Negotiate x"} {
+		w.run(t, "", without)
+		w.want(t, http.StatusOK, http.MethodGet, "/v2/", "", "Authorization", credentials)
+		w.run(t, "", upstream)
+		w.want(t, http.StatusForbidden, http.MethodGet, "/v2/", "", "Authorization", credentials)
+		w.want(t, http.StatusOK, http.MethodGet, "/v2/", "", "Authorization", credentials, "Remote-User", "alice")
+		w.want(t, http.StatusOK, http.MethodGet, "/v2/", "", "Authorization", "Basic Og==")
+		w.want(t, http.StatusOK, http.MethodGet, "/v2/", "")
+	}
+}
+
+// What asks nobody is told at load.
+func TestAskingNobody(t *testing.T) {
+	w := newWeb(t)
+	upstream := "upstream {\n\t\t\t\tuser {http.request.header.Remote-User}\n\t\t\t}\n\t\t\t"
+	for auth, warned := range map[string]bool{
+		upstream + "realm House":               true,
+		upstream + "challenge basic":           true,
+		"provider oci_mtls\nrealm House":       true,
+		"provider oci_mtls\nchallenge basic":   true,
+		upstream:                               false,
+		upstream + "challenge basic\napi_keys": false,
+		basicAlice + "\nrealm House":           false,
+	} {
+		if log := w.validated(t, withAuth(auth)); strings.Contains(log, "asks nobody") != warned {
+			t.Errorf("%s: the log has %q", auth, log)
+		}
+	}
+}
+
+// validated checks the site, and returns what the log is told.
+func (w *web) validated(t *testing.T, site string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "log")
+	w.run(t, "log default {\noutput file "+file+"\nformat json\nlevel WARN\n}", site)
+	if err := caddy.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	return strings.Join(readLog(t, file), "\n")
+}
+
 // A file that can't be read is no part of a new configuration, which says where it's
 // wrong, while the old one goes on with what it had.
 func TestBrokenHtpasswdAtReload(t *testing.T) {

@@ -155,7 +155,13 @@ func (r *Registry) provisionAuth(ctx caddy.Context) error {
 	case len(r.Auth.ProvidersRaw) == 0 && r.Auth.Upstream == nil:
 		return errors.New("nobody can sign in: write 'provider MODULE …' or 'upstream { user PLACEHOLDER }' in its block")
 	}
-	return r.auth.provision(ctx)
+	if err := r.auth.provision(ctx); err != nil {
+		return err
+	}
+	if r.Auth != nil && r.auth.asksInVain() {
+		r.log.Warn("auth: nobody can sign in with a password here, so the registry asks nobody, whatever realm and challenge say: leave them out, or add 'provider MODULE …' or api_keys")
+	}
+	return nil
 }
 
 func (r *Registry) provisionGC() error {

@@ -123,9 +123,12 @@ func (r *Registry) identify(req *http.Request) (authz.Identity, error) {
 	return who, nil
 }
 
+// caller is who sent req. Without an option auth the registry looks at no credentials: what
+// is in front of it may have, and passes them on. With one, those that nobody knows are
+// wrong, even where it's only for what an earlier handler says.
 func (r *Registry) caller(req *http.Request) (authz.Identity, error) {
 	who := r.auth.upstream.identity(req)
-	if !who.IsAnonymous() || len(r.auth.chain) == 0 && r.keys == nil && r.tokens == nil {
+	if !who.IsAnonymous() || r.Auth == nil {
 		return who, nil
 	}
 	found := false
