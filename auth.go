@@ -44,6 +44,7 @@ type Auth struct {
 	Tokens *Tokens `json:"tokens,omitempty"`
 
 	upstream Upstream
+	open     []string       // issuers of whose tokens any is good
 	keys     []authn.Method // of API keys; asked before the providers
 	names    []string       // of the providers
 	chain    authn.Chain
@@ -90,6 +91,9 @@ func (a *Auth) loadProviders(ctx caddy.Context) error {
 		}
 		if slices.Contains(a.names, name) {
 			return fmt.Errorf("there are two providers %s, whose users couldn't be told apart: keep one", name)
+		}
+		if t, ok := mod.(trusting); ok {
+			a.open = append(a.open, t.trustsAll()...)
 		}
 		a.names, a.chain = append(a.names, name), append(a.chain, method)
 	}

@@ -3,6 +3,7 @@
 package ociregistry
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -29,6 +30,7 @@ type WorkloadProvider struct {
 	Issuers []WorkloadIssuer `json:"issuers,omitempty"`
 
 	tokens *sharedTokens
+	open   []string // issuers without a validation
 }
 
 // WorkloadIssuer is somebody who says who a workload is. Its URLs and files may have
@@ -181,6 +183,9 @@ func (p *WorkloadProvider) Provision(caddy.Context) error {
 		if trusts[n], err = i.trust(); err != nil {
 			return fmt.Errorf("issuer %d: %w", n+1, err)
 		}
+		if len(i.Validations) == 0 {
+			p.open = append(p.open, cmp.Or(trusts[n].Issuer.URL, "spiffe://"+i.TrustDomain))
+		}
 	}
 	var err error
 	p.tokens, err = acquireTokens(trusts)
@@ -259,6 +264,9 @@ func (p *WorkloadProvider) Cleanup() error {
 
 // Method implements Provider.
 func (p *WorkloadProvider) Method() authn.Method { return asPassword{p.tokens.Tokens} }
+
+// trustsAll implements trusting.
+func (p *WorkloadProvider) trustsAll() []string { return p.open }
 
 // asPassword is a Method whose tokens go as passwords, too: so clients can be asked
 // for one.

@@ -109,3 +109,35 @@ func TestWorkloadProviderRefuses(t *testing.T) {
 		}
 	}
 }
+
+// Everybody gets a token of GitHub, GitLab and others: with nothing to say which are meant,
+// and no policy, the registry would be everybody's.
+func TestPublicIssuers(t *testing.T) {
+	w := newWeb(t)
+	const validation = "validate `claims.repository_owner == \"example\"`"
+	const toUsers, toAll = "policy {\nallow pull push app/** to example/app\n}", "policy {\nallow pull ** to authenticated\n}"
+	for _, tc := range []struct {
+		issuer, block, policy string
+		refused, warned       string
+	}{
+		{"https://token.actions.githubusercontent.com", "", "", "may do everything", ""},
+		{"https://gitlab.com/", "", "", "validate", ""},
+		{"https://token.actions.githubusercontent.com", validation, "", "", ""},
+		{"https://token.actions.githubusercontent.com", "", toUsers, "", ""},
+		{"https://token.actions.githubusercontent.com", "", toAll, "", "whoever has one"},
+		{"https://token.actions.githubusercontent.com", validation, toAll, "", ""},
+		{"https://ci.example.com", "", "", "", "may do everything"},
+		{"https://ci.example.com", "", toAll, "", ""},
+	} {
+		site := withAuth("provider oci_workload {\nissuer "+tc.issuer+" {\naudience registry.example.com\n"+tc.block+"\n}\n}", tc.policy)
+		if tc.refused != "" {
+			if err := validate(t, w.config(t, "", site)); err == nil || !strings.Contains(err.Error(), tc.refused) {
+				t.Errorf("%+v: %v", tc, err)
+			}
+			continue
+		}
+		if log := w.validated(t, site); strings.Contains(log, "oci_workload: ") != (tc.warned != "") || !strings.Contains(log, tc.warned) {
+			t.Errorf("%+v: the log has %q", tc, log)
+		}
+	}
+}

@@ -138,6 +138,9 @@ func (r *Registry) provision(ctx caddy.Context, name string) error {
 	if err := r.provisionPolicy(ctx); err != nil {
 		return err
 	}
+	if err := r.checkOpen(); err != nil {
+		return fmt.Errorf("auth: %w", err)
+	}
 	if err := r.loadHomes(ctx); err != nil {
 		return err
 	}

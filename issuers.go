@@ -1,0 +1,50 @@
+package ociregistry
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+)
+
+// trusting is a provider that may accept tokens without a look at what they say.
+type trusting interface {
+	// trustsAll returns the issuers of whose tokens any is good that is for this registry.
+	trustsAll() []string
+}
+
+// publicIssuers give tokens to everybody who opens an account, for whatever audience they
+// ask for.
+var publicIssuers = []string{
+	"https://token.actions.githubusercontent.com",
+	"https://gitlab.com",
+	"https://accounts.google.com",
+	"https://agent.buildkite.com",
+	"https://app.terraform.io",
+	"https://oauth2.sigstore.dev/auth",
+}
+
+const validateFix = "write which tokens are meant into the issuer's block, such as 'validate `claims.repository_owner == \"example\"`'"
+
+// checkOpen refuses what would let everybody in, and warns of what may.
+func (r *Registry) checkOpen() error {
+	for _, issuer := range r.auth.open {
+		public := slices.Contains(publicIssuers, strings.TrimSuffix(issuer, "/"))
+		switch {
+		case public && r.Policy == nil:
+			return fmt.Errorf("oci_workload: everybody gets a token of %s, and without a policy whoever has one may do everything: %s, or a policy that says who may do what", issuer, validateFix)
+		case public && r.namesAuthenticated():
+			r.log.Warn("oci_workload: everybody gets a token of "+issuer+", and the policy allows something to authenticated, which is whoever has one", slog.String("fix", validateFix))
+		case !public && r.Policy == nil:
+			r.log.Warn("oci_workload: without a policy whoever has a token of "+issuer+" for this registry may do everything", slog.String("fix", validateFix+", or a policy"))
+		}
+	}
+	return nil
+}
+
+// namesAuthenticated reports whether a rule is for whoever has signed in.
+func (r *Registry) namesAuthenticated() bool {
+	const whoever = "authenticated"
+	return slices.ContainsFunc(r.Policy.Rules, func(rule PolicyRule) bool { return slices.Contains(rule.To, whoever) }) ||
+		slices.ContainsFunc(r.Policy.Admins, func(admin PolicyAdmin) bool { return slices.Contains(admin.To, whoever) })
+}
