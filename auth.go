@@ -42,6 +42,8 @@ type Auth struct {
 
 	// Tokens says how long tokens are good. Default: 5 minutes, and refresh tokens 30 days.
 	Tokens *Tokens `json:"tokens,omitempty"`
+	// Limits are how often credentials may be wrong. Default: as LoginLimits has it.
+	Limits *LoginLimits `json:"limits,omitempty"`
 
 	upstream Upstream
 	open     []string       // issuers of whose tokens any is good

@@ -22,6 +22,7 @@ import (
 //		realm NAME
 //		api_keys { … }
 //		tokens { … }
+//		limits { … }
 //	}
 func authentication(to **Auth) option {
 	return func(d *caddyfile.Dispenser) error {
@@ -34,6 +35,7 @@ func authentication(to **Auth) option {
 			"realm":     text(&a.Realm, nil),
 			"api_keys":  apiKeys(&a.APIKeys),
 			"tokens":    tokens(&a.Tokens),
+			"limits":    loginLimits(&a.Limits),
 		}, "provider")
 	}
 }

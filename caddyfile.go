@@ -31,6 +31,7 @@ func (r *Registry) caddyfileOptions() options {
 		"auth":              authentication(&r.Auth),
 		"group":             group(&r.Groups),
 		"policy":            policy(&r.Policy),
+		"rate_limit":        rateLimit(&r.RateLimit),
 		"anonymous":         choice(&r.Anonymous, authz.AnonymousNone, authz.AnonymousPull, authz.AnonymousAll),
 		"sparse_manifests":  choice(&r.SparseManifests, storage.SparseNone, storage.SparseIndexes, storage.SparseAll),
 		"max_manifest_size": size(&r.MaxManifestSize),
@@ -55,6 +56,7 @@ func (r *Registry) caddyfileOptions() options {
 //		auth { … }
 //		group NAME MEMBER…
 //		policy { … }
+//		rate_limit { … }
 //		sparse_manifests none|indexes|all
 //		max_manifest_size SIZE
 //		max_blob_size SIZE

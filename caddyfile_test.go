@@ -75,7 +75,7 @@ func indent(t *testing.T, s string) string {
 
 // refusedBlocks are blocks of a registry, and parts of why they're refused.
 var refusedBlocks = []struct{ name, block, want string }{
-	{"unknown", "rot /srv", `unknown option "rot": want one of anonymous, auth, external_url, gc, group, health, max_blob_size, max_manifest_size`},
+	{"unknown", "rot /srv", `unknown option "rot": want one of anonymous, auth, external_url, gc, group, health, max_blob_size, max_manifest_size, name, path, policy, rate_limit, read_only`},
 	{"repeated", "read_only\nread_only", "option read_only is given twice"},
 	{"argument of a flag", "read_only yes", `unexpected "yes" after option read_only`},
 	{"block of a flag", "read_only {\nx\n}", "read_only"},
@@ -104,7 +104,7 @@ var refusedBlocks = []struct{ name, block, want string }{
 	{"rate of a scrub", "scrub {\nrate fast\n}", `rate "fast": want a size like 4MiB`},
 	{"state", "state disk", `state "disk": want caddy or store`},
 	{"auth what", "auth htpasswd", `unexpected argument "htpasswd"`},
-	{"option of auth", "auth {\ntoken\n}", `unknown option "token": want one of api_keys, challenge, provider, realm, tokens, upstream`},
+	{"option of auth", "auth {\ntoken\n}", `unknown option "token": want one of api_keys, challenge, limits, provider, realm, tokens, upstream`},
 	{"option of tokens", "auth {\ntokens {\nage 1h\n}\n}", `unknown option "age": want one of life, refresh_life`},
 	{"short token", "auth {\ntokens {\nlife 30s\n}\n}", "tokens: life is 30s: want 1m0s to 24h0m0s"},
 	{"long refresh token", "auth {\ntokens {\nrefresh_life 400d\n}\n}", "refresh_life is 9600h0m0s: want 1h0m0s to 8760h0m0s, or off"},

@@ -14,7 +14,7 @@ import (
 )
 
 // loginPool has what is known of logins at the registries of a configuration, by
-// name. It outlives configurations, so a reload is no fresh start for who guesses.
+// name and limits. It outlives configurations, so a reload is no fresh start for who guesses.
 var loginPool = caddy.NewUsagePool()
 
 // logins are the logins at the registries of one name, those that failed and those
@@ -40,14 +40,15 @@ const (
 	loginLife = 12 * time.Hour
 )
 
-// acquireLogins takes a share in the logins of a name. Once everybody has released
-// theirs they are forgotten.
-func acquireLogins(name string) (l *logins, release func()) {
-	made := &logins{Limits: authn.NewLimits(authn.LimitOptions{Client: clientAddr}), seed: maphash.MakeSeed()}
+// acquireLogins takes a share in the logins of a name within limits. Once everybody has
+// released theirs they are forgotten.
+func acquireLogins(name string, limits *LoginLimits) (l *logins, release func()) {
+	made := &logins{Limits: authn.NewLimits(limits.options()), seed: maphash.MakeSeed()}
 	made.seen, _ = simplelru.NewLRU[login, time.Time](maxLogins, nil) // it's positive
-	shared, _ := loginPool.LoadOrStore(name, made)
+	key := limitsKey(name, limits)
+	shared, _ := loginPool.LoadOrStore(key, made)
 	l, _ = shared.(*logins)
-	return l, sync.OnceFunc(func() { _, _ = loginPool.Delete(name) }) // there's nothing to be closed
+	return l, sync.OnceFunc(func() { _, _ = loginPool.Delete(key) }) // there's nothing to be closed
 }
 
 // isFirst reports whether nobody has sent what r was signed with, for a while.

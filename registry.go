@@ -59,6 +59,9 @@ type Registry struct {
 	// know: the names of their members by the name of the group. Default: none.
 	Groups map[string][]string `json:"groups,omitempty"`
 
+	// RateLimit is how often clients may ask for anything. Default: no limit.
+	RateLimit *RateLimit `json:"rate_limit,omitempty"`
+
 	// SparseManifests says what a manifest that's pushed may name without its
 	// being there: none, indexes (the children of an image index), or all.
 	// Default: indexes.
@@ -115,6 +118,8 @@ type Registry struct {
 	releaseMeters func()
 	audit         audit
 	releaseLogins func()
+	rates         *rates // nil without a limit
+	releaseRates  func()
 }
 
 // provision checks the configuration and loads the guests. It does no I/O
@@ -208,6 +213,9 @@ func (r *Registry) validate() error {
 	if r.MaxBlobSize < 0 {
 		return fmt.Errorf("max_blob_size %d: want a number of bytes; 0 is no limit", r.MaxBlobSize)
 	}
+	if err := r.checkLimits(); err != nil {
+		return fmt.Errorf("limits: %w", err)
+	}
 	return errors.Join(checkExternalURL(r.externalURL), checkHealth(r.health))
 }
 
@@ -254,7 +262,8 @@ func (r *Registry) acquire() {
 	r.meters, r.releaseMeters = acquireMeters(r.name)
 	r.lease = acquireLeases(r)
 	r.audit.tokens = r.tokens
-	r.audit.logins, r.releaseLogins = acquireLogins(r.name)
+	r.audit.logins, r.releaseLogins = acquireLogins(r.name, r.auth.Limits)
+	r.rates, r.releaseRates = acquireRates(r.name, r.RateLimit)
 	r.auth.limited = r.audit.logins.Around(append(authn.Chain(r.auth.keys), r.auth.chain...))
 }
 
@@ -263,6 +272,7 @@ func (r *Registry) release() error {
 	r.upkeep.stop()
 	r.releaseMeters()
 	r.releaseLogins()
+	r.releaseRates()
 	return r.lease.Release()
 }
 

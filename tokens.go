@@ -41,7 +41,7 @@ func (r *Registry) provisionTokens() (err error) {
 	}
 	opts := token.Options{
 		State:       r.state,
-		Credentials: callers{r.auth},
+		Credentials: callers{r},
 		Authorizer:  r.authorizer,
 		Realm: func(req *http.Request) string {
 			scheme, host := r.origin(req)
@@ -52,6 +52,7 @@ func (r *Registry) provisionTokens() (err error) {
 			return strings.ToLower(host)
 		},
 		Prompt:    r.auth.Realm,
+		Admit:     func(req *http.Request) error { return r.rates.address(req) },
 		Client:    clientAddr,
 		Directory: r.auth.directory,
 		Groups:    r.groupsInTokens(),
@@ -87,14 +88,20 @@ func (r *Registry) claimsInTokens() func(string) bool {
 }
 
 // callers is who sent a request, by anything but a token.
-type callers struct{ auth *Auth }
+type callers struct{ registry *Registry }
 
 // Identify implements authn.Method.
-func (c callers) Identify(r *http.Request) (authz.Identity, bool, error) {
-	if who := c.auth.upstream.identity(r); !who.IsAnonymous() {
-		return who, true, nil
+func (c callers) Identify(r *http.Request) (who authz.Identity, found bool, err error) {
+	auth := c.registry.auth
+	if who = auth.upstream.identity(r); !who.IsAnonymous() {
+		found = true
+	} else if who, found, err = auth.limited.Identify(r); err != nil {
+		return authz.Identity{}, true, err
 	}
-	return c.auth.limited.Identify(r)
+	if err := c.registry.rates.user(who); err != nil {
+		return authz.Identity{}, true, err
+	}
+	return who, found, nil
 }
 
 // directory returns the accounts of a provider, or nil.
@@ -112,7 +119,13 @@ func (a *Auth) directory(provider string) authn.Directory {
 // ours, or other credentials. Its errors tell the client no more than that they're
 // wrong; why is for the log.
 func (r *Registry) identify(req *http.Request) (authz.Identity, error) {
+	if err := r.rates.address(req); err != nil {
+		return authz.Identity{}, err
+	}
 	who, err := r.caller(req)
+	if err == nil {
+		err = r.rates.user(who)
+	}
 	switch {
 	case errors.Is(err, authn.ErrRefused):
 		return authz.Identity{}, refusedLogin{err}

@@ -59,6 +59,9 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Service) answer(w http.ResponseWriter, r *http.Request, e *Event) (*answer, error) {
+	if err := s.opts.Admit(r); err != nil {
+		return nil, err
+	}
 	q, err := parseRequest(w, r)
 	if err != nil {
 		return nil, err

@@ -30,6 +30,10 @@ type Options struct {
 	// State is where the keys that sign are, and what was revoked. All replicas share it.
 	State keep.Store
 
+	// Admit returns an error, which the client is told, for a request that isn't served,
+	// whatever it's for. Default: all are.
+	Admit func(*http.Request) error
+
 	// Credentials are what tokens are given for. A token isn't.
 	Credentials authn.Method
 
@@ -143,6 +147,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Directory == nil {
 		o.Directory = func(string) authn.Directory { return nil }
+	}
+	if o.Admit == nil {
+		o.Admit = func(*http.Request) error { return nil }
 	}
 	if o.Standing == nil {
 		o.Standing = o.lookUp
