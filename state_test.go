@@ -43,7 +43,7 @@ func (s *stateful) load(t *testing.T, options string) error {
 func (s *stateful) move(t *testing.T, to string) (out string, err error) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "Caddyfile")
-	text := fmt.Sprintf("{\nadmin off\n%s\n}\nhttp://%s {\n%s\n}\n", s.global(), s.addr, s.site(t, ""))
+	text := fmt.Sprintf("{\nadmin off\n%s\n}\nhttp://%s {\noci_registry {\nroot %s\n}\n}\n", s.global(), s.addr, s.root)
 	if err := os.WriteFile(file, caddyfile.Format([]byte(text)), 0o600); err != nil {
 		t.Fatal(err)
 	}
