@@ -154,7 +154,7 @@ var refusedPolicies = []struct{ name, options, want string }{
 	{"anonymous", "policy {\nallow pull ** to *\n}\nanonymous pull", "anonymous and policy contradict each other"},
 	{"group without a policy", "group a b", "groups are for a policy, and there's none"},
 	{"action of another registry", "policy {\nadmin read to alice\n}", `admin "read": want admin ACTION… to WHO…`},
-	{"no such name", "policy {\nallow pull Team/** to alice\n}", `rule 1 (allow pull Team/** to alice): the pattern "Team/**" matches nothing`},
+	{"no such name", "policy {\nallow pull Team/** to alice\n}", `rule 1 (allow pull Team/** to alice) at Caddyfile:8: the pattern "Team/**" matches nothing`},
 	{"equally long", "policy {\nallow pull team/* to alice\nallow pull */apps to bob\n}", "they're equally long and both match"},
 	{"anonymous admin", "policy {\nadmin pull to anonymous\n}", "anonymous callers can't be admins"},
 	{"cel", "policy {\nallow pull ** to alice when cel `req.nothing`\n}", "undeclared reference"},
@@ -340,5 +340,31 @@ func TestKnownProviders(t *testing.T) {
 		if got := tc.auth.known().Providers; !slices.Equal(got, tc.want) {
 			t.Errorf("%v: %q, want %q", tc.auth.names, got, tc.want)
 		}
+	}
+}
+
+// What is wrong with a policy is told with the line where it's written, be it an error or a
+// warning.
+func TestFindingsHaveLines(t *testing.T) {
+	w := newWeb(t)
+	config := w.config(t, "", withAuth(basicAlice, "policy {\nallow pull a/** to alice\nallow pull /b/** to alice\nadmin pull to *\n}"))
+	lines := strings.Split(string(caddyfile.Format([]byte("{\nadmin off\npersist_config off\n\n}\nhttp://x {\nseen\n"+withAuth(basicAlice, "policy {\nallow pull a/** to alice")+"\n}"))), "\n")
+	first := slices.IndexFunc(lines, func(l string) bool { return strings.Contains(l, "allow pull a/**") }) + 1
+	err := validate(t, config)
+	for _, want := range []string{
+		fmt.Sprintf("rule 2 (allow pull /b/** to alice) at Caddyfile:%d: ", first+1),
+		fmt.Sprintf("admin rule 1 (admin pull to *) at Caddyfile:%d: ", first+2),
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v\nwant %s", err, want)
+		}
+	}
+	tie := validate(t, w.config(t, "", withAuth(basicAlice, "policy {\nallow pull a/*b to alice\nallow pull a/b* to alice\n}")))
+	if want := fmt.Sprintf("patterns a/*b at Caddyfile:%d and a/b* at Caddyfile:%d: ", first, first+1); tie == nil || !strings.Contains(tie.Error(), want) {
+		t.Errorf("%v\nwant %s", tie, want)
+	}
+	log := w.validated(t, withAuth(basicAlice, "policy {\nallow pull a/** to alice group:none\n}"))
+	if !strings.Contains(log, `"where":"rule 1 (allow pull a/** to alice group:none) at Caddyfile:`) {
+		t.Errorf("the log has %s", log)
 	}
 }

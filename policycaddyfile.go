@@ -1,6 +1,7 @@
 package ociregistry
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -64,12 +65,13 @@ func (p *Policy) unmarshalAllow(d *caddyfile.Dispenser) error {
 	if len(globs) == 0 {
 		return d.Errf("allow: which repositories? Want %s, such as 'allow pull team/** to alice'", allowSyntax)
 	}
+	written := writtenAt(d)
 	to, when, err := whom(d, allowSyntax)
 	if err != nil {
 		return err
 	}
 	for _, g := range globs {
-		p.Rules = append(p.Rules, PolicyRule{authz.Rule{Allow: actions, Repositories: g, To: to}, when})
+		p.Rules = append(p.Rules, PolicyRule{authz.Rule{Allow: actions, Repositories: g, To: to, Written: written}, when})
 	}
 	return nil
 }
@@ -81,13 +83,18 @@ func (p *Policy) unmarshalAdmin(d *caddyfile.Dispenser) error {
 	if len(rest) > 0 {
 		return d.Errf("admin %q: want %s; an admin rule is for all repositories, of the actions pull, push, overwrite, delete and list", rest[0], adminSyntax)
 	}
+	written := writtenAt(d)
 	to, when, err := whom(d, adminSyntax)
 	if err != nil {
 		return err
 	}
-	p.Admins = append(p.Admins, PolicyAdmin{authz.Admin{Allow: actions, To: to}, when})
+	p.Admins = append(p.Admins, PolicyAdmin{authz.Admin{Allow: actions, To: to, Written: written}, when})
 	return nil
 }
+
+// writtenAt is where d stands, for messages about what is found out only once all of the
+// policy is known.
+func writtenAt(d *caddyfile.Dispenser) string { return fmt.Sprintf("%s:%d", d.File(), d.Line()) }
 
 // until returns the arguments before a word, and stands on it if it's there.
 func until(d *caddyfile.Dispenser, word string) []string {

@@ -53,6 +53,10 @@ type Rule struct {
 	// "upstream" stands for one that's empty. At least one.
 	To []string `json:"to"`
 
+	// Written is where it was written, such as Caddyfile:12, for messages. Default:
+	// nobody knows.
+	Written string `json:"written,omitempty"`
+
 	// Conditions must all be met, or the rule allows nothing. Default: none.
 	Conditions []Condition `json:"-"`
 }
@@ -68,6 +72,10 @@ type Admin struct {
 	// IgnoreNoOverwrite lets these admins move tags that Config.NoOverwrite lists,
 	// if overwrite is among Allow. Default: false, they can't be moved by anybody.
 	IgnoreNoOverwrite bool `json:"ignore_no_overwrite,omitempty"`
+
+	// Written is where it was written, such as Caddyfile:12, for messages. Default:
+	// nobody knows.
+	Written string `json:"written,omitempty"`
 
 	// Conditions must all be met, or the rule allows nothing. Default: none.
 	Conditions []Condition `json:"-"`

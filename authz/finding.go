@@ -26,5 +26,11 @@ func (f *findings) refuse(where, fix, problem string, args ...any) {
 	*f = append(*f, Finding{Fatal: true, Where: where, Fix: fix, Problem: fmt.Sprintf(problem, args...)})
 }
 
-// at names a rule together with what it says.
-func (r *rule) at() string { return fmt.Sprintf("%s (%s)", r.where, r.text) }
+// at names a rule together with what it says, and with where that is written.
+func (r *rule) at() string {
+	at := fmt.Sprintf("%s (%s)", r.where, r.text)
+	if r.file != "" {
+		at += " at " + r.file
+	}
+	return at
+}

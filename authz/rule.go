@@ -43,6 +43,7 @@ func (a Action) changes() bool { return a == Push || a == Overwrite || a == Dele
 // rule is a Rule or an Admin.
 type rule struct {
 	where string // how to find it, such as "rule 3"
+	file  string // and line where it was written; empty if nobody knows
 	text  string // as it would stand in a Caddyfile
 	order int    // in which it was written, among rules or among admin rules
 
@@ -105,7 +106,7 @@ func newRule(allow []Action, to []string, conditions []Condition) *rule {
 func (c *Config) newRule(i int) *rule {
 	from := &c.Rules[i]
 	r := newRule(from.Allow, from.To, from.Conditions)
-	r.order = i
+	r.order, r.file = i, from.Written
 	r.where = fmt.Sprintf("rule %d", i+1)
 	r.text = fmt.Sprintf("allow %s %s to %s", joinActions(from.Allow), from.Repositories, joinNames(from.To))
 	return r
@@ -114,7 +115,7 @@ func (c *Config) newRule(i int) *rule {
 func (c *Config) newAdmin(i int) *rule {
 	from := &c.Admins[i]
 	r := newRule(from.Allow, from.To, from.Conditions)
-	r.order, r.ignoreNoOverwrite = i, from.IgnoreNoOverwrite
+	r.order, r.file, r.ignoreNoOverwrite = i, from.Written, from.IgnoreNoOverwrite
 	r.where = fmt.Sprintf("admin rule %d", i+1)
 	r.text = fmt.Sprintf("admin %s to %s", joinActions(from.Allow), joinNames(from.To))
 	return r

@@ -14,7 +14,7 @@ const maxTies = 20
 func (f *findings) checkTies(c *Config) {
 	ties := 0
 	for t := range glob.NewSet(glob.Repositories, c.globs()).Ties() {
-		f.refuse(fmt.Sprintf("patterns %s and %s", t.A, t.B),
+		f.refuse(fmt.Sprintf("patterns %s%s and %s%s", t.A, c.writtenAt(t.A.String()), t.B, c.writtenAt(t.B.String())),
 			"change one of them, or write a longer one for the names that both match",
 			"they're equally long and both match %q, so neither can count alone", t.Name)
 		if ties++; ties == maxTies {
@@ -34,4 +34,14 @@ func (c *Config) globs() []*glob.Glob {
 		}
 	}
 	return all
+}
+
+// writtenAt says where the first rule for a pattern is written; nothing if nobody knows.
+func (c *Config) writtenAt(pattern string) string {
+	for _, r := range c.Rules {
+		if r.Repositories == pattern && r.Written != "" {
+			return " at " + r.Written
+		}
+	}
+	return ""
 }
