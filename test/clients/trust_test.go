@@ -4,9 +4,6 @@ package clients
 
 import (
 	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -83,7 +80,7 @@ func program(t *testing.T, name string) *tool.Tool {
 func TestTrustDocker(t *testing.T) {
 	t.Parallel()
 	srv := registry.HTTPS(t, "192.0.2.1", everybody)
-	proxy := httptest.NewServer(tunnel(srv.Address))
+	proxy := httptest.NewServer(tool.Tunnel(func(string) string { return srv.Address }))
 	t.Cleanup(proxy.Close)
 	docker := tool.Docker(t, "HTTPS_PROXY="+proxy.URL)
 	srv.Push(large, "app", "v1")
@@ -109,43 +106,4 @@ func TestTrustBuildKit(t *testing.T) {
 	writeContext(t, b, srv.Ref("base", "v1"))
 	b.Run(buildImage(srv.Ref("app", "v1"))...)
 	verified(t, srv, "app", "v1")
-}
-
-// tunnel is a proxy for HTTPS that leads to one address only.
-func tunnel(address string) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		if err := connect(w, r, address); err != nil {
-			http.Error(w, err.Error(), http.StatusBadGateway)
-		}
-	}
-}
-
-// connect joins a client to an address, until one of the two has had enough.
-func connect(w http.ResponseWriter, r *http.Request, address string) error {
-	if r.Method != http.MethodConnect {
-		return fmt.Errorf("%s %s isn't CONNECT", r.Method, r.URL)
-	}
-	var d net.Dialer
-	server, err := d.DialContext(r.Context(), "tcp", address)
-	if err != nil {
-		return err
-	}
-	defer server.Close()
-	client, _, err := http.NewResponseController(w).Hijack()
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	if _, err := io.WriteString(client, "HTTP/1.1 200 OK\r\n\r\n"); err != nil {
-		return nil // it has gone away, which is its own affair
-	}
-	ended := make(chan struct{}, 2)
-	for from, to := range map[net.Conn]net.Conn{client: server, server: client} {
-		go func() {
-			_, _ = io.Copy(to, from)
-			ended <- struct{}{}
-		}()
-	}
-	<-ended
-	return nil
 }

@@ -4,15 +4,7 @@ package tool
 
 import (
 	"context"
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -49,7 +41,9 @@ func NewSlapd(t *testing.T) *Slapd {
 	t.Helper()
 	s := &Slapd{t: t, program: Find(t, "slapd")}
 	dir := s.program.Dir
-	s.CA = certify(t, dir)
+	authority := NewAuthority(t)
+	s.CA = authority.File
+	authority.Certify(filepath.Join(dir, "server.pem"), filepath.Join(dir, "server.key"), "slapd", net.IPv4(127, 0, 0, 1))
 	if err := os.Mkdir(filepath.Join(dir, "db"), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -144,53 +138,4 @@ func (s *Slapd) Replace(dn, attribute string, values ...string) {
 func (s *Slapd) Remove(dn string) {
 	s.t.Helper()
 	s.admin(func(c *ldap.Conn) error { return c.Del(ldap.NewDelRequest(dn, nil)) })
-}
-
-// certify writes server.pem and server.key, a certificate of 127.0.0.1, and returns the
-// file of the authority that vouches for it.
-func certify(t *testing.T, dir string) (ca string) {
-	t.Helper()
-	authority := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "tests"}, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageCertSign, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-	}
-	server := &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "slapd"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: authority.NotBefore, NotAfter: authority.NotAfter,
-	}
-	authorityKey, serverKey := newKey(t), newKey(t)
-	ca = filepath.Join(dir, "ca.pem")
-	writePEM(t, ca, "CERTIFICATE", sign(t, authority, authority, authorityKey.Public(), authorityKey))
-	writePEM(t, filepath.Join(dir, "server.pem"), "CERTIFICATE", sign(t, server, authority, serverKey.Public(), authorityKey))
-	der, err := x509.MarshalPKCS8PrivateKey(serverKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	writePEM(t, filepath.Join(dir, "server.key"), "PRIVATE KEY", der)
-	return ca
-}
-
-func newKey(t *testing.T) *ecdsa.PrivateKey {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
-
-func sign(t *testing.T, what, by *x509.Certificate, public crypto.PublicKey, key crypto.Signer) []byte {
-	t.Helper()
-	der, err := x509.CreateCertificate(rand.Reader, what, by, public, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return der
-}
-
-func writePEM(t *testing.T, file, kind string, der []byte) {
-	t.Helper()
-	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
-		t.Fatal(err)
-	}
 }
