@@ -3,6 +3,7 @@
 package access
 
 import (
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,6 +21,10 @@ type client struct {
 	pull, push, remove func(ref string) error
 	mount              func(from, to string) error // copies an image to another repository
 
+	// meet is for a client that shows no certificate to this machine, but to hosts that
+	// it was told to trust.
+	meet func(host string)
+
 	trusting bool // login only writes the secret down
 	chart    bool // it knows charts, and no images
 	unasked  unasked
@@ -34,9 +39,16 @@ const (
 	sends           // always
 )
 
-// programs are those that are tried, each by how its machine is prepared.
-var programs = map[string]func(*testing.T) client{
-	"crane": crane, "skopeo": skopeo, "oras": oras, "regctl": regctl, "podman": podman, "docker": docker, "helm": helm, "containerd": containerd,
+// program prepares a machine that reaches registries over a wire.
+type program struct {
+	prepare func(*testing.T, *wire) client
+	shows   bool // a certificate
+}
+
+// programs are those that are tried.
+var programs = map[string]program{
+	"crane": {crane, false}, "skopeo": {skopeo, true}, "oras": {oras, true}, "regctl": {regctl, true},
+	"podman": {podman, true}, "docker": {docker, true}, "helm": {helm, true}, "containerd": {containerd, true},
 }
 
 // does runs a program for what it does.
@@ -63,7 +75,7 @@ func signIn(c *tool.Tool, args ...string) func(host, user, secret string) error 
 	}
 }
 
-func crane(t *testing.T) client {
+func crane(t *testing.T, _ *wire) client {
 	c := tool.Find(t, "crane", "--insecure")
 	layout := string(own.WriteLayout(t, "v1"))
 	pulled := filepath.Join(c.Dir, "pulled")
@@ -79,40 +91,56 @@ func crane(t *testing.T) client {
 	}
 }
 
-func skopeo(t *testing.T) client {
+func skopeo(t *testing.T, w *wire) client {
 	c := tool.Find(t, "skopeo")
 	layout := "oci:" + string(own.WriteLayout(t, "v1")) + ":v1"
-	from, to := "--src-tls-verify=false", "--dest-tls-verify=false"
+	from := func(ref string) []string { return append(w.verify("src-"), "docker://"+ref) }
+	to := func(ref string) []string { return append(w.verify("dest-"), "docker://"+ref) }
 	return client{
 		login:  signIn(c, "login", "--tls-verify=false"),
 		logout: func(host string) { c.Run("logout", host) },
-		pull:   func(ref string) error { return does(c, "copy", from, "docker://"+ref, "dir:"+t.TempDir()) },
-		push:   func(ref string) error { return does(c, "copy", to, layout, "docker://"+ref) },
-		mount:  func(old, ref string) error { return does(c, "copy", from, to, "docker://"+old, "docker://"+ref) },
-		remove: func(ref string) error { return does(c, "delete", "--tls-verify=false", "docker://"+ref) },
+		pull: func(ref string) error {
+			return does(c, slices.Concat([]string{"copy"}, from(ref), []string{"dir:" + t.TempDir()})...)
+		},
+		push: func(ref string) error { return does(c, slices.Concat([]string{"copy", layout}, to(ref))...) },
+		mount: func(old, ref string) error {
+			return does(c, slices.Concat([]string{"copy"}, w.verify("src-"), w.verify("dest-"), []string{"docker://" + old, "docker://" + ref})...)
+		},
+		remove: func(ref string) error {
+			return does(c, slices.Concat([]string{"delete"}, w.verify(""), []string{"docker://" + ref})...)
+		},
 	}
 }
 
-func oras(t *testing.T) client {
+func oras(t *testing.T, w *wire) client {
 	c := tool.Find(t, "oras")
 	layout := string(own.WriteLayout(t, "v1")) + ":v1"
 	return client{
 		login:  signIn(c, "login", "--plain-http"),
 		logout: func(host string) { c.Run("logout", host) },
 		pull: func(ref string) error {
-			return does(c, "cp", "--from-plain-http", "--to-oci-layout", ref, t.TempDir()+":v1")
+			return does(c, slices.Concat([]string{"cp", "--to-oci-layout"}, w.files("from-"), []string{ref, t.TempDir() + ":v1"})...)
 		},
-		push:    on(c, "cp", "--from-oci-layout", "--to-plain-http", layout),
-		mount:   func(from, to string) error { return does(c, "cp", "--from-plain-http", "--to-plain-http", from, to) },
-		remove:  on(c, "manifest", "delete", "--force", "--plain-http"),
+		push: func(ref string) error {
+			return does(c, slices.Concat([]string{"cp", "--from-oci-layout"}, w.files("to-"), []string{layout, ref})...)
+		},
+		mount: func(from, to string) error {
+			return does(c, slices.Concat([]string{"cp"}, w.files("from-"), w.files("to-"), []string{from, to})...)
+		},
+		remove: func(ref string) error {
+			return does(c, slices.Concat([]string{"manifest", "delete", "--force"}, w.files(""), []string{ref})...)
+		},
 		unasked: refused,
 	}
 }
 
-func regctl(t *testing.T) client {
+func regctl(t *testing.T, w *wire) client {
 	c := tool.Find(t, "regctl")
 	layout := "ocidir://" + string(own.WriteLayout(t, "v1")) + ":v1"
-	known := func(host string) { c.Run("registry", "set", "--tls", "disabled", "--skip-check", host) }
+	known := func(host string) {
+		c.Run("registry", "set", "--skip-check", "--tls", w.tls(), "--cacert", w.read("ca.crt"),
+			"--client-cert", w.read("client.cert"), "--client-key", w.read("client.key"), host)
+	}
 	about := func(do func(string) error) func(string) error {
 		return func(ref string) error {
 			host, _, _ := strings.Cut(ref, "/")
@@ -135,7 +163,7 @@ func regctl(t *testing.T) client {
 			return does(c, "image", "copy", layout, ref)
 		}),
 		mount:   func(from, to string) error { return does(c, "image", "copy", from, to) },
-		remove:  on(c, "tag", "delete"),
+		remove:  about(on(c, "tag", "delete")),
 		unasked: refused,
 	}
 }
@@ -143,7 +171,7 @@ func regctl(t *testing.T) client {
 // local is how podman and docker call an image of their own.
 const local = "localhost/own:v1"
 
-func podman(t *testing.T) client {
+func podman(t *testing.T, w *wire) client {
 	c := tool.Podman(t)
 	c.Stdin = string(image.RandomLayer(7, 9000))
 	c.Run("import", "-", local)
@@ -151,13 +179,19 @@ func podman(t *testing.T) client {
 	return client{
 		login:  signIn(c, "login", "--tls-verify=false"),
 		logout: func(host string) { c.Run("logout", host) },
-		pull:   on(c, "pull", "--quiet", "--tls-verify=false"),
-		push:   on(c, "push", "--quiet", "--tls-verify=false", local),
+		pull: func(ref string) error {
+			return does(c, slices.Concat([]string{"pull", "--quiet"}, w.verify(""), []string{ref})...)
+		},
+		push: func(ref string) error {
+			return does(c, slices.Concat([]string{"push", "--quiet"}, w.verify(""), []string{local, ref})...)
+		},
 	}
 }
 
-func docker(t *testing.T) client {
-	c := tool.Docker(t)
+func docker(t *testing.T, w *wire) client {
+	proxy := httptest.NewServer(tool.Tunnel(func(address string) string { return strings.Replace(address, afar, near, 1) }))
+	t.Cleanup(proxy.Close)
+	c := tool.Docker(t, "HTTPS_PROXY="+proxy.URL)
 	c.Stdin = string(image.RandomLayer(8, 9000))
 	c.Run("import", "-", local)
 	c.Stdin = ""
@@ -176,11 +210,20 @@ func docker(t *testing.T) client {
 			}
 			return push(from, to)
 		},
+		meet: func(host string) {
+			trusted := filepath.Join(c.Dir, "etc/certs.d")
+			if err := os.MkdirAll(trusted, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink(w.dir, filepath.Join(trusted, host)); err != nil {
+				t.Fatal(err)
+			}
+		},
 	}
 }
 
 // helm calls a repository what it calls the chart.
-func helm(t *testing.T) client {
+func helm(t *testing.T, w *wire) client {
 	c := tool.Find(t, "helm")
 	archive := filepath.Join(c.Dir, "helm-v1.tgz")
 	if err := os.WriteFile(archive, chartArchive("helm"), 0o600); err != nil {
@@ -190,10 +233,10 @@ func helm(t *testing.T) client {
 		login:  signIn(c, "registry", "login", "--plain-http"),
 		logout: func(host string) { c.Run("registry", "logout", host) },
 		pull: func(ref string) error {
-			return does(c, "pull", "--plain-http", "--destination", t.TempDir(), "oci://"+ref)
+			return does(c, slices.Concat([]string{"pull"}, w.files(""), []string{"--destination", t.TempDir(), "oci://" + ref})...)
 		},
 		push: func(ref string) error {
-			return does(c, "push", "--plain-http", archive, "oci://"+strings.TrimSuffix(ref, "/helm:v1"))
+			return does(c, slices.Concat([]string{"push"}, w.files(""), []string{archive, "oci://" + strings.TrimSuffix(ref, "/helm:v1")})...)
 		},
 		chart:   true,
 		unasked: refused,
@@ -201,7 +244,7 @@ func helm(t *testing.T) client {
 }
 
 // containerd is told the secret with each command.
-func containerd(t *testing.T) client {
+func containerd(t *testing.T, w *wire) client {
 	c := tool.Containerd(t)
 	tar := tool.Find(t, "tar")
 	archive := filepath.Join(c.Dir, "own.tar")
@@ -209,7 +252,7 @@ func containerd(t *testing.T) client {
 	c.Run("images", "import", "--no-unpack", "--base-name", "own", archive)
 	var user []string
 	images := func(command string, args ...string) error {
-		return does(c, slices.Concat([]string{"images", command, "--plain-http"}, user, args)...)
+		return does(c, slices.Concat([]string{"images", command}, w.hosts(t), user, args)...)
 	}
 	return client{
 		login: func(_, name, secret string) error {

@@ -5,20 +5,24 @@ package access
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/crypto/bcrypt"
 
+	"github.com/caddy-oci/oci-registry/authz/authn/issuer/issuertest"
 	"github.com/caddy-oci/oci-registry/test/image"
 	"github.com/caddy-oci/oci-registry/test/registry"
+	"github.com/caddy-oci/oci-registry/test/tool"
 )
 
 // A policy is what a site allows.
@@ -43,14 +47,27 @@ func (p policy) writable() bool { return p.rest == "" }
 // A way is how a client shows who it is.
 type way struct {
 	name, challenge string
-	key             bool // its password is an API key
+	provider        string // beside htpasswd
+	key             bool   // its password is an API key
+	jwt             bool   // its password is an issuer's token
+	cert            bool   // it has a certificate, and no password
 }
 
+// ways: near is about the last one.
 var ways = []way{
 	{name: "basic", challenge: "basic"},
 	{name: "token", challenge: "bearer"},
 	{name: "key", challenge: "bearer", key: true},
+	{name: "jwt", challenge: "auto", provider: workloads, jwt: true},
+	{name: "mtls", challenge: "auto", provider: "provider oci_mtls", cert: true},
 }
+
+const workloads = `provider oci_workload {
+			issuer ISSUER {
+				audience registry
+				user claims.sub
+			}
+		}`
 
 // site is a registry with a policy, to which clients sign in in some way.
 type site struct {
@@ -58,17 +75,20 @@ type site struct {
 	policy
 	way
 
-	mounts *sync.Map // repositories into which something was to be mounted
+	authority *tool.Authority // of clients, and of the site itself
+	issuer    *issuertest.Issuer
+	mounts    *sync.Map // repositories into which something was to be mounted
 }
 
 func (s site) String() string { return s.policy.name + "-" + s.way.name }
 
 // asks reports whether GET /v2/ says how to sign in.
-func (s site) asks() bool { return s.challenge == "bearer" || !s.open() }
+func (s site) asks() bool { return s.challenge != "basic" || !s.open() }
 
 const (
 	admin    = "admin"  // may do everything
 	password = "secret" // is everybody's
+	wrong    = "wrong"  // is nobody's
 )
 
 // scopes are those of each API key: all that its user may do, but for wide.
@@ -79,7 +99,21 @@ const scopes = `{"scopes": [
 	{"repositories": "wide/**", "actions": ["pull"]}
 ]}`
 
-const siteConfig = `http://%[1]s:PORT {
+const siteConfig = `http://:PORT {
+	bind %[1]s
+	log
+	oci_registry %[2]s
+}
+`
+
+const secureSiteConfig = `https://:PORT {
+	bind %[1]s
+	tls %[3]s %[4]s {
+		client_auth {
+			mode verify_if_given
+			trust_pool file %[5]s
+		}
+	}
 	log
 	oci_registry %[2]s
 }
@@ -88,6 +122,7 @@ const siteConfig = `http://%[1]s:PORT {
 const registryConfig = `registry %[1]s {
 	root %[6]s
 	auth {
+		%[7]s
 		provider oci_htpasswd %[2]s
 		challenge %[3]s
 		api_keys
@@ -103,21 +138,35 @@ const registryConfig = `registry %[1]s {
 }
 `
 
+// world is what all sites have in common.
+type world struct {
+	roots, htpasswd string
+	cert, key       string // of the sites that are reached by TLS
+	authority       *tool.Authority
+	issuer          *issuertest.Issuer
+}
+
 // start runs one Caddy with a site for each policy and way. users have a password
 // there. base has an image on each, and so has hidden.
 func start(t *testing.T, users []string) []site {
 	t.Helper()
-	htpasswd := writeUsers(t, append(users, admin))
-	roots := t.TempDir()
-	srv := registry.Config(t, caddyfile(roots, htpasswd, false))
-	_, port, _ := strings.Cut(srv.Address, ":")
+	dir := t.TempDir()
+	w := world{
+		roots: dir, htpasswd: writeUsers(t, append(users, admin)), authority: tool.NewAuthority(t), issuer: issuertest.New(t),
+		cert: filepath.Join(dir, "server.cert"), key: filepath.Join(dir, "server.key"),
+	}
+	var addresses []net.IP
+	for i := range policies {
+		for _, where := range []string{near, afar} {
+			addresses = append(addresses, net.ParseIP(fmt.Sprint(where, i+1)))
+		}
+	}
+	w.authority.Certify(w.cert, w.key, "registry", addresses...)
+	srv := registry.Config(t, w.caddyfile(false))
 	var sites []site
 	for i, p := range policies {
-		for j, w := range ways {
-			s := site{new(*srv), p, w, new(sync.Map)}
-			s.Host = fmt.Sprintf("%s:%s", address(i, j), port)
-			s.URL = "http://" + s.Host
-			s.Client = &http.Client{Transport: signed{}}
+		for j, y := range ways {
+			s := w.site(t, srv, address(i, j), p, y)
 			s.Push(app, "base/app", "v1")
 			s.Push(app, "hidden/app", "v1")
 			s.Push(chart, "base/chart", "v1")
@@ -128,28 +177,51 @@ func start(t *testing.T, users []string) []site {
 			sites = append(sites, s)
 		}
 	}
-	if err := srv.Reload(caddyfile(roots, htpasswd, true)); err != nil { // from here on some are read-only
+	if err := srv.Reload(w.caddyfile(true)); err != nil { // from here on some are read-only
 		t.Fatal(err)
 	}
 	return sites
 }
 
-// address is one of this machine's, which are more than one of a site's names.
-func address(policy, way int) string { return fmt.Sprintf("127.0.%d.%d", policy, way+1) }
+// site returns one of a server's, with the admin as its client.
+func (w world) site(t *testing.T, srv *registry.Server, address string, p policy, y way) site {
+	t.Helper()
+	_, port, _ := strings.Cut(srv.Address, ":")
+	s := site{new(*srv), p, y, w.authority, w.issuer, new(sync.Map)}
+	s.Host = address + ":" + port
+	s.URL = "http://" + s.Host
+	next := http.DefaultTransport
+	if y.cert {
+		s.URL = "https://" + s.Host
+		next = registry.Trusting(t, w.authority.File)
+	}
+	s.Client = &http.Client{Transport: signed{next}}
+	return s
+}
 
-func caddyfile(roots, htpasswd string, filled bool) string {
+// address is one of this machine's, which are more than one of a site's names.
+func address(policy, way int) string { return fmt.Sprintf("127.0.%d.%d", way, policy+1) }
+
+func (w world) caddyfile(filled bool) string {
 	var registries, sites strings.Builder
 	for i, p := range policies {
-		for j, w := range ways {
-			name := p.name + "-" + w.name
+		for j, y := range ways {
+			name := p.name + "-" + y.name
 			if !filled {
 				p.rest = ""
 			}
-			fmt.Fprintf(&registries, registryConfig, name, htpasswd, w.challenge, p.everybody, p.rest, filepath.Join(roots, name))
-			fmt.Fprintf(&sites, siteConfig, address(i, j), name)
+			provider := strings.ReplaceAll(y.provider, "ISSUER", w.issuer.URL)
+			fmt.Fprintf(&registries, registryConfig, name, w.htpasswd, y.challenge, p.everybody, p.rest, filepath.Join(w.roots, name), provider)
+			if y.cert {
+				fmt.Fprintf(&sites, secureSiteConfig, address(i, j), name, w.cert, w.key, w.authority.File)
+			} else {
+				fmt.Fprintf(&sites, siteConfig, address(i, j), name)
+			}
 		}
 	}
-	return "{\nadmin ADMIN\noci_registry {\n" + registries.String() + "}\n}\n" + sites.String()
+	// A client that calls a site by its address names nobody while it says hello.
+	return "{\nadmin ADMIN\nauto_https disable_redirects\nservers {\nstrict_sni_host insecure_off\n}\noci_registry {\n" +
+		registries.String() + "}\n}\n" + sites.String()
 }
 
 func writeUsers(t *testing.T, names []string) string {
@@ -175,7 +247,10 @@ func another(user string) string { return user + "-2" }
 // secret returns what a user signs in with, as the password.
 func (s site) secret(t *testing.T, user string) string {
 	t.Helper()
-	if !s.key {
+	switch {
+	case s.jwt:
+		return s.issuer.Sign(t, s.issuer.Claims("registry", map[string]any{"sub": user, "exp": time.Now().Add(time.Hour).Unix()}))
+	case !s.key:
 		return password
 	}
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/v2/_apikeys", strings.NewReader(scopes))
@@ -197,13 +272,13 @@ func (s site) secret(t *testing.T, user string) string {
 }
 
 // signed signs requests as the admin's.
-type signed struct{}
+type signed struct{ next http.RoundTripper }
 
 // RoundTrip implements http.RoundTripper.
-func (signed) RoundTrip(r *http.Request) (*http.Response, error) {
+func (s signed) RoundTrip(r *http.Request) (*http.Response, error) {
 	r = r.Clone(r.Context())
 	r.SetBasicAuth(admin, password)
-	return http.DefaultTransport.RoundTrip(r)
+	return s.next.RoundTrip(r)
 }
 
 // app and chart are what's in base.
