@@ -44,9 +44,10 @@ func apiKeys(to **APIKeys) option {
 	}
 }
 
-// ownersFreshFor is how long a key, or a token, may outlive the account: no provider
-// here minds being asked that often for who is at work.
-const ownersFreshFor = 5 * time.Second
+// ownersFreshFor is how long a key may outlive the account. A token that was got with it
+// is looked at every two seconds, and a file twice a second: in five seconds all of them
+// have ended. No provider here minds being asked that often for who is at work.
+const ownersFreshFor = time.Second
 
 // provisionKeys makes what knows API keys one of the ways to sign in. It asks nobody.
 func (r *Registry) provisionKeys() error {

@@ -27,7 +27,7 @@ const (
 	lead = time.Hour
 
 	// reloadEvery is how old the knowledge of the keys may be.
-	reloadEvery = time.Minute
+	reloadEvery = 3 * time.Second
 
 	// reloadPause is between two loads for the sake of tokens whose key isn't known.
 	reloadPause = 5 * time.Second
@@ -287,7 +287,7 @@ func (r *keyring) replace(ctx context.Context) error {
 }
 
 // ReplaceKeys has a new key sign, and ends every token that was ever given, refresh
-// tokens included: for when a key has become known. Other replicas notice within a minute.
+// tokens included: for when a key has become known. Other replicas notice within five seconds.
 func (s *Service) ReplaceKeys(ctx context.Context) error {
 	err := s.ring.replace(ctx)
 	s.verified.Purge()

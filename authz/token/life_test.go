@@ -366,7 +366,7 @@ func TestUnknownKeysAreNoFlood(t *testing.T) {
 			w.refused(w.s, sign(f.key(), `{"alg":"EdDSA","kid":"UNKNOWN1","typ":"at+jwt"}`, f.claims(nil)))
 			time.Sleep(10 * time.Millisecond)
 		}
-		if n := state.loads.Load(); n > 3 {
+		if n := state.loads.Load(); n > 6 { // every three seconds, and every five for unknown ones
 			t.Errorf("loaded %d times in 10 seconds", n)
 		}
 	})

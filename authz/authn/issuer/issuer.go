@@ -30,6 +30,7 @@ const Leeway = 30 * time.Second
 const (
 	metadataAge = time.Hour
 	keysAge     = 10 * time.Minute
+	keysPause   = 2 * time.Second // between two fetches, whatever tokens say of keys that aren't known
 	fileAge     = 2 * time.Second
 )
 
@@ -92,7 +93,7 @@ func New(o Options) (*Issuer, error) {
 	}
 	i := &Issuer{options: o, client: client}
 	i.metadata = lately.New(lately.Options[Metadata]{Fetch: i.fetchMetadata, Age: metadataAge, Pause: time.Minute})
-	keys := lately.Options[[]jose.JSONWebKey]{Fetch: i.fetchKeys, Age: keysAge, Pause: time.Minute, Same: sameKeys}
+	keys := lately.Options[[]jose.JSONWebKey]{Fetch: i.fetchKeys, Age: keysAge, Pause: keysPause, Same: sameKeys}
 	if o.KeysFile != "" {
 		if _, err := readKeys(o.KeysFile); err != nil {
 			return nil, err
