@@ -3,6 +3,7 @@
 package remote
 
 import (
+	"crypto/tls"
 	"net/http"
 	"net/http/httptrace"
 	"sync/atomic"
@@ -27,6 +28,13 @@ type Patient struct {
 // NewPatient returns a Patient without connections.
 func NewPatient() *Patient {
 	return &Patient{next: http.Transport{ExpectContinueTimeout: time.Minute}}
+}
+
+// NewSecurePatient is NewPatient for TLS.
+func NewSecurePatient(config *tls.Config) *Patient {
+	p := NewPatient()
+	p.next.TLSClientConfig = config
+	return p
 }
 
 // RoundTrip implements http.RoundTripper.

@@ -1,0 +1,184 @@
+//go:build real
+
+package rotation
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"github.com/caddy-oci/oci-registry/authz/authn/issuer/issuertest"
+	"github.com/caddy-oci/oci-registry/test/remote"
+	"github.com/caddy-oci/oci-registry/test/tool"
+)
+
+// A user is removed, one is added, and one has another password.
+func TestHtpasswd(t *testing.T) {
+	t.Parallel()
+	for how, newFile := range map[string]func(*testing.T) *passwords{"renamed": renamed, "mounted": mounted} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			f := newFile(t)
+			f.write(user{"alice", "secret"}, user{"bob0", "secret"}, user{"carol", "secret 0"})
+			w := start(t, "provider oci_htpasswd "+f.path)
+			w.goOn(w.caller("alice", basic("alice", "secret")), w.caller("alice by tokens", &likeDocker{world: w, user: "alice", secret: "secret"}))
+			for n := range rounds() {
+				gone, come := fmt.Sprint("bob", n), fmt.Sprint("bob", n+1)
+				before, after := fmt.Sprint("secret ", n), fmt.Sprint("secret ", n+1)
+				w.change(func() { f.write(user{"alice", "secret"}, user{come, "secret"}, user{"carol", after}) },
+					[]*caller{w.caller(come, basic(come, "secret")), w.caller("carol's new password", basic("carol", after))},
+					[]*caller{w.caller(gone, basic(gone, "secret")), w.byToken(gone, "secret"), w.caller("carol's old password", basic("carol", before))})
+			}
+			w.stop()
+		})
+	}
+}
+
+// An account is disabled, and another one enabled.
+func TestLDAP(t *testing.T) {
+	t.Parallel()
+	d := tool.NewSlapd(t)
+	const people = "ou=people," + tool.SlapdBase
+	d.Add(people, map[string][]string{"objectClass": {"organizationalUnit"}, "ou": {"people"}})
+	for _, name := range []string{"alice", "bob", "carol"} {
+		d.Add("uid="+name+","+people, map[string][]string{
+			"objectClass": {"inetOrgPerson"}, "cn": {name}, "sn": {name}, "uid": {name}, "userPassword": {"secret"},
+		})
+	}
+	disable := func(name string, how ...string) { d.Replace("uid="+name+","+people, "employeeType", how...) }
+	disable("carol", "disabled")
+	w := start(t, fmt.Sprintf("provider oci_ldap %s {\nca %s\nbind %s %s\nbase %s\nfilter (!(employeeType=disabled))\n}",
+		d.Secure, d.CA, tool.SlapdAdmin, tool.SlapdPassword, people))
+	w.goOn(w.caller("alice", basic("alice", "secret")), w.caller("alice by tokens", &likeDocker{world: w, user: "alice", secret: "secret"}))
+	gone, come := "bob", "carol"
+	for range rounds() {
+		w.change(func() {
+			disable(gone, "disabled")
+			disable(come)
+		}, []*caller{w.caller(come, basic(come, "secret"))}, []*caller{w.caller(gone, basic(gone, "secret")), w.byToken(gone, "secret")})
+		gone, come = come, gone
+	}
+	w.stop()
+}
+
+// A key is revoked, and then one's owner is gone.
+func TestAPIKeys(t *testing.T) {
+	t.Parallel()
+	f := renamed(t)
+	f.write(user{"alice", "secret"}, user{"bob", "secret"})
+	w := start(t, "provider oci_htpasswd "+f.path+"\napi_keys")
+	id, key := w.newKey("alice")
+	_, bobs := w.newKey("bob")
+	_, other := w.newKey("alice")
+	w.goOn(w.caller("another key", basic("alice", other)), w.caller("another key by tokens", &likeDocker{world: w, user: "alice", secret: other}))
+	revoke := func(id string) func() {
+		return func() {
+			r := remote.Registry{URL: w.URL, Client: &http.Client{Transport: basic("alice", "secret")}}
+			if resp, err := r.Do(w.Context(), http.MethodDelete, "/v2/_apikeys/"+id, nil); err != nil {
+				w.Error(err)
+			} else if err = resp.Body.Close(); err != nil {
+				w.Error(err)
+			}
+		}
+	}
+	for range rounds() {
+		w.change(revoke(id), nil, []*caller{w.caller("the key", basic("alice", key)), w.caller("the key as a bearer", bearer(key)), w.byToken("alice", key)})
+		id, key = w.newKey("alice")
+		w.want([]*caller{w.caller("a new key", basic("alice", key))}, true)
+	}
+	w.change(func() { f.write(user{"alice", "secret"}) }, nil,
+		[]*caller{w.caller("bob's key", basic("bob", bobs)), w.caller("bob's key as a bearer", bearer(bobs)), w.byToken("bob", bobs)})
+	w.stop()
+}
+
+// newKey creates an API key of a user.
+func (w *world) newKey(user string) (id, key string) {
+	w.Helper()
+	r := remote.Registry{URL: w.URL, Client: &http.Client{Transport: basic(user, "secret")}}
+	const wanted = `{"scopes": [{"repositories": "**", "actions": ["pull", "push", "overwrite"]}]}`
+	resp, err := r.Do(w.Context(), http.MethodPost, "/v2/_apikeys", strings.NewReader(wanted), "Content-Type", "application/json")
+	if err != nil {
+		w.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var made struct{ ID, Key string }
+	if err := json.NewDecoder(resp.Body).Decode(&made); err != nil || made.ID == "" || made.Key == "" {
+		w.Fatalf("no API key was made: %+v, %v", made, err)
+	}
+	return made.ID, made.Key
+}
+
+// An issuer signs with another key, and the one before is withdrawn. There's a third,
+// which stays.
+func TestWorkloads(t *testing.T) {
+	t.Parallel()
+	kept, next := issuertest.NewKey(t, jose.ES256), issuertest.NewKey(t, jose.ES256)
+	by := issuertest.New(t)
+	by.Use(by.Key(), kept)
+	token := func(k issuertest.Key) string {
+		return k.Sign(t, by.Claims("registry", map[string]any{"exp": time.Now().Add(time.Hour).Unix()}), nil)
+	}
+	w := start(t, fmt.Sprintf("provider oci_workload {\nissuer %s {\naudience registry\nuser claims.sub\n}\n}", by.URL))
+	w.goOn(w.caller("a key that stays", bearer(token(kept))), w.caller("a key that stays, as a password", basic("whoever", token(kept))))
+	for range rounds() {
+		w.change(func() { by.Use(next, kept) },
+			[]*caller{w.caller("the new key", bearer(token(next)))},
+			[]*caller{w.caller("the old key", bearer(token(by.Key()))), w.caller("the old key, as a password", basic("whoever", token(by.Key())))})
+		next = issuertest.NewKey(t, jose.ES256)
+	}
+	w.stop()
+}
+
+// The same, with keys in a file.
+func TestWorkloadsOfAFile(t *testing.T) {
+	t.Parallel()
+	kept, old, next := issuertest.NewKey(t, jose.ES256), issuertest.NewKey(t, jose.ES256), issuertest.NewKey(t, jose.ES256)
+	file := filepath.Join(t.TempDir(), "keys.json")
+	publish := func(keys ...issuertest.Key) {
+		var set jose.JSONWebKeySet
+		for _, k := range keys {
+			set.Keys = append(set.Keys, k.Public())
+		}
+		b, err := json.Marshal(set)
+		if err != nil {
+			t.Error(err)
+		}
+		replace(t, file, b)
+	}
+	token := func(k issuertest.Key) string {
+		return k.Sign(t, map[string]any{"iss": "https://ci.example.com", "sub": "job", "aud": "registry", "exp": time.Now().Add(time.Hour).Unix()}, nil)
+	}
+	publish(old, kept)
+	w := start(t, fmt.Sprintf("provider oci_workload {\nissuer https://ci.example.com {\nkeys_file %s\naudience registry\nuser claims.sub\n}\n}", file))
+	w.goOn(w.caller("a key that stays", bearer(token(kept))))
+	for range rounds() {
+		w.change(func() { publish(next, kept) },
+			[]*caller{w.caller("the new key", bearer(token(next)))}, []*caller{w.caller("the old key", bearer(token(old)))})
+		old, next = next, issuertest.NewKey(t, jose.ES256)
+	}
+	w.stop()
+}
+
+// The keys that sign tokens are taken away. Who has a password gets another token.
+func TestTokenKeys(t *testing.T) {
+	t.Parallel()
+	f := renamed(t)
+	f.write(user{"alice", "secret"})
+	w := start(t, "provider oci_htpasswd "+f.path)
+	w.goOn(w.caller("alice by tokens", &likeDocker{world: w, user: "alice", secret: "secret"}), w.caller("alice", basic("alice", "secret")))
+	for range rounds() {
+		w.change(func() {
+			if err := os.Remove(filepath.Join(w.root, "_state/token.keys")); err != nil {
+				w.Error(err)
+			}
+		}, nil, []*caller{w.byToken("alice", "secret")})
+	}
+	w.stop()
+}
