@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -134,16 +135,28 @@ func start(t *testing.T, caddy *tool.Tool, plan func(*Server) (args []string, re
 	return nil
 }
 
-// FreeAddress returns a loopback address, with a port, on which nothing listens.
+// FreeAddress returns a loopback address, with a port, on which nothing listens, and
+// never one again: two that are started at once may listen on the same port, since Caddy
+// shares its own.
 func FreeAddress(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		address := ln.Addr().String()
+		if err := ln.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if _, again := given.LoadOrStore(address, nil); !again {
+			return address
+		}
 	}
-	defer ln.Close()
-	return ln.Addr().String()
 }
+
+// given is what FreeAddress has returned.
+var given sync.Map
 
 // Await waits until the registry answers path with 2xx. The test fails if the
 // program ends before, or if that takes more than a minute.

@@ -109,14 +109,13 @@ func (w *world) change(do func(), come, gone []*caller) {
 	w.want(come, false)
 	w.crowd.Await(4)
 	do()
-	ctx, cancel := context.WithTimeout(w.Context(), soon)
-	defer cancel()
+	late := time.Now().Add(soon)
 	var all sync.WaitGroup
 	for _, c := range come {
-		all.Go(func() { c.until(ctx.Done(), true) })
+		all.Go(func() { c.until(late, true) })
 	}
 	for _, c := range gone {
-		all.Go(func() { c.until(ctx.Done(), false) })
+		all.Go(func() { c.until(late, false) })
 	}
 	all.Wait()
 	w.crowd.Await(4)
@@ -126,8 +125,8 @@ func (w *world) change(do func(), come, gone []*caller) {
 	}
 }
 
-// until waits until a caller is let in, or isn't, and no longer than until late is closed.
-func (c *caller) until(late <-chan struct{}, in bool) {
+// until waits until a caller is let in, or isn't, which mustn't be late.
+func (c *caller) until(late time.Time, in bool) {
 	for {
 		err := c.turn(c.Context())
 		if err != nil && !refused(err) {
@@ -137,11 +136,9 @@ func (c *caller) until(late <-chan struct{}, in bool) {
 		if in == (err == nil) {
 			return
 		}
-		select {
-		case <-late:
+		if time.Now().After(late) {
 			c.Errorf("%s, %s after the change: %v, want to be let in: %t", c.what, soon, err, in)
 			return
-		default:
 		}
 	}
 }
