@@ -49,6 +49,7 @@ fuzz:
 
 # Beside Debian's docker-registry and whatever runs already:
 # make bench PEERS='olareg=http://127.0.0.1:5001 zot=http://127.0.0.1:5002'
+# One that has users is in PEER_USERS as well: PEER_USERS='zot=alice:secret'.
 bench: setup
 	OCI_BENCH=full go test -tags real -run TestBench -count=1 -timeout 60m -v ./test/bench
 

@@ -32,6 +32,8 @@ func aims(sz size) []aim {
 		{"large push: dd conv=fsync", rates("push large", synced, "push large", writing), 0.85, false},
 		{"server CPU of a large pull: olareg", cpus("pull large", synced, "pull large", "olareg"), 1, true},
 		{"HEAD manifest: Caddy's respond", rates("HEAD manifest", synced, "HEAD respond", synced), 0.85, false},
+		{"HEAD of anybody: with a password", rates(headAnonymous, withUsers, headPassword, withUsers), 1.15, true},
+		{"HEAD of anybody: with a token", rates(headAnonymous, withUsers, headToken, withUsers), 1.15, true},
 		{"small pull: olareg", rates("pull small", synced, "pull small", "olareg"), 1, false},
 		{"HEAD manifest with most tags: with one", rates(at("HEAD manifest", most), synced, at("HEAD manifest", few), synced), 0.9, false},
 		{"GET manifest with most tags: with one", rates(at("GET manifest", most), synced, at("GET manifest", few), synced), 0.9, false},

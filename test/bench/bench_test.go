@@ -5,7 +5,8 @@
 //
 //	make bench PEERS='olareg=http://127.0.0.1:5001 zot=http://127.0.0.1:5002'
 //
-// Debian's docker-registry is always one of them. What it prints is for people:
+// A peer that has users is in PEER_USERS as well, as in 'zot=alice:secret', and takes part
+// where it's about them. // Debian's docker-registry is always one of them. What it prints is for people:
 // no figure makes it fail, only a wrong answer does. OCI_BENCH is full or half;
 // without it there's a little of everything, to show that it works. WORKLOADS and
 // SYSTEMS are regular expressions for the names of those to take part, and ROUNDS
@@ -31,13 +32,25 @@ func TestBench(t *testing.T) {
 	caddy := ours(t, synced, t.TempDir(), "on")
 	r.facts[idleAlone], r.facts[idleOurs] = idleMemory(t, alone), idleMemory(t, caddy)
 	alone.stop()
-	systems := append([]*system{caddy, ours(t, unsynced, t.TempDir(), "off"), debian(t)}, peers(t)...)
+	systems := []*system{caddy, ours(t, unsynced, t.TempDir(), "off"), debian(t)}
+	guarded := guarded(t)
+	for _, p := range peers(t) {
+		if p.user == "" {
+			systems = append(systems, p)
+		} else {
+			guarded = append(guarded, p)
+		}
+	}
 
 	run := func(w workload) { measure(t, r, w, sz, systems) }
 	run(pushSmall())
 	run(pullSmall())
 	run(headManifest())
 	run(respond())
+	for _, w := range headAs() {
+		measure(t, r, w, sz, append(guarded, systems[2]))
+	}
+	r.users()
 	run(getManifest())
 	run(headBlob())
 	run(pushLarge(sz.large))

@@ -180,7 +180,7 @@ func (w *workload) team(s *system) ([]*client, error) {
 		}
 	}
 	for _, c := range team[1:] {
-		c.state, c.host = team[0].state, team[0].host
+		c.state, c.host, c.auth = team[0].state, team[0].host, team[0].auth
 	}
 	return team, nil
 }

@@ -19,6 +19,7 @@ import (
 type conn struct {
 	addr string
 	host string // of the header Host
+	auth string // the line of the header Authorization, with CRLF; empty if there's none
 
 	c   net.Conn
 	r   *bufio.Reader
@@ -90,7 +91,7 @@ func (c *conn) exchange(method, path, header string, body []byte, keep *bytes.Bu
 	}
 	out := append(c.out[:0], method...)
 	out = append(append(append(out, ' '), path...), " HTTP/1.1\r\nHost: "...)
-	out = append(append(append(out, c.host...), "\r\n"...), header...)
+	out = append(append(append(append(out, c.host...), "\r\n"...), c.auth...), header...)
 	if body != nil || method != "GET" && method != "HEAD" {
 		out = strconv.AppendInt(append(out, "Content-Length: "...), int64(len(body)*(1+c.again)), 10)
 		out = append(out, "\r\n"...)

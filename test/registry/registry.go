@@ -59,11 +59,12 @@ func Run(t *testing.T, caddy *tool.Tool, root string, args ...string) *Server {
 	return s
 }
 
-// Other starts another registry, with the arguments that make it listen on host.
+// Other starts another registry, with the arguments that make it listen on host. It's
+// ready once it answers, be it that nobody may ask.
 func Other(t *testing.T, program *tool.Tool, args func(host string) []string) *Server {
 	t.Helper()
 	return start(t, program, func(s *Server) ([]string, func(context.Context) error) {
-		return args(s.Host), func(ctx context.Context) error { return s.Get(ctx, "/v2/") }
+		return args(s.Host), s.answers
 	})
 }
 
