@@ -180,6 +180,9 @@ func move(v any, root, data string) {
 		if v["provider"] == "oci_htpasswd" {
 			v["file"] = filepath.Join(data, "htpasswd")
 		}
+		if v["ca"] != nil && v["audiences"] != nil {
+			v["ca"] = filepath.Join(data, "pem")
+		}
 		if v["pem_files"] != nil {
 			v["pem_files"] = []any{filepath.Join(data, "pem")}
 		}
