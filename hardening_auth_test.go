@@ -11,8 +11,23 @@ import (
 	"time"
 )
 
-// Each test here is one attack on who may do what; those on tokens and identities
-// alone are beside what they attack.
+// Each test here is one attack on who may do what. Those on one way to sign in are beside
+// what they attack:
+//
+//	a token that is forged, expired, or of another        authz/token: TestForgedClaims, TestForgedSignatures,
+//	issuer, audience, key or algorithm                    TestForeignTokens, TestAnotherHost
+//	the same, of workloads                                authz/authn/issuer: TestForgedTokens; authz/authn/workload:
+//	                                                      TestRefusedTokens, TestAlgorithmConfusion
+//	another user's API key, a revoked one, a wider one    authz/authn/apikey: TestKeySwap, TestReplayOfARevokedKey,
+//	                                                      TestNoWiderKey, TestForgery
+//	what it takes to refuse a user who isn't there        authz/authn/htpasswd: TestEveryAnswerCostsOneHash;
+//	                                                      authz/authn/ldap: TestAUserWhoIsNotThereCostsTheSame
+//	names that mean something to a directory              authz/authn/ldap: TestNamesAreOnlyNames
+//	a certificate that nobody has verified                authz/authn/mtls: TestWhatNobodyHasVerified
+//	identities in headers of a request                    TestForgedIdentity
+//	cookies, open redirects, requests of other sites      authz/authn/oidc: TestCookieTheft, TestOpenRedirects,
+//	                                                      TestRequestsOfOtherSites
+//	paths, methods and headers at large                   handler: hardening_*_test.go; test/hardening
 
 // Who asks finds out by the answer whether there's a user of that name.
 func TestUsersCantBeEnumerated(t *testing.T) {
