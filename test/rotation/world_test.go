@@ -125,9 +125,10 @@ func (w *world) change(do func(), come, gone []*caller) {
 	}
 }
 
-// until waits until a caller is let in, or isn't, which mustn't be late.
+// until waits until a caller is let in, or isn't, as it has to be for one who asks late.
 func (c *caller) until(late time.Time, in bool) {
 	for {
+		began := time.Now()
 		err := c.turn(c.Context())
 		if err != nil && !refused(err) {
 			c.Errorf("neither let in nor refused: %v", err)
@@ -136,7 +137,7 @@ func (c *caller) until(late time.Time, in bool) {
 		if in == (err == nil) {
 			return
 		}
-		if time.Now().After(late) {
+		if began.After(late) {
 			c.Errorf("%s, %s after the change: %v, want to be let in: %t", c.what, soon, err, in)
 			return
 		}
