@@ -22,20 +22,20 @@ func TestUpkeep(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
-		var hourly, daily int
+		var hourly, daily atomic.Int64
 		u := startUpkeep(slog.New(slog.NewTextHandler(&out, nil)), []chore{
-			{"looking", time.Hour, func(context.Context) error { hourly++; return errors.New("down") }},
-			{"forgetting", 24 * time.Hour, func(context.Context) error { daily++; return storage.ErrStandby }},
+			{"looking", time.Hour, func(context.Context) error { hourly.Add(1); return errors.New("down") }},
+			{"forgetting", 24 * time.Hour, func(context.Context) error { daily.Add(1); return storage.ErrStandby }},
 		})
 		time.Sleep(2 * choreDelay)
 		synctest.Wait()
-		if hourly != 1 || daily != 1 {
-			t.Errorf("soon after the start it's %d and %d", hourly, daily)
+		if h, d := hourly.Load(), daily.Load(); h != 1 || d != 1 {
+			t.Errorf("soon after the start it's %d and %d", h, d)
 		}
 		time.Sleep(48 * time.Hour)
 		synctest.Wait()
-		if hourly != 49 || daily != 3 {
-			t.Errorf("after two days it's %d and %d", hourly, daily)
+		if h, d := hourly.Load(), daily.Load(); h != 49 || d != 3 {
+			t.Errorf("after two days it's %d and %d", h, d)
 		}
 		u.stop()
 		if got := out.String(); !strings.Contains(got, "level=WARN msg=looking error=down") || strings.Contains(got, "forgetting") {
