@@ -75,7 +75,7 @@ func indent(t *testing.T, s string) string {
 
 // refusedBlocks are blocks of a registry, and parts of why they're refused.
 var refusedBlocks = []struct{ name, block, want string }{
-	{"unknown", "rot /srv", `unknown option "rot": want one of anonymous, auth, external_url, gc, group, health, max_blob_size, max_manifest_size, name, path, policy, rate_limit, read_only`},
+	{"unknown", "rot /srv", `unknown option "rot": want one of anonymous, auth, external_url, gc, group, health, max_blob_size, max_manifest_size`},
 	{"repeated", "read_only\nread_only", "option read_only is given twice"},
 	{"argument of a flag", "read_only yes", `unexpected "yes" after option read_only`},
 	{"block of a flag", "read_only {\nx\n}", "read_only"},
