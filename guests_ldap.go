@@ -166,6 +166,10 @@ func (p *LDAPProvider) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
+	if opts.Password != nil {
+		now, _ := opts.Password() // it was asked before
+		warnOfSecret(ctx.Slogger(), "oci_ldap: the password of bind", p.BindPassword, now)
+	}
 	key, err := p.key(opts)
 	if err != nil {
 		return err
@@ -179,13 +183,20 @@ func (p *LDAPProvider) Provision(ctx caddy.Context) error {
 }
 
 // key says all of what is asked, and how: the options with their placeholders, what
-// those stand for, and what is in the file of certificates. A password isn't in it.
+// those stand for, and what is in the file of certificates. It's a hash, since a password
+// may stand in the options.
 func (p *LDAPProvider) key(o ldap.Options) (string, error) {
+	text, err := p.keyText(o)
+	sum := sha256.Sum256([]byte(text))
+	return "oci_ldap " + hex.EncodeToString(sum[:]), err
+}
+
+func (p *LDAPProvider) keyText(o ldap.Options) (string, error) {
 	config, err := json.Marshal(p)
 	if err != nil {
 		return "", err
 	}
-	parts := append([]string{"oci_ldap", string(config), o.BindDN, o.Base}, o.URLs...)
+	parts := append([]string{string(config), o.BindDN, o.Base}, o.URLs...)
 	if o.TLS != nil {
 		parts = append(parts, o.TLS.ServerName)
 	}

@@ -74,3 +74,24 @@ func TestLDAPSharing(t *testing.T) {
 		t.Errorf("the server's name: %v %+v", err, opts.TLS)
 	}
 }
+
+// A password that stands in the configuration is shown to whoever may see that, so there's a
+// warning; and it's in nothing else.
+func TestSecretsInTheConfiguration(t *testing.T) {
+	w := newWeb(t)
+	t.Setenv("LDAP_PASSWORD", "hunter2")
+	for password, warned := range map[string]bool{"hunter2": true, "{env.LDAP_PASSWORD}": false} {
+		log := w.validated(t, withAuth("provider oci_ldap ldaps://directory.example.com {\nbase dc=example\nbind cn=registry "+password+"\n}"))
+		if strings.Contains(log, "the password of bind is written into the configuration") != warned || strings.Contains(log, "hunter2") {
+			t.Errorf("%s: the log has %s", password, log)
+		}
+	}
+	p := LDAPProvider{URLs: []string{"ldaps://a.example.com"}, Base: "dc=example", BindDN: "cn=registry", BindPassword: "hunter2"}
+	opts, err := p.options()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if key, err := p.key(opts); err != nil || strings.Contains(key, "hunter2") {
+		t.Errorf("the key of the source has it: %s, %v", key, err)
+	}
+}

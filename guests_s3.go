@@ -129,6 +129,7 @@ func (s *S3Storage) Provision(ctx caddy.Context) error {
 		}
 		*o.to = strings.TrimSpace(value) // a file ends in a line feed
 	}
+	warnOfSecret(s.log, "storage s3: secret_key", s.SecretKey, s.at.SecretKey)
 	s.prefix = strings.Trim(s.prefix, "/")
 	var err error
 	if s.at.RootCAs, err = rootsWith(ca); err != nil {

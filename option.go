@@ -3,6 +3,7 @@ package ociregistry
 import (
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math"
 	"slices"
@@ -64,6 +65,15 @@ func argument(d *caddyfile.Dispenser, want string) (string, error) {
 		return "", d.Errf("option %s is empty: want %s %s, or leave it out", name, name, want)
 	}
 	return d.Val(), nil
+}
+
+// warnOfSecret tells the operator of a secret that stands in the configuration itself, where
+// /config/ of the admin endpoint shows it. now is what it stands for.
+func warnOfSecret(log *slog.Logger, option, value, now string) {
+	if value != "" && value == now {
+		log.Warn(option+" is written into the configuration, which the admin endpoint shows at /config/ and Caddy saves",
+			slog.String("fix", "put it into a file or the environment, and write {file./path} or {env.NAME}; a Caddyfile's {$NAME} is replaced too early"))
+	}
 }
 
 // isSet parses an option without arguments, whose being there makes it true.
