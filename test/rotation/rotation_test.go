@@ -171,7 +171,8 @@ func TestWorkloadsOfAFile(t *testing.T) {
 	w.stop()
 }
 
-// The keys that sign tokens are taken away. Who has a password gets another token.
+// The keys that sign tokens are replaced, by who has the registry's admin endpoint and
+// beside it. Who has a password gets another token.
 func TestTokenKeys(t *testing.T) {
 	t.Parallel()
 	f := renamed(t)
@@ -181,6 +182,15 @@ func TestTokenKeys(t *testing.T) {
 	for range rounds() {
 		w.change(func() {
 			if err := os.Remove(filepath.Join(w.root, "_state/token.keys")); err != nil {
+				w.Error(err)
+			}
+		}, nil, []*caller{w.byToken("alice", "secret")})
+		w.change(func() {
+			resp, err := w.Admin.Do(w.Context(), http.MethodPost, "/oci_registry/registries/inline/tokens/replace-keys", nil)
+			if err == nil {
+				err = resp.Body.Close()
+			}
+			if err != nil {
 				w.Error(err)
 			}
 		}, nil, []*caller{w.byToken("alice", "secret")})
