@@ -372,7 +372,7 @@ func TestProviderErrorsOnAnySite(t *testing.T) {
 // What can't be found out is neither anonymous nor refused.
 func TestIdentifyUndecided(t *testing.T) {
 	t.Parallel()
-	a := Registry{auth: &Auth{upstream: defaultUpstream, chain: authn.Chain{undecided{}}, limited: undecided{}}}
+	a := Registry{Auth: new(Auth), auth: &Auth{upstream: defaultUpstream, chain: authn.Chain{undecided{}}, limited: undecided{}}}
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v2/", nil)
 	if who, err := a.identify(r); err == nil || errors.Is(err, oci.Unauthorized) || !who.IsAnonymous() {
 		t.Errorf("it's %+v, %v", who, err)
