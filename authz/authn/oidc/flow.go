@@ -232,14 +232,14 @@ func redirect(w http.ResponseWriter, to string) {
 }
 
 // returnPath returns s if it's a path of this site, whatever a browser makes of it,
-// and "/" if not.
+// and the home if not.
 func (l *Login) returnPath(s string) string {
 	u, err := url.Parse(s)
 	if err != nil || len(s) > maxReturn || !isLocal(s) || u.Scheme != "" || u.Host != "" || u.Opaque != "" || u.User != nil {
-		return "/"
+		return l.config.Home
 	}
 	if strings.HasPrefix(u.Path, "//") || strings.HasPrefix(u.Path, "/\\") || l.Serves(u.Path) {
-		return "/"
+		return l.config.Home
 	}
 	return s
 }

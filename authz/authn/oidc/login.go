@@ -44,9 +44,13 @@ type Config struct {
 	// that was stolen outlives a logout.
 	Store keep.Store
 
-	// Prefix is the path below which the pages are: /login, /callback/<provider> and
-	// /logout. Default: /auth.
+	// Prefix is the path of the page that says who has signed in, and below it are the
+	// others: /login, /callback/<provider> and /logout. Default: /auth.
 	Prefix string
+
+	// Home is the path of this site where people go who have come from nowhere.
+	// Default: /.
+	Home string
 
 	// Origin returns by which scheme, and host with port, the browser sees the
 	// registry. Default: as the request itself says, which a proxy may have changed.
@@ -63,6 +67,9 @@ type Config struct {
 
 	// OnLogin is told who has signed in, or why somebody couldn't. Default: nobody is.
 	OnLogin func(r *http.Request, who authz.Identity, err error)
+
+	// OnLogout is told whose session was ended by them. Default: nobody is.
+	OnLogout func(r *http.Request, who authz.Identity)
 
 	// Logger default: none.
 	Logger *slog.Logger
@@ -105,7 +112,7 @@ func New(c Config) (*Login, error) {
 	if l.accounts, err = newAccounts(l); err != nil {
 		return nil, err
 	}
-	l.routes = map[string]func(http.ResponseWriter, *http.Request){"/login": l.begin, "/logout": l.logout}
+	l.routes = map[string]func(http.ResponseWriter, *http.Request){"": l.account, "/login": l.begin, "/logout": l.logout}
 	for _, p := range l.providers {
 		l.routes["/callback/"+p.Name] = func(w http.ResponseWriter, r *http.Request) { l.callback(w, r, p) }
 	}
@@ -127,6 +134,9 @@ func (c *Config) complete() error {
 	}
 	if !strings.HasPrefix(c.Prefix, "/") {
 		return fmt.Errorf("the path of the pages, %q, doesn't begin with /", c.Prefix)
+	}
+	if c.Home = or(c.Home, "/"); !isLocal(c.Home) {
+		return fmt.Errorf("the path %q isn't one of this site", c.Home)
 	}
 	if c.Lifetime == 0 {
 		c.Lifetime = 12 * time.Hour
@@ -184,7 +194,7 @@ func (l *Login) Serves(path string) bool {
 	return ok && l.routes[rest] != nil
 }
 
-// ServeHTTP serves the pages: GET <prefix>/login begins, at ?provider= if there are
+// ServeHTTP serves the pages: GET <prefix> says who has signed in. GET <prefix>/login begins, at ?provider= if there are
 // several, and goes back to ?return_to=, a path of this site. POST <prefix>/logout
 // ends the session.
 func (l *Login) ServeHTTP(w http.ResponseWriter, r *http.Request) {

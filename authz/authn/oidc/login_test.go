@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddy-oci/oci-registry/authz"
 	"github.com/caddy-oci/oci-registry/authz/authn/issuer"
@@ -268,12 +269,60 @@ func TestOnLogin(t *testing.T) {
 			return
 		}
 		told = append(told, who.Provider+" "+who.ID)
+	}, OnLogout: func(_ *http.Request, who authz.Identity) {
+		told = append(told, who.Provider+" "+who.ID+" is gone")
 	}}, provider(i))
 	b := newBrowser(t)
 	b.get(s.URL + "/auth/login")
 	b.get(s.URL + "/auth/callback/sso?state=x&code=y")
-	if !slices.Equal(told, []string{"sso alice@example.com", "sso failed"}) {
+	b.post(s.URL+"/auth/logout", nil)
+	b.post(s.URL+"/auth/logout", nil) // by nobody
+	if !slices.Equal(told, []string{"sso alice@example.com", "sso failed", "sso alice@example.com is gone"}) {
 		t.Errorf("%q", told)
+	}
+}
+
+// TestAskedForRefreshTokens: what makes one provider give them another refuses.
+func TestAskedForRefreshTokens(t *testing.T) {
+	t.Parallel()
+	for kind, want := range map[oidc.Kind]string{
+		oidc.Generic:  "openid email profile offline_access",
+		oidc.Keycloak: "openid email profile offline_access",
+		oidc.GitLab:   "openid email profile",
+		oidc.Google:   "openid email profile",
+	} {
+		p := provider(newIssuer(t))
+		p.Kind, p.Follow = kind, time.Hour
+		to, _ := newBrowser(t).step(newSite(t, oidc.Config{Store: newStore()}, p).URL + "/auth/login")
+		u, err := url.Parse(to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if q := u.Query(); q.Get("scope") != want || (q.Get("access_type") == "offline") != (kind == oidc.Google) {
+			t.Errorf("%q: %v", kind, q)
+		}
+	}
+}
+
+// TestAccountPage: it says who has signed in, to them alone, and lets them sign out.
+func TestAccountPage(t *testing.T) {
+	t.Parallel()
+	i := newIssuer(t)
+	i.Login.IDToken["email"] = "<b>alice@example.com"
+	s := newSite(t, oidc.Config{Home: "/auth", Store: newStore()}, provider(i))
+	b := newBrowser(t)
+	if got := b.get(s.URL + "/auth"); got.status != http.StatusOK || !strings.Contains(got.body, `href="/auth/login"`) || strings.Contains(got.body, "form") {
+		t.Errorf("nobody: %d %s", got.status, got.body)
+	}
+	got := b.get(s.URL + "/auth/login") // and from there home
+	if got.status != http.StatusOK || !strings.Contains(got.body, "You are &lt;b&gt;alice@example.com") || !strings.Contains(got.body, `action="/auth/logout"`) {
+		t.Errorf("somebody: %d %s", got.status, got.body)
+	}
+	if got := b.post(s.URL+"/auth/logout", nil); !strings.Contains(got.header.Get("Location"), "post_logout_redirect_uri="+url.QueryEscape(s.URL+"/auth")) {
+		t.Errorf("after it: %s", got.header.Get("Location"))
+	}
+	if got := b.get(s.URL + "/auth"); !strings.Contains(got.body, "You aren") {
+		t.Errorf("nobody again: %s", got.body)
 	}
 }
 
@@ -308,6 +357,7 @@ func TestWhatIsRefusedAtLoad(t *testing.T) {
 		}), "one tenant"},
 		"a short life": {oidc.Config{Registry: "r", Keys: ring(t), Lifetime: 1}, []oidc.Provider{good}, "minute"},
 		"a bad path":   {oidc.Config{Registry: "r", Keys: ring(t), Prefix: "auth"}, []oidc.Provider{good}, "path"},
+		"a bad home":   {oidc.Config{Registry: "r", Keys: ring(t), Home: "//evil.example"}, []oidc.Provider{good}, "path"},
 		"too often": {oidc.Config{Registry: "r", Keys: ring(t), Store: newStore()}, changed(func(p *oidc.Provider) {
 			p.Follow = 1e9
 		}), "once a minute"},

@@ -25,6 +25,9 @@ func (l *Login) logout(w http.ResponseWriter, r *http.Request) {
 				return
 			}
 			to = l.endSessionURL(r, s)
+			if l.config.OnLogout != nil {
+				l.config.OnLogout(r, s.identity())
+			}
 		}
 	}
 	l.setCookie(w, r, name, "", 0)
@@ -37,7 +40,7 @@ func (l *Login) logout(w http.ResponseWriter, r *http.Request) {
 		_ = json.NewEncoder(w).Encode(answer) // a client that's gone doesn't care
 		return
 	}
-	redirect(w, or(to, "/"))
+	redirect(w, or(to, l.config.Home))
 }
 
 // endSessionURL is where the provider ends its own session, or "".
@@ -53,7 +56,7 @@ func (l *Login) endSessionURL(r *http.Request, s session) string {
 	}
 	q := u.Query()
 	q.Set("client_id", p.ClientID)
-	q.Set("post_logout_redirect_uri", l.origin(r)+"/")
+	q.Set("post_logout_redirect_uri", l.origin(r)+l.config.Home)
 	u.RawQuery = q.Encode()
 	return u.String()
 }

@@ -164,6 +164,11 @@ func orList(s, otherwise []string) []string {
 	return s
 }
 
+// withoutOffline are the kinds that don't know the scope offline_access, and GitLab
+// refuses those that it doesn't know. Google has a parameter for it; the tokens of the
+// others go on anyway.
+var withoutOffline = []Kind{GitHub, GitLab, Google}
+
 func (p *provider) follows() bool { return p.Follow > 0 }
 
 // metadata is where people are sent, and tokens come from.
@@ -192,7 +197,7 @@ func (p *provider) client(m issuer.Metadata, redirect string) (*oauth2.Config, e
 		ClientID: p.ClientID, RedirectURL: redirect, Scopes: slices.Clone(p.Scopes),
 		Endpoint: oauth2.Endpoint{AuthURL: m.Authorization, TokenURL: m.Token, AuthStyle: oauth2.AuthStyleInParams},
 	}
-	if p.follows() && p.Kind != Google && p.Kind != GitHub && !slices.Contains(c.Scopes, "offline_access") {
+	if p.follows() && !slices.Contains(withoutOffline, p.Kind) && !slices.Contains(c.Scopes, "offline_access") {
 		c.Scopes = append(c.Scopes, "offline_access")
 	}
 	if p.Secret == nil {

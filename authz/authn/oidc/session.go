@@ -45,11 +45,14 @@ func (l *Login) identify(r *http.Request, value string) (authz.Identity, error) 
 	if err != nil {
 		return authz.Identity{}, err
 	}
-	who := authz.Identity{ID: s.User, Groups: s.Groups, Provider: s.Provider}
 	if p := l.provider(s.Provider); p.follows() {
 		return l.accounts.latest(r.Context(), p, s.User)
 	}
-	return who, nil
+	return s.identity(), nil
+}
+
+func (s session) identity() authz.Identity {
+	return authz.Identity{ID: s.User, Groups: s.Groups, Provider: s.Provider}
 }
 
 // open returns a session that's going on.
