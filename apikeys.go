@@ -95,6 +95,7 @@ func (h *Handler) serveKeys(w http.ResponseWriter, r *http.Request) {
 	}
 	defer h.exit()
 	began := time.Now()
+	h.registry.renew(w, r)
 	apikey.API{
 		Keys: h.registry.keys, Path: apiKeysPath, Identity: h.registry.identify, Admin: h.registry.isAdmin,
 		Challenge: h.registry.auth.challenge,

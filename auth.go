@@ -49,6 +49,8 @@ type Auth struct {
 	open     []string       // issuers of whose tokens any is good
 	keys     []authn.Method // of API keys; asked before the providers
 	names    []string       // of the providers
+	signIn   signIn         // that of them which has pages, or nil
+	pages    signInPages    // its pages, or nil
 	chain    authn.Chain
 	limited  authn.Method // the chain, within the limits of the registry's logins
 }
@@ -98,6 +100,9 @@ func (a *Auth) loadProviders(ctx caddy.Context) error {
 			a.open = append(a.open, t.trustsAll()...)
 		}
 		a.names, a.chain = append(a.names, name), append(a.chain, method)
+		if s, ok := mod.(signIn); ok {
+			a.signIn = s
+		}
 	}
 	return nil
 }
@@ -182,5 +187,6 @@ func (a *Auth) asksInVain() bool {
 
 // asks reports whether there's something to sign in with that clients have to be asked for.
 func (a *Auth) asks() bool {
-	return a.APIKeys != nil || slices.ContainsFunc(a.names, func(n string) bool { return n != "oci_mtls" })
+	unasked := []string{"oci_mtls", "oci_oidc"}
+	return a.APIKeys != nil || slices.ContainsFunc(a.names, func(n string) bool { return !slices.Contains(unasked, n) })
 }

@@ -107,6 +107,8 @@ func (h *Handler) checkUse() error {
 // answers itself, errors too, and returns nil.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	switch {
+	case h.registry.isSignIn(r.URL.Path):
+		h.serveSignIn(w, r)
 	case r.URL.Path == tokenPath && h.registry.tokens != nil:
 		h.serveToken(w, r)
 	case isKeysPath(r.URL.Path) && h.registry.keys != nil:
@@ -146,6 +148,7 @@ func (h *Handler) serveAPI(w http.ResponseWriter, r *http.Request) {
 	}
 	defer sendInChunks(r)()
 	r = h.registry.withRequest(r)
+	h.registry.renew(w, r)
 	p.count(1)
 	defer p.count(-1)
 	if traced {

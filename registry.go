@@ -152,7 +152,7 @@ func (r *Registry) provision(ctx caddy.Context, name string) error {
 	if err := r.provisionState(ctx); err != nil {
 		return err
 	}
-	return errors.Join(r.provisionKeys(), r.provisionTokens(), r.provisionGC(), r.provisionScrub())
+	return errors.Join(r.provisionSignIn(), r.provisionKeys(), r.provisionTokens(), r.provisionGC(), r.provisionScrub())
 }
 
 func (r *Registry) provisionAuth(ctx caddy.Context) error {

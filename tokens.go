@@ -106,6 +106,11 @@ func (c callers) Identify(r *http.Request) (who authz.Identity, found bool, err 
 
 // directory returns the accounts of a provider, or nil.
 func (a *Auth) directory(provider string) authn.Directory {
+	if a.pages != nil {
+		if d := a.pages.Directory(provider); d != nil {
+			return d
+		}
+	}
 	for i, name := range a.names {
 		if strings.TrimPrefix(name, "oci_") == provider {
 			d, _ := a.chain[i].(authn.Directory)

@@ -16,19 +16,11 @@ func (l *Login) logout(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	name := l.cookieName(r, purposeSession)
-	to := ""
-	if value, err := cookie(r, name); err == nil && value != "" {
-		if s, err := l.open(r.Context(), value); err == nil {
-			if err := l.ended.add(r.Context(), s.ID, s.ends(l.config.Lifetime)); err != nil {
-				l.config.Logger.ErrorContext(r.Context(), "session not ended", slog.Any("error", err))
-				l.page(w, http.StatusServiceUnavailable, page{Title: "Signing out didn't work", Again: l.config.Prefix + "/login"})
-				return
-			}
-			to = l.endSessionURL(r, s)
-			if l.config.OnLogout != nil {
-				l.config.OnLogout(r, s.identity())
-			}
-		}
+	to, err := l.end(r, name)
+	if err != nil {
+		l.config.Logger.ErrorContext(r.Context(), "session not ended", slog.Any("error", err))
+		l.page(w, http.StatusServiceUnavailable, page{Title: "Signing out didn't work", Again: l.config.Prefix + "/login"})
+		return
 	}
 	l.setCookie(w, r, name, "", 0)
 	if strings.Contains(r.Header.Get("Accept"), "application/json") {
@@ -41,6 +33,26 @@ func (l *Login) logout(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	redirect(w, or(to, l.config.Home))
+}
+
+// end ends the session that's in a cookie, if one is going on, and returns where the
+// provider ends its own, or "".
+func (l *Login) end(r *http.Request, name string) (string, error) {
+	value, err := cookie(r, name)
+	if err != nil || value == "" {
+		return "", nil //nolint:nilerr // it's nobody's session
+	}
+	s, err := l.open(r.Context(), value)
+	if err != nil {
+		return "", nil //nolint:nilerr // nor is this one's
+	}
+	if err := l.ended.add(r.Context(), s.ID, s.ends(l.config.Lifetime)); err != nil {
+		return "", err
+	}
+	if l.config.OnLogout != nil {
+		l.config.OnLogout(r, s.identity())
+	}
+	return l.endSessionURL(r, s), nil
 }
 
 // endSessionURL is where the provider ends its own session, or "".

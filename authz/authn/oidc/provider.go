@@ -29,6 +29,9 @@ const (
 	Zitadel  Kind = "zitadel"  // roles of a project
 )
 
+// Kinds are those that have a name, sorted.
+func Kinds() []Kind { return []Kind{Dex, Entra, GitHub, GitLab, Google, Keycloak, Zitadel} }
+
 // A Provider is where people sign in.
 type Provider struct {
 	// Name is in the callback's path and in Identity.Provider: lower-case letters,

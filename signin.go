@@ -1,0 +1,110 @@
+package ociregistry
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/caddy-oci/oci-registry/authz"
+	"github.com/caddy-oci/oci-registry/authz/authn"
+	"github.com/caddy-oci/oci-registry/authz/keep"
+	"github.com/caddy-oci/oci-registry/handler"
+	"github.com/caddy-oci/oci-registry/oci"
+)
+
+// signInPath is the path of the pages where people sign in, unless it's another one. No
+// repository is called that.
+const signInPath = "/v2/_auth"
+
+// signIn is a Provider that signs people in with pages of the site.
+type signIn interface {
+	Provider
+
+	// settle makes it that of a registry, and returns the pages. It's called once,
+	// before any request, and asks nobody.
+	settle(signInSite) (signInPages, error)
+}
+
+// signInSite is a registry, as far as signing in is concerned.
+type signInSite struct {
+	name      string
+	path      string // of the pages, unless the provider has another
+	providers []string
+	state     keep.Store
+	hasPolicy bool
+	origin    func(*http.Request) (scheme, host string)
+	keepGroup func(string) bool // nil for all
+	onLogin   func(*http.Request, authz.Identity, error)
+	onLogout  func(*http.Request, authz.Identity)
+}
+
+// signInPages are what people see who sign in, and what is known of them afterwards.
+type signInPages interface {
+	http.Handler
+
+	// Serves reports whether a path is that of a page.
+	Serves(path string) bool
+
+	// Renew prolongs the session of who sends a request.
+	Renew(w http.ResponseWriter, r *http.Request)
+
+	// Directory returns the accounts of a provider, or nil.
+	Directory(provider string) authn.Directory
+}
+
+// provisionSignIn makes the pages, if there are any.
+func (r *Registry) provisionSignIn() (err error) {
+	if r.auth.signIn == nil {
+		return nil
+	}
+	r.auth.pages, err = r.auth.signIn.settle(signInSite{
+		name: r.name, path: signInPath, providers: r.auth.names, state: r.state, hasPolicy: r.policy != nil,
+		origin: r.origin, keepGroup: r.groupsInTokens(), onLogin: r.audit.observeSignIn, onLogout: r.audit.observeSignOut,
+	})
+	return err
+}
+
+// isSignIn reports whether a path is that of a page for signing in.
+func (r *Registry) isSignIn(path string) bool {
+	return r.auth != nil && r.auth.pages != nil && r.auth.pages.Serves(path)
+}
+
+// renew prolongs a browser's session.
+func (r *Registry) renew(w http.ResponseWriter, req *http.Request) {
+	if r.auth.pages != nil && req.Header["Cookie"] != nil {
+		r.auth.pages.Renew(w, req)
+	}
+}
+
+// serveSignIn answers people who sign in or out.
+func (h *Handler) serveSignIn(w http.ResponseWriter, r *http.Request) {
+	if !h.registry.lease.Enter() {
+		h.refuse(w, r, errReplaced, time.Now())
+		return
+	}
+	defer h.exit()
+	h.registry.auth.pages.ServeHTTP(w, r)
+}
+
+// observeSignIn is told who has signed in with a browser, or why they couldn't.
+func (a *audit) observeSignIn(r *http.Request, who authz.Identity, err error) {
+	if a.log == nil {
+		return
+	}
+	e := &handler.Event{Operation: "sign-in", Who: who, Err: err, Status: http.StatusSeeOther}
+	switch {
+	case err == nil:
+		a.logins.isFirst(r, who) // its first request is no login of its own
+		a.write(r, "login", e)
+	case errors.Is(err, authn.ErrRefused):
+		e.Status, e.Code = http.StatusUnauthorized, oci.Unauthorized
+		a.write(r, "login refused", e)
+	}
+}
+
+// observeSignOut is told whose session was ended by them.
+func (a *audit) observeSignOut(r *http.Request, who authz.Identity) {
+	if a.log != nil {
+		a.write(r, "logout", &handler.Event{Operation: "sign-out", Who: who, Status: http.StatusSeeOther})
+	}
+}
