@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"html"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -20,6 +19,7 @@ import (
 
 	"github.com/caddy-oci/oci-registry/authz/authn/issuer"
 	"github.com/caddy-oci/oci-registry/authz/authn/oidc"
+	"github.com/caddy-oci/oci-registry/test/registry"
 	"github.com/caddy-oci/oci-registry/test/tool"
 )
 
@@ -40,25 +40,17 @@ func (s *site) serve(w http.ResponseWriter, r *http.Request) {
 		html.EscapeString(who.ID), html.EscapeString(who.Provider), err == nil)
 }
 
-// provider starts the provider for a site, and returns its issuer.
-func provider(t *testing.T, at *site) string {
+// startProvider starts the provider on a port, for sites with these callbacks, and
+// returns its issuer.
+func startProvider(t *testing.T, port string, callbacks ...string) string {
 	t.Helper()
-	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, err := net.SplitHostPort(ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = ln.Close() // the provider takes a number, and not a listener
 	program := tool.Find(t, "server")
-	program.Env = append(program.Env, "PORT="+port, "REDIRECT_URI="+at.URL+"/auth/callback/zitadel")
+	program.Env = append(program.Env, "PORT="+port, "REDIRECT_URI="+strings.Join(callbacks, ","))
 	server := program.Start()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	place := "http://localhost:" + port + "/"
-	err = server.Until(ctx, func(ctx context.Context) error { return ask(ctx, place+".well-known/openid-configuration") })
+	err := server.Until(ctx, func(ctx context.Context) error { return ask(ctx, place+".well-known/openid-configuration") })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,10 +80,11 @@ func newSite(t *testing.T) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
+	_, port, _ := strings.Cut(registry.FreeAddress(t), ":") // the provider takes a number, and not a listener
 	s.login, err = oidc.New(oidc.Config{
 		Registry: "test", Keys: keys, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		Providers: []oidc.Provider{{
-			Name: "zitadel", Issuer: issuer.Options{URL: provider(t, s)},
+			Name: "zitadel", Issuer: issuer.Options{URL: startProvider(t, port, s.URL+"/auth/callback/zitadel")},
 			ClientID: "web", Secret: func() (string, error) { return "secret", nil },
 		}},
 	})

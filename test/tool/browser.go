@@ -130,6 +130,21 @@ func (b *Browser) Eval(script string) (string, error) {
 	return fmt.Sprint(answer.Result.Value), err
 }
 
+// Cookies returns the values of the cookies that the browser sends to a site, those that
+// no script can read included, by name.
+func (b *Browser) Cookies(url string) map[string]string {
+	b.t.Helper()
+	var answer struct {
+		Cookies []struct{ Name, Value string }
+	}
+	b.call("Network.getCookies", map[string]any{"urls": []string{url}}, &answer)
+	all := make(map[string]string, len(answer.Cookies))
+	for _, c := range answer.Cookies {
+		all[c.Name] = c.Value
+	}
+	return all
+}
+
 // Until waits until a condition in JavaScript is true, whatever page that takes.
 func (b *Browser) Until(condition string) {
 	b.t.Helper()
