@@ -39,6 +39,7 @@ func TestShownConfigurations(t *testing.T) {
 	t.Setenv("ALICE_HASH", "$2a$14$noPasswordHasThis")
 	t.Setenv("S3_KEY", "key")
 	t.Setenv("LDAP_PASSWORD", "secret")
+	t.Setenv("OIDC_SECRET", "secret")
 	t.Setenv("S3_SECRET", "secret")
 	all := shownConfigurations(t)
 	for _, from := range []string{"README.md", "docs", "examples"} {

@@ -102,6 +102,8 @@ func TestABrowserAtARegistry(t *testing.T) {
 		"POST /v2/else/app/blobs/uploads/": "403",
 		"GET /v2/others/app/tags/list":     "403",
 	})
+	b.Open(srv.URL + "/v2/_auth")
+	b.Until(`document.querySelector("button") !== null`)
 	key := newKey(t, b)
 	push := func(repository, password string) int {
 		t.Helper()

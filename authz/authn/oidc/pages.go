@@ -58,8 +58,10 @@ func (l *Login) page(w http.ResponseWriter, status int, p page) {
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	policy := "default-src 'none'; base-uri 'none'; frame-ancestors 'none'"
-	if p.Out == "" { // signing out goes on to the provider, which browsers count as the form's action
+	if p.Out == "" {
 		policy += "; form-action 'none'"
+	} else { // signing out goes on to the provider, which browsers count as the form's action
+		policy += "; connect-src 'self'" // for keys, from the console
 	}
 	h.Set("Content-Security-Policy", policy)
 	h.Set("X-Content-Type-Options", "nosniff")
