@@ -95,6 +95,6 @@ func (r *Registry) moveState(ctx context.Context, to StateHome, out io.Writer) e
 	case err != nil:
 		return fmt.Errorf("move the state of registry %s to %s: %w", r.name, to, err)
 	}
-	_, err = fmt.Fprintf(out, "%d keys are in %s now; the configuration has to say 'state %[2]s' or have that as the default\n", n, to)
+	_, err = fmt.Fprintf(out, "%d moved to %s; the configuration has to say 'state %[2]s', or have that as the default\n", n, to)
 	return err
 }
