@@ -280,3 +280,22 @@ func TestOIDCOnAnySite(t *testing.T) {
 	b.still().want(t, http.StatusSeeOther, http.MethodPost, "/auth/logout", "")
 	b.want(t, http.StatusUnauthorized, http.MethodGet, "/x", "")
 }
+
+// Sessions have keys, too, which aren't left behind in the other home.
+func TestSessionsInTheOtherHome(t *testing.T) {
+	s, provider := newStateful(t), at(newIssuer(t))
+	load := func(state string) error {
+		site := "oci_registry {\nroot " + s.root + "\nanonymous none\nstate " + state + "\nauth {\n" + provider + "\nchallenge basic\n}\n}"
+		return caddy.Load(quiet(t, s.config(t, s.global(), site)), true)
+	}
+	if err := load("caddy"); err != nil {
+		t.Fatal(err)
+	}
+	s.browser(t).want(t, http.StatusOK, http.MethodGet, signInPath+"/login", "")
+	if err := load("store"); err == nil || !strings.Contains(err.Error(), "keys are elsewhere") {
+		t.Errorf("err = %v", err)
+	}
+	if err := caddy.Stop(); err != nil {
+		t.Fatal(err)
+	}
+}

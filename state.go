@@ -59,8 +59,8 @@ func (r *Registry) stateAdvice() string {
 		r.name, r.stateHome, r.stateHome.other())
 }
 
-// needsState reports whether there are keys.
-func (r *Registry) needsState() bool { return r.keys != nil || r.tokens != nil }
+// needsState reports whether there are keys: of machines, of tokens or of sessions.
+func (r *Registry) needsState() bool { return r.keys != nil || r.tokens != nil || r.auth.pages != nil }
 
 // checkState returns an error if there are keys, and not where they're looked for. It
 // asks nobody if the registry needs none.
