@@ -187,6 +187,10 @@ func (p *OIDCProvider) settle(at signInSite) (signInPages, error) {
 		if err := i.check(provider, at); err != nil {
 			return nil, fmt.Errorf("oci_oidc: %w", err)
 		}
+		if at.toWhoever && letsEverybodyIn(provider) {
+			p.log.Warn("everybody in the world can sign in, and the policy allows something to authenticated, which is whoever has",
+				slog.String("issuer", i.name()), slog.String("fix", "write 'require_domain DOMAIN…' or 'require_group NAME…' in its block"))
+		}
 		config.Providers = append(config.Providers, provider)
 	}
 	login, err := oidc.New(config)
@@ -242,7 +246,7 @@ func (OIDCIssuer) check(p oidc.Provider, at signInSite) error {
 	if p.Kind == oidc.Google && len(p.Groups) == 0 && len(p.RequireGroups) > 0 {
 		return errors.New("google knows no groups, so nobody could sign in: write 'require_domain DOMAIN…' in place of require_group")
 	}
-	if at.hasPolicy || len(p.RequireGroups)+len(p.RequireDomains) > 0 || !isForEverybody(p) {
+	if at.hasPolicy || !letsEverybodyIn(p) {
 		return nil
 	}
 	fix := "write 'require_domain DOMAIN…' or 'require_group NAME…' in its block"
@@ -253,6 +257,11 @@ func (OIDCIssuer) check(p oidc.Provider, at signInSite) error {
 		fix += ", or a policy"
 	}
 	return fmt.Errorf("everybody in the world can have an account there, and could sign in: %s", fix)
+}
+
+// letsEverybodyIn reports whether who wants to can sign in.
+func letsEverybodyIn(p oidc.Provider) bool {
+	return len(p.RequireGroups)+len(p.RequireDomains) == 0 && isForEverybody(p)
 }
 
 // isForEverybody reports whether the issuer gives accounts to whoever wants one.

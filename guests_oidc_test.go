@@ -133,6 +133,26 @@ func TestOIDCSecretInTheConfiguration(t *testing.T) {
 	wantNoSecrets(t, file, oidcSecret)
 }
 
+// A policy that means whoever has signed in is warned of where that is everybody.
+func TestOIDCForEverybody(t *testing.T) {
+	w := newWeb(t)
+	for option, want := range map[string]int{"": 1, "require_domain example.com": 0} {
+		file := filepath.Join(t.TempDir(), "log")
+		w.run(t, "log {\noutput file "+file+"\nformat json\n}", withAuth("provider oci_oidc {\nissuer google {\nclient_id registry\n"+option+"\n}\n}",
+			"policy {\nallow pull ** to authenticated\n}"))
+		if err := caddy.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Count(string(raw), "everybody in the world"); got != want {
+			t.Errorf("%q: %d warnings", option, got)
+		}
+	}
+}
+
 // Who has signed in with a browser may do what the groups may that the issuer says, and
 // makes keys for what has no browser; the audit log tells of it.
 func TestSigningInWithABrowser(t *testing.T) {

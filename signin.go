@@ -32,6 +32,7 @@ type signInSite struct {
 	providers []string
 	state     keep.Store
 	hasPolicy bool
+	toWhoever bool // the policy allows something to whoever has signed in
 	origin    func(*http.Request) (scheme, host string)
 	keepGroup func(string) bool // nil for all
 	onLogin   func(*http.Request, authz.Identity, error)
@@ -58,7 +59,7 @@ func (r *Registry) provisionSignIn() (err error) {
 		return nil
 	}
 	r.auth.pages, err = r.auth.signIn.settle(signInSite{
-		name: r.name, path: signInPath, providers: r.auth.names, state: r.state, hasPolicy: r.policy != nil,
+		name: r.name, path: signInPath, providers: r.auth.names, state: r.state, hasPolicy: r.policy != nil, toWhoever: r.policy != nil && r.namesAuthenticated(),
 		origin: r.origin, keepGroup: r.groupsInTokens(), onLogin: r.audit.observeSignIn, onLogout: r.audit.observeSignOut,
 	})
 	return err
