@@ -175,7 +175,7 @@ func TestConditionsAndTokens(t *testing.T) {
 
 // auto is bearer where anonymous callers may do anything.
 func TestChallengeAuto(t *testing.T) {
-	w := newWeb(t)
+	w, provider := newWeb(t), htpasswdAlice(t)+"\n\t\t\tlimits {\n\t\t\t\tdelay 1ms\n\t\t\t}"
 	for _, tc := range []struct{ challenge, options, want string }{
 		{"", "", "Bearer "},
 		{"", "anonymous all", "Bearer "},
@@ -187,7 +187,7 @@ func TestChallengeAuto(t *testing.T) {
 		{"", "policy {\n\t\t\tallow pull public/** to anonymous\n\t\t}", "Bearer "},
 		{"", "policy {\n\t\t\tallow pull ** to authenticated\n\t\t}", "Basic "},
 	} {
-		w.run(t, "", withAuth(basicAlice+"\n\t\t\t"+tc.challenge, tc.options))
+		w.run(t, "", withAuth(provider+"\n\t\t\t"+tc.challenge, tc.options))
 		got := ""
 		for range 10 { // a connection that the server before had accepted is served by that
 			stranger := basic(rand.Text(), "wrong") // whose guesses nobody has counted
