@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
+	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/caddy-oci/oci-registry/oci"
 	"github.com/caddy-oci/oci-registry/storage"
@@ -17,8 +20,9 @@ type collector struct {
 	repository storage.Collectable
 	opts       Options
 	begun      time.Time
-	manifests  map[digest.Digest]*manifest // that were read
+	manifests  map[digest.Digest]*manifest // that were read, of those that are still there; nil before
 	contents   map[digest.Digest]storage.Content
+	again      bool // it isn't the first plan
 }
 
 // readContents looks at what there is. What comes later isn't marked, and stays.
@@ -56,7 +60,9 @@ func unless(forgiven bool, err error) error {
 	return err
 }
 
-// look reads what there is: the marks first, and then who needs what.
+// look reads what there is: the marks first, and then who needs what. Again in the same
+// round it only finds out what has gone. What comes meanwhile has taken the marks off all
+// it needs.
 func (c *collector) look(ctx context.Context) (storage.Index, error) {
 	if err := c.readContents(ctx); err != nil {
 		return nil, err
@@ -65,7 +71,14 @@ func (c *collector) look(ctx context.Context) (storage.Index, error) {
 	if err != nil {
 		return nil, err
 	}
-	return idx, c.readManifests(ctx, idx)
+	if c.manifests == nil {
+		return idx, c.readManifests(ctx, idx)
+	}
+	maps.DeleteFunc(c.manifests, func(d digest.Digest, _ *manifest) bool {
+		_, err := idx.Resolve(oci.DigestRef(d))
+		return err != nil
+	})
+	return idx, nil
 }
 
 // round carries out one plan, some of it at a time: an Update keeps pushes waiting.
@@ -73,6 +86,10 @@ func (c *collector) look(ctx context.Context) (storage.Index, error) {
 func (c *collector) round(ctx context.Context, idx storage.Index) (gone bool, err error) {
 	p := &planner{opts: c.opts, begun: c.begun, now: c.opts.Now(), index: idx, manifests: c.manifests, contents: c.contents}
 	all := p.plan()
+	if c.again { // there may be manifests that need it, which weren't read
+		all.mark = nil
+	}
+	c.again = true
 	if c.opts.DryRun {
 		c.tell(p, all)
 		return false, nil
@@ -98,32 +115,50 @@ func (c *collector) round(ctx context.Context, idx storage.Index) (gone bool, er
 	return c.tellGone(all, was, after), nil
 }
 
-// readManifests reads what wasn't read before.
+// readAtOnce is how many manifests are read at once. While there are requests, each gives
+// way to them, so one after the other would never come to an end on a busy registry.
+const readAtOnce = 8
+
+// readManifests reads all the manifests that there are.
 func (c *collector) readManifests(ctx context.Context, idx storage.Index) error {
-	known := c.manifests
 	c.manifests = make(map[digest.Digest]*manifest)
+	var mu sync.Mutex // guards c.manifests, and is held for findings
+	group, reading := errgroup.WithContext(ctx)
+	group.SetLimit(readAtOnce)
 	for desc := range idx.Manifests() {
-		if m := known[desc.Digest]; m != nil {
-			c.manifests[desc.Digest] = m
-			continue
+		if reading.Err() != nil {
+			break
 		}
-		if err := c.opts.Wait(ctx, 1); err != nil {
-			return err
-		}
-		m, err := c.read(ctx, desc)
-		if err != nil {
-			if ctx.Err() != nil {
-				return ctx.Err()
+		group.Go(func() error {
+			if err := c.opts.Wait(reading, 1); err != nil {
+				return err
 			}
-			c.problem(Manifest, desc.Digest, err)
-			c.manifests[desc.Digest] = &manifest{unread: true}
-			continue
+			m, err := c.read(reading, desc)
+			mu.Lock()
+			defer mu.Unlock()
+			return c.know(reading, desc.Digest, m, err)
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return ctx.Err()
+}
+
+// know notes what a manifest needs that was read, and tells of what is wrong with it.
+func (c *collector) know(ctx context.Context, d digest.Digest, m oci.Manifest, err error) error {
+	if err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
-		c.manifests[desc.Digest] = understand(m)
-		for _, b := range m.Blobs {
-			if _, there := c.contents[b.Digest]; !there && len(b.URLs) == 0 {
-				c.missing(ctx, b.Digest)
-			}
+		c.problem(Manifest, d, err)
+		c.manifests[d] = &manifest{unread: true}
+		return nil
+	}
+	c.manifests[d] = understand(m)
+	for _, b := range m.Blobs {
+		if _, there := c.contents[b.Digest]; !there && len(b.URLs) == 0 {
+			c.missing(ctx, b.Digest)
 		}
 	}
 	return nil

@@ -16,8 +16,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/opencontainers/go-digest"
-
 	"github.com/caddy-oci/oci-registry/oci"
 	"github.com/caddy-oci/oci-registry/storage"
 )
@@ -189,6 +187,6 @@ func collect(ctx context.Context, s storage.Store, name oci.Name, opts Options) 
 	if !ok {
 		return fmt.Errorf("%s: %w", name, errors.ErrUnsupported)
 	}
-	c := &collector{repository: r, opts: opts, begun: opts.Now(), manifests: make(map[digest.Digest]*manifest)}
+	c := &collector{repository: r, opts: opts, begun: opts.Now()}
 	return c.collect(ctx)
 }

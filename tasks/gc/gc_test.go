@@ -1,12 +1,14 @@
 package gc_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -117,6 +119,48 @@ func TestReferrersFollowASubjectDeletedMeanwhile(t *testing.T) {
 		w.wait(2 * untagged)
 	}
 	w.wantContents(r)
+}
+
+// What comes while a round is at it is left to the next one: it isn't read, or a round
+// would be behind all the time where much is pushed, and it gets no mark.
+func TestWhatComesMeanwhileIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	units := make(map[bool]int64)
+	for _, busy := range []bool{false, true} {
+		w := newWorld(t)
+		r := w.repo("a")
+		w.push(r, w.image("old", w.blob(r, "x")), "old")
+		w.blob(r, "garbage")
+		w.collect(gc.Options{})
+		w.wait(grace)
+		pushed := 0
+		var read atomic.Int64
+		w.collect(gc.Options{
+			Stop: func() error {
+				if pushed++; busy {
+					w.push(r, w.image("new", w.blob(r, fmt.Sprint("layer ", pushed))), fmt.Sprint("tag-", pushed))
+				}
+				return nil
+			},
+			Wait: func(_ context.Context, n int) error {
+				read.Add(int64(n))
+				return nil
+			},
+		})
+		units[busy] = read.Load()
+		if _, err := r.StatBlob(t.Context(), digest.FromString("garbage")); err == nil {
+			t.Error("what was due is there still")
+		}
+		for c, err := range r.(storage.Collectable).Contents(t.Context()) {
+			check(t, err)
+			if !c.Marked.IsZero() {
+				t.Errorf("%s has a mark", c.Digest)
+			}
+		}
+	}
+	if units[true] != units[false] {
+		t.Errorf("%d units of I/O beside pushes, %d without", units[true], units[false])
+	}
 }
 
 // However much comes to be due while a round is at it, the round ends.

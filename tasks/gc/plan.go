@@ -36,7 +36,8 @@ func (p *plan) empty() bool {
 	return len(p.mark)+len(p.renew)+len(p.unmark)+len(p.delete)+len(p.drop) == 0
 }
 
-// planner makes a plan. All manifests of the index are known to it.
+// planner makes a plan. All manifests of the index are known to it that were there when
+// the round began.
 type planner struct {
 	opts      Options
 	begun     time.Time // of the round in this repository
@@ -55,6 +56,9 @@ func (p *planner) plan() plan {
 	named := p.named()
 	var out plan
 	for m := range p.index.Manifests() {
+		if p.manifests[m.Digest] == nil {
+			continue
+		}
 		p.planManifest(&out, m.Digest, needed.manifests[m.Digest], named)
 	}
 	if len(out.delete) == 0 { // there may be a circle: an index whose subject is its child
@@ -64,7 +68,7 @@ func (p *planner) plan() plan {
 		return out
 	}
 	for d, c := range p.contents {
-		if p.manifests[d] == nil {
+		if !p.isManifest(d) {
 			p.planBlob(&out, d, c, needed.blobs[d], named.blobs[d])
 		}
 	}
@@ -85,11 +89,17 @@ func (p *planner) planManifest(out *plan, d digest.Digest, needed bool, named *s
 	case p.wrong(marked):
 		out.renew = append(out.renew, d)
 	case !p.expired(d) || named.blobs[d] || p.hasYoungReferrer(d):
-	case p.manifests[p.manifests[d].subject] == nil:
+	case !p.isManifest(p.manifests[d].subject):
 		out.delete = append(out.delete, d)
 	case p.expired(p.manifests[d].subject):
 		out.circle = append(out.circle, d)
 	}
+}
+
+// isManifest reports whether d is a manifest, be it one that has come meanwhile.
+func (p *planner) isManifest(d digest.Digest) bool {
+	_, err := p.index.Resolve(oci.DigestRef(d))
+	return err == nil
 }
 
 // hasYoungReferrer reports whether a referrer keeps a manifest, as long as its own
@@ -160,7 +170,7 @@ func (p *planner) roots() []digest.Digest {
 		roots = append(roots, desc.Digest)
 	}
 	for d, m := range p.manifests {
-		dangling := m.subject != "" && p.manifests[m.subject] == nil
+		dangling := m.subject != "" && !p.isManifest(m.subject)
 		early := dangling && !p.opts.DanglingReferrers && p.contents[d].Marked.IsZero()
 		kept := p.opts.KeepUntagged && m.subject == ""
 		if m.unknown || m.unread || early || kept {
