@@ -41,13 +41,16 @@ func parseAccount(s string) (a account, ok bool) {
 	return a, true
 }
 
+// memberName is the user whom a group names that's no account: user:NAME or any other name.
+func memberName(member string) string { return strings.TrimPrefix(member, userPrefix) }
+
 // ParseUser returns whom WHO names in a rule, if it's a user: user@PROVIDER:NAME has a
 // Provider, user:NAME and any other name have none.
 func ParseUser(who string) Identity {
 	if a, ok := parseAccount(who); ok && !a.group {
 		return Identity{ID: a.name, Provider: a.provider}
 	}
-	return Identity{ID: strings.TrimPrefix(who, userPrefix)}
+	return Identity{ID: memberName(who)}
 }
 
 // String returns a as it's written.

@@ -13,7 +13,7 @@ func TestAccounts(t *testing.T) {
 	p := policy(t,
 		"allow pull a to user@ldap:alice", "allow pull b to group@ldap:ops", "allow pull c to group:dev",
 		"allow pull d to user@upstream:alice", "allow pull e to user:user@ldap:alice", "allow pull f to user@example.com",
-		"allow pull g to alice", "group dev user@ldap:alice bob", "admin delete to user@ldap:root")
+		"allow pull g to alice", "group dev user@ldap:alice bob user:carol user:user@x:y", "admin delete to user@ldap:root")
 	for _, tc := range []struct {
 		who  authz.Identity
 		may  string
@@ -26,6 +26,10 @@ func TestAccounts(t *testing.T) {
 		{authz.Identity{ID: "x", Provider: "file", Groups: []string{"ops"}}, "", false},
 		{authz.Identity{ID: "ops", Provider: "ldap", Groups: []string{"alice"}}, "", false},
 		{authz.Identity{ID: "bob", Provider: "file"}, "c", false},
+		{authz.Identity{ID: "carol", Provider: "file"}, "c", false},
+		{authz.Identity{ID: "user:carol", Provider: "file"}, "", false},
+		{authz.Identity{ID: "user@x:y", Provider: "file"}, "c", false},
+		{authz.Identity{ID: "y", Provider: "x"}, "", false},
 		{authz.Identity{ID: "user@ldap:alice", Provider: "file"}, "e", false},
 		{authz.Identity{ID: "user@example.com", Provider: "file"}, "f", false},
 		{authz.Identity{ID: "ldap\x00alice", Provider: "file"}, "", false},

@@ -30,7 +30,8 @@ type Config struct {
 	ReadOnly []string `json:"read_only,omitempty"`
 
 	// Groups are groups of users beside those that the identity sources know: the
-	// names of their members, or "user@PROVIDER:NAME", by the name of the group.
+	// names of their members, with "user:" before them or without, or
+	// "user@PROVIDER:NAME", by the name of the group.
 	// Default: none.
 	Groups map[string][]string `json:"groups,omitempty"`
 }

@@ -50,6 +50,7 @@ func (g *grants) add(r *rule, groups map[string][]string) {
 			if a, ok := parseAccount(u); ok {
 				g.addAccount(a, r)
 			} else {
+				u = memberName(u)
 				g.users[u] = append(g.users[u], r)
 			}
 		}

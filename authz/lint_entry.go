@@ -129,7 +129,7 @@ func (g *grants) reaches(s *subjects, groups map[string][]string) bool {
 	}
 	isNew := func(u string) bool {
 		a, ok := parseAccount(u)
-		return g.users[u] == nil && (!ok || g.accounts[a] == nil)
+		return g.users[memberName(u)] == nil && (!ok || g.accounts[a] == nil)
 	}
 	isNewAt := func(a account) bool {
 		return g.accounts[a] == nil && (a.group && g.groups[a.name] == nil || !a.group && g.users[a.name] == nil)

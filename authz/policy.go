@@ -104,6 +104,7 @@ func (c *Config) compileRest(p *Policy) {
 			if a, ok := parseAccount(u); ok {
 				p.groupsAt[a] = append(p.groupsAt[a], name)
 			} else {
+				u = memberName(u)
 				p.groups[u] = append(p.groups[u], name)
 			}
 		}
