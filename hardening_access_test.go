@@ -34,6 +34,9 @@ func TestReadingWithoutRight(t *testing.T) {
 		"/v2/secret/app/blobs/" + blob, "/v2/secret/app/manifests/" + manifest, "/v2/secret/app/manifests/v1", "/v2/secret/app/referrers/" + manifest,
 		"/v2/carol/app/blobs/" + blob, "/v2/carol/app/manifests/" + manifest, "/v2/public/app/blobs/" + blob,
 	} {
+		if strings.HasPrefix(path, "/v2/secret/app/") {
+			w.want(t, http.StatusOK, http.MethodGet, path, "", "Authorization", as("root")) // so it's there
+		}
 		for _, method := range []string{http.MethodGet, http.MethodHead} {
 			for _, header := range [][]string{nil, {"Range", "bytes=0-3"}, {"Range", "bytes=-4"}, {"If-None-Match", `"` + blob + `"`}, {"If-None-Match", "*"}} {
 				for _, who := range []string{"", as("carol")} {
@@ -83,6 +86,7 @@ func TestMountWithoutRight(t *testing.T) {
 		}
 	}
 	w.want(t, http.StatusNotFound, http.MethodHead, "/v2/carol/app/blobs/"+blob, "", "Authorization", as("carol"))
+	w.want(t, http.StatusCreated, http.MethodPost, "/v2/root/app/blobs/uploads/?mount="+blob+"&from=secret/app", "", "Authorization", as("root")) // who may
 	// A manifest that names it, by who has never had it.
 	m := `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"` +
 		blob + `","size":16},"layers":[]}`

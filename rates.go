@@ -2,6 +2,7 @@ package ociregistry
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -131,6 +132,9 @@ func (l *LoginLimits) options() authn.LimitOptions {
 func (r *Registry) checkLimits() error {
 	var rates []*Rate
 	if l := r.RateLimit; l != nil {
+		if l.PerUser == nil && l.PerAddress == nil {
+			return errors.New("rate_limit limits nothing: want per_user BURST EVERY, per_address BURST EVERY or both")
+		}
 		rates = append(rates, l.PerUser, l.PerAddress)
 	}
 	if r.Auth != nil && r.Auth.Limits != nil {
