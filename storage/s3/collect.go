@@ -51,7 +51,7 @@ func (r *Repository) Peek(ctx context.Context, d digest.Digest) (*storage.Blob, 
 		return nil, err
 	}
 	defer done()
-	s, err := known.refresh(ctx)
+	s, err := known.having(ctx, d)
 	if err != nil {
 		return nil, err
 	}

@@ -175,3 +175,36 @@ func TestRetire(t *testing.T) {
 		t.Fatalf("what is left has %d bytes", size)
 	}
 }
+
+// Who looks into many, as a collector does, doesn't ask for the record each time.
+func TestPeekKnowsWhatWasThere(t *testing.T) {
+	t.Parallel()
+	f := newFake()
+	a, b := openOn(t, f, Options{}), openOn(t, f, Options{DigestsFreshFor: time.Hour})
+	if err := push(t, a); err != nil {
+		t.Fatal(err)
+	}
+	there, unknown := b.Repository(app), digest.FromString("unknown")
+	total, calls, _ := f.counted(func() {
+		for range 50 {
+			blob, err := there.(storage.Collectable).Peek(t.Context(), digest.FromString("x"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := blob.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	if total != 1 {
+		t.Errorf("%d calls, want that for the record: %v", total, calls)
+	}
+	total, _, _ = f.counted(func() {
+		if _, err := there.(storage.Collectable).Peek(t.Context(), unknown); !errors.Is(err, oci.BlobUnknown) {
+			t.Errorf("err = %v", err)
+		}
+	})
+	if total != 1 {
+		t.Errorf("%d calls, want one: it may have come", total)
+	}
+}

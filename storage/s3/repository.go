@@ -77,16 +77,21 @@ func describe(d digest.Digest, b *blob) oci.Descriptor {
 	return oci.Descriptor{MediaType: oci.MediaTypeBlob, Digest: d, Size: b.Size}
 }
 
-// blob finds a blob by what is known, if that's fresh and has it, else by asking.
+// blob finds a blob that somebody is going to rely on.
 func (r *repo) blob(ctx context.Context, d digest.Digest) (*blob, error) {
-	s := r.lately(r.store.options().DigestsFreshFor)
-	if s == nil || s.find(d) == nil {
-		var err error
-		if s, err = r.refresh(ctx); err != nil {
-			return nil, err
-		}
+	s, err := r.having(ctx, d)
+	if err != nil {
+		return nil, err
 	}
 	return r.rely(ctx, s, d)
+}
+
+// having returns what is known, if that's fresh and has d, else what it is now.
+func (r *repo) having(ctx context.Context, d digest.Digest) (*state, error) {
+	if s := r.lately(r.store.options().DigestsFreshFor); s != nil && s.find(d) != nil {
+		return s, nil
+	}
+	return r.refresh(ctx)
 }
 
 // Index implements storage.Reader.
