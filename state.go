@@ -69,9 +69,18 @@ func (r *Registry) checkState(ctx context.Context) error {
 		return nil
 	}
 	if err := r.state.Check(ctx); err != nil {
-		return fmt.Errorf("registry %s, state %s: %w", r.name, r.stateHome, err)
+		return fmt.Errorf("registry %s, state %s: %w", r.name, r.stateHome, advised(err))
 	}
 	return nil
+}
+
+// advised is err with what to do about keys that somebody has moved to who knows where.
+func advised(err error) error {
+	if !errors.Is(err, keep.ErrAway) {
+		return err
+	}
+	return fmt.Errorf("%w: 'state move' was run by another user, perhaps, whose storage of Caddy's isn't that of the service: "+
+		"as that user move them back, and then run it as the service's user. If they're lost, remove the file 'moving' beside where they were, and new ones are made", err)
 }
 
 // errKeepsNothing is what a storage without a keep.Store is refused with.

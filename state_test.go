@@ -99,6 +99,42 @@ func TestStateInTheOtherHome(t *testing.T) {
 	s.want(t, http.StatusOK, http.MethodGet, "/v2/", "", "Authorization", token)
 }
 
+// Keys that somebody has moved into a storage of Caddy's that isn't the service's aren't
+// made anew.
+func TestStateMovedByAnotherUser(t *testing.T) {
+	s := newStateful(t)
+	if err := s.load(t, "state store"); err != nil {
+		t.Fatal(err)
+	}
+	token := s.token(t, "", "Authorization", alice)
+	if err := caddy.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	root := &stateful{s.web, t.TempDir(), s.root}
+	if out, err := root.move(t, "caddy"); err != nil {
+		t.Fatalf("%s%v", out, err)
+	}
+	const away = "the registry's keys were moved to or from a third place: 'state move' was run by another user"
+	for _, to := range []string{"caddy", "store"} {
+		if _, err := s.move(t, to); err == nil || !strings.Contains(err.Error(), away) {
+			t.Errorf("moved to %s: %v", to, err)
+		}
+	}
+	if err := s.load(t, "state caddy"); err == nil || !strings.Contains(err.Error(), away) {
+		t.Fatalf("started without its keys: %v", err)
+	}
+	if out, err := root.move(t, "store"); err != nil {
+		t.Fatalf("%s%v", out, err)
+	}
+	if out, err := s.move(t, "caddy"); err != nil {
+		t.Fatalf("%s%v", out, err)
+	}
+	if err := s.load(t, "state caddy"); err != nil {
+		t.Fatal(err)
+	}
+	s.want(t, http.StatusOK, http.MethodGet, "/v2/", "", "Authorization", token)
+}
+
 // Who needs no keys asks nobody for them.
 func TestStateThatNobodyNeeds(t *testing.T) {
 	s := newStateful(t)

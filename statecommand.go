@@ -37,7 +37,9 @@ func stateMoveCommand() *cobra.Command {
 		Short: "Moves a registry's keys into Caddy's storage, or beside the content",
 		Long: `Moves what a registry keeps for itself (the keys that sign tokens and sessions,
 API keys, what was revoked) from Caddy's storage to where the content is, or back,
-for when the option state changes. Stop all replicas first.
+for when the option state changes. Stop all replicas first, and run it as the user of
+the service: each user's storage of Caddy's is another one, unless the configuration
+says where it is.
 
 It copies, compares, and then removes. What was interrupted goes on when the command
 is given again; until then a registry that needs the keys doesn't start. If a key has
@@ -93,7 +95,7 @@ func (r *Registry) moveState(ctx context.Context, to StateHome, out io.Writer) e
 	case errors.Is(err, storage.ErrStandby):
 		return fmt.Errorf("%w\nIf registry %s is running, stop it first", err, r.name)
 	case err != nil:
-		return fmt.Errorf("move the state of registry %s to %s: %w", r.name, to, err)
+		return fmt.Errorf("move the state of registry %s to %s: %w", r.name, to, advised(err))
 	}
 	_, err = fmt.Fprintf(out, "%d moved to %s; the configuration has to say 'state %[2]s', or have that as the default\n", n, to)
 	return err

@@ -20,6 +20,7 @@ const (
 	leaving  mark = "leaving"  // its values are being copied to another Store
 	left     mark = "left"     // all of them are in the other one
 	arriving mark = "arriving" // not all values of another Store are here yet
+	arrived  mark = "arrived"  // all of them are, even if none is left
 )
 
 // ErrDiffers is what Move fails with if both Stores have a value for a key, and not the
@@ -28,30 +29,87 @@ var ErrDiffers = errors.New("both have a value, and not the same")
 
 // Move moves all values from one Store to another, and calls moved for each one that has
 // got there. If some key has another value there it changes nothing, and the error is
-// ErrDiffers. Nobody else should use either of them meanwhile: a Settled one on from
-// makes no new values from then on.
+// ErrDiffers; what an earlier Move has left there by being cut short doesn't count. If
+// values of one of them were moved, and not to or from the other one, the error is
+// ErrAway, and nothing is changed either. Nor is it if there's nothing to move. Nobody
+// else should use either of them meanwhile: a Settled one on from makes no new values
+// from then on.
 //
 // A Move that was cut short is gone on with by the same call, and undone by one with
 // from and to exchanged. Until it has ended a Settled one refuses both, unless what's
 // missing is only that from is emptied.
 func Move(ctx context.Context, from, to Store, moved func(key string)) error {
-	m, _, err := readMark(ctx, from)
+	a, err := standingOf(ctx, from)
 	if err != nil {
 		return err
 	}
-	if m != left {
-		if err := copyAll(ctx, from, to, moved); err != nil {
+	b, err := standingOf(ctx, to)
+	switch {
+	case err != nil:
+		return err
+	case !mayMove(a, b):
+		return ErrAway
+	case a == standing{"", true}:
+		return nil
+	}
+	if a.mark != left {
+		if err := copyAll(ctx, from, to, b.mark, moved); err != nil {
 			return err
 		}
 	}
-	if err := setMark(ctx, to, ""); err != nil {
+	if err := setMark(ctx, to, arrived); err != nil {
 		return err
 	}
 	return empty(ctx, from)
 }
 
-// copyAll has all values of from in to, and says so in from.
-func copyAll(ctx context.Context, from, to Store, moved func(key string)) error {
+// standing is what Moves have made of a Store.
+type standing struct {
+	mark  mark
+	empty bool // but for the mark
+}
+
+func standingOf(ctx context.Context, s Store) (standing, error) {
+	st, marked := standing{empty: true}, false
+	for key, err := range s.List(ctx, "") {
+		if err != nil {
+			return standing{}, err
+		}
+		if key == markKey {
+			marked = true
+		} else {
+			st.empty = false
+		}
+	}
+	if !marked { // or it may be one that can keep nothing
+		return st, nil
+	}
+	m, _, err := readMark(ctx, s)
+	st.mark = m
+	return st, err
+}
+
+// mayMove reports whether what from and to have gone through, they have with each other.
+func mayMove(from, to standing) bool {
+	switch from.mark {
+	case left:
+		return to.mark == arriving || to.mark == arrived
+	case arriving: // so it's undone
+		return to.mark != left && to != standing{"", true}
+	case "":
+		return !from.empty || to.mark != left && to.mark != arriving
+	case leaving, arrived:
+	}
+	return true
+}
+
+// copyAll has all values of from in to, whose mark is was, and says so in from.
+func copyAll(ctx context.Context, from, to Store, was mark, moved func(key string)) error {
+	if was == left { // they're old: the other Store may have changed them since, and removed some
+		if err := empty(ctx, to); err != nil {
+			return err
+		}
+	}
 	keys, err := keysOf(ctx, from)
 	if err != nil {
 		return err
@@ -139,7 +197,7 @@ func verify(ctx context.Context, from, to Store) error {
 	return nil
 }
 
-// empty removes all values from a Store whose mark stays.
+// empty removes all values from a Store that another one has. Its mark stays.
 func empty(ctx context.Context, from Store) error {
 	keys, err := keysOf(ctx, from)
 	if err != nil {
@@ -179,14 +237,10 @@ func readMark(ctx context.Context, s Store) (m mark, version string, err error) 
 	return mark(value), version, err
 }
 
-// setMark sets a Store's mark; none if it's empty.
+// setMark sets a Store's mark.
 func setMark(ctx context.Context, s Store, to mark) error {
 	is, version, err := readMark(ctx, s)
-	switch {
-	case err != nil || is == to:
-	case to == "":
-		err = s.Delete(ctx, markKey, version)
-	default:
+	if err == nil && is != to {
 		_, err = s.Save(ctx, markKey, []byte(to), version)
 	}
 	if err != nil {

@@ -46,14 +46,15 @@ func TestMoveRefusesWhatDiffers(t *testing.T) {
 	}
 }
 
-// written is a Store that somebody writes to while it's read for the second time.
+// written is a Store that somebody writes to once it has been copied: it's looked at, read
+// and read again.
 type written struct {
 	keep.Store
 	lists int
 }
 
 func (w *written) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
-	if w.lists++; w.lists == 2 {
+	if w.lists++; w.lists == 3 {
 		if _, err := w.Save(ctx, "late", []byte("1"), ""); err != nil {
 			panic(err)
 		}
@@ -114,6 +115,81 @@ func TestSettled(t *testing.T) {
 	}
 	if !slices.Equal(keys, []string{"b", "token/keys"}) {
 		t.Errorf("keys %q", keys)
+	}
+}
+
+func mustMove(t *testing.T, from, to keep.Store) {
+	t.Helper()
+	if err := keep.Move(t.Context(), from, to, func(string) {}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What was moved to a third place isn't made anew, and can't be moved but back from there.
+func TestMoveToAThirdPlace(t *testing.T) {
+	t.Parallel()
+	store, service, root := new(keep.Memory), new(keep.Memory), new(keep.Memory)
+	mustSave(t, store, "a", "1")
+	away := func(what string) {
+		t.Helper()
+		if err := keep.Settle(service, store, "").Check(t.Context()); !errors.Is(err, keep.ErrAway) {
+			t.Errorf("%s: Check: %v", what, err)
+		}
+		for i, pair := range [][2]keep.Store{{service, store}, {store, service}} {
+			if err := keep.Move(t.Context(), pair[0], pair[1], func(string) {}); !errors.Is(err, keep.ErrAway) {
+				t.Errorf("%s: Move %d: %v", what, i, err)
+			}
+		}
+	}
+	mustMove(t, store, root)
+	away("it's there")
+	if err := keep.Move(t.Context(), root, stuck{store, "a"}, func(string) {}); err == nil {
+		t.Fatal("it was moved")
+	}
+	away("it's on its way back")
+	mustMove(t, root, store)
+	mustMove(t, store, service)
+	if err := keep.Settle(service, store, "").Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+	mustMove(t, service, store)
+	mustMove(t, store, root) // now the service's has a mark, too
+	if err := keep.Move(t.Context(), store, service, func(string) {}); !errors.Is(err, keep.ErrAway) {
+		t.Errorf("Move: %v", err)
+	}
+}
+
+// Where there's nothing to move nothing is said to have been.
+func TestMoveNothing(t *testing.T) {
+	t.Parallel()
+	from, to := new(keep.Memory), new(keep.Memory)
+	mustMove(t, from, to)
+	for _, s := range []keep.Store{from, to} {
+		for key, err := range s.List(t.Context(), "") {
+			t.Errorf("there's %s, %v", key, err)
+		}
+	}
+}
+
+// A registry whose last value was removed after a Move isn't one whose values are missing.
+func TestSettledWithoutValues(t *testing.T) {
+	t.Parallel()
+	from, to := new(keep.Memory), new(keep.Memory)
+	mustSave(t, from, "a", "1")
+	mustMove(t, from, to)
+	_, version, err := to.Load(t.Context(), "a")
+	if err == nil {
+		err = to.Delete(t.Context(), "a", version)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := keep.Settle(to, from, "").Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+	mustMove(t, to, from)
+	if err := keep.Settle(from, to, "").Check(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -15,6 +15,10 @@ var (
 
 	// ErrMoving is that what's in a Store is being moved, or was.
 	ErrMoving = errors.New("the registry's keys are being moved, or were moved away")
+
+	// ErrAway is that what's in one of the two Stores that a registry could have is being
+	// moved, or was, and not to or from the other one: somebody knew that as another one.
+	ErrAway = errors.New("the registry's keys were moved to or from a third place")
 )
 
 // Settled is a Store that's used only if what should be there isn't somewhere else.
@@ -28,23 +32,24 @@ type Settled struct {
 var _ Store = (*Settled)(nil)
 
 // Settle returns own, which is used unless it's empty and other isn't. That is found out
-// when it's used first, and once it's known it's known. Advice is what errors say is to
-// be done.
+// when it's used first, and once it's known it's known. Advice is what ErrElsewhere and
+// ErrMoving say is to be done.
 func Settle(own, other Store, advice string) *Settled {
 	return &Settled{own: own, other: other, advice: advice}
 }
 
 // Check returns nil if the Store is where values are, or if there are none yet.
-// Otherwise the error is ErrElsewhere or ErrMoving, or it couldn't be found out.
+// Otherwise the error is ErrElsewhere, ErrMoving or ErrAway, or it couldn't be found out.
 func (s *Settled) Check(ctx context.Context) error {
 	if s.sure.Load() {
 		return nil
 	}
-	if err := s.stays(ctx); err != nil {
+	m, err := s.stays(ctx)
+	if err != nil {
 		return err
 	}
 	empty, err := isEmpty(ctx, s.own)
-	if err == nil && empty {
+	if err == nil && empty && m != arrived {
 		err = s.checkOther(ctx)
 	}
 	if err != nil {
@@ -55,23 +60,25 @@ func (s *Settled) Check(ctx context.Context) error {
 }
 
 func (s *Settled) checkOther(ctx context.Context) error {
-	empty, err := isEmpty(ctx, s.other)
-	if err != nil {
+	other, err := standingOf(ctx, s.other)
+	switch {
+	case err != nil:
 		return fmt.Errorf("find out whether the registry's keys are elsewhere: %w", err)
-	}
-	if !empty {
+	case other.mark == left || other.mark == arriving:
+		return ErrAway
+	case !other.empty || other.mark != "":
 		return fmt.Errorf("%w: %s", ErrElsewhere, s.advice)
 	}
 	return nil
 }
 
-// stays returns ErrMoving if a Move has to do with what's here.
-func (s *Settled) stays(ctx context.Context) error {
+// stays returns ErrMoving if what's here is being moved, or was; otherwise its mark.
+func (s *Settled) stays(ctx context.Context) (mark, error) {
 	m, _, err := readMark(ctx, s.own)
-	if err == nil && m != "" {
+	if err == nil && m != "" && m != arrived {
 		err = fmt.Errorf("%w: %s", ErrMoving, s.advice)
 	}
-	return err
+	return m, err
 }
 
 func isEmpty(ctx context.Context, s Store) (bool, error) {
@@ -97,7 +104,7 @@ func (s *Settled) Save(ctx context.Context, key string, value []byte, version st
 		return "", err
 	}
 	if version == "" {
-		if err := s.stays(ctx); err != nil {
+		if _, err := s.stays(ctx); err != nil {
 			return "", err
 		}
 	}
@@ -120,6 +127,9 @@ func (s *Settled) List(ctx context.Context, prefix string) iter.Seq2[string, err
 			return
 		}
 		for key, err := range s.own.List(ctx, prefix) {
+			if key == markKey {
+				continue
+			}
 			if !yield(key, err) {
 				return
 			}

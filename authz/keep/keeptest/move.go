@@ -11,7 +11,8 @@ import (
 )
 
 // Move checks that keep.Move moves between two kinds of Store, there and back, however
-// often it's cut short. open returns two empty ones each time it's called.
+// often it's cut short, and brings nothing back that was removed. open returns two empty
+// ones each time it's called.
 func Move(t *testing.T, open func(t *testing.T) (one, other keep.Store)) {
 	t.Helper()
 	for name, turn := range map[string]bool{"there": false, "back": true} {
@@ -41,12 +42,54 @@ func Move(t *testing.T, open func(t *testing.T) (one, other keep.Store)) {
 			check(t, from, to, nil)
 			check(t, to, from, keep.ErrMoving)
 		})
+		t.Run(name+", with leftovers", func(t *testing.T) {
+			t.Parallel()
+			from, to := open(t)
+			if turn {
+				from, to = to, from
+			}
+			leftovers(t, from, to)
+		})
 	}
+}
+
+// leftovers checks that what a Move has left behind that was cut short while it removed
+// isn't good again after one back.
+func leftovers(t *testing.T, from, to keep.Store) {
+	t.Helper()
+	for _, key := range []string{"kept", "changed", "removed"} {
+		save(t, from, key, "old")
+	}
+	if err := keep.Move(t.Context(), undeletable{from}, to, func(string) {}); !errors.Is(err, errCutShort) {
+		t.Fatalf("moved, and nothing was removed: %v", err)
+	}
+	check(t, to, from, nil)
+	_, version, err := to.Load(t.Context(), "changed")
+	if err == nil {
+		_, err = to.Save(t.Context(), "changed", []byte("new"), version)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, version, err = to.Load(t.Context(), "removed"); err == nil {
+		err = to.Delete(t.Context(), "removed", version)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := content(t, to)
+	moveInPieces(t, to, from)
+	if got := content(t, from); !maps.Equal(got, want) {
+		t.Fatalf("moved back are %q, want %q", got, want)
+	}
+	check(t, from, to, nil)
+	check(t, to, from, keep.ErrMoving)
 }
 
 // moveInPieces moves, and lets one more change happen each time until all has.
 func moveInPieces(t *testing.T, from, to keep.Store) {
 	t.Helper()
+	all := len(content(t, from))
 	for changes := range 100 {
 		left := changes
 		err := keep.Move(t.Context(), &cutShort{from, &left}, &cutShort{to, &left}, func(string) {})
@@ -59,17 +102,17 @@ func moveInPieces(t *testing.T, from, to keep.Store) {
 		if !errors.Is(err, errCutShort) {
 			t.Fatalf("after %d changes: %v", changes, err)
 		}
-		hereOrRefused(t, from, to)
+		hereOrRefused(t, all, from, to)
 	}
 	t.Fatal("it doesn't end")
 }
 
-// hereOrRefused fails the test if a registry that has one of both would miss something.
-func hereOrRefused(t *testing.T, one, other keep.Store) {
+// hereOrRefused fails the test if a registry that has one of both would miss one of all values.
+func hereOrRefused(t *testing.T, all int, one, other keep.Store) {
 	t.Helper()
 	for _, s := range [][2]keep.Store{{one, other}, {other, one}} {
 		err := keep.Settle(s[0], s[1], "").Check(t.Context())
-		if err == nil && len(content(t, s[0])) != 3 {
+		if err == nil && len(content(t, s[0])) != all {
 			t.Fatalf("used with %q only", content(t, s[0]))
 		}
 		if err != nil && !errors.Is(err, keep.ErrElsewhere) && !errors.Is(err, keep.ErrMoving) {
@@ -147,3 +190,8 @@ func (c *cutShort) Delete(ctx context.Context, key, version string) error {
 func (c *cutShort) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
 	return c.in.List(ctx, prefix)
 }
+
+// undeletable is a Store that removes nothing.
+type undeletable struct{ keep.Store }
+
+func (undeletable) Delete(context.Context, string, string) error { return errCutShort }
