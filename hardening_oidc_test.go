@@ -95,3 +95,18 @@ func TestCookieTheftAcrossRegistries(t *testing.T) {
 	w.want(t, http.StatusOK, http.MethodGet, "/v2/", "", "Cookie", one.Name+"="+one.Value)
 	w.want(t, http.StatusOK, http.MethodGet, "/v2/", "", "X-Two", "yes", "Cookie", two.Name+"="+two.Value)
 }
+
+// Somebody who has a session for a moment gets something for it that outlives signing out.
+func TestRefreshTokenForASession(t *testing.T) {
+	w := newWeb(t)
+	admin := w.runWithAdmin(t, "", withAuth(at(newIssuer(t), "follow 5m")+"\nchallenge bearer"))
+	b := w.browser(t)
+	b.want(t, http.StatusOK, http.MethodGet, signInPath+"/login", "")
+	a := b.want(t, http.StatusOK, http.MethodGet, "/v2/token?offline_token=true&service="+w.addr, "")
+	if !strings.Contains(a.body, `"token"`) || strings.Contains(a.body, "refresh_token") {
+		t.Errorf("it's %s", a.body)
+	}
+	if _, err := admin.command(t, tokensCommand(), "revoke", "alice@example.com"); err == nil || !strings.Contains(err.Error(), "no provider of that name") {
+		t.Errorf("there's something to revoke: %v", err)
+	}
+}

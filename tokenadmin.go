@@ -73,7 +73,7 @@ func (r *Registry) revokeRefresh(req *http.Request) error {
 func (r *Registry) refreshingProviders(only string) ([]string, error) {
 	var all []string
 	for _, name := range r.auth.names {
-		if p := strings.TrimPrefix(name, "oci_"); r.auth.directory(p) != nil && (only == "" || only == p) {
+		if p := strings.TrimPrefix(name, "oci_"); r.tokens.Refreshes(p) && (only == "" || only == p) {
 			all = append(all, p)
 		}
 	}

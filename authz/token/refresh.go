@@ -49,11 +49,18 @@ func revocationKey(provider, user string) string {
 	return "token/revoked/" + hex.EncodeToString(sum[:16])
 }
 
+// Refreshes reports whether users of a provider can have refresh tokens, where there are
+// any: those whose Directory is Generational. What others sign in with may end by itself,
+// such as a session, and a refresh token would outlive that.
+func (s *Service) Refreshes(provider string) bool {
+	_, ok := s.opts.Directory(provider).(Generational)
+	return ok
+}
+
 // refreshable reports whether who may have a refresh token: somebody with an account
 // that can be asked about, who signed in with all of its rights.
 func (s *Service) refreshable(who authz.Identity) bool {
-	return s.opts.RefreshLife > 0 && !who.IsAnonymous() && who.Limit == nil && who.Claims[APIKey] == nil &&
-		s.opts.Directory(who.Provider) != nil
+	return s.opts.RefreshLife > 0 && !who.IsAnonymous() && who.Limit == nil && who.Claims[APIKey] == nil && s.Refreshes(who.Provider)
 }
 
 // newRefresh returns a refresh token for who; none if who can't have one.
@@ -91,8 +98,7 @@ func (s *Service) refreshed(ctx context.Context, raw, service string) (authz.Ide
 	if err != nil {
 		return authz.Identity{}, err
 	}
-	d := s.opts.Directory(c.Provider)
-	if d == nil || s.opts.RefreshLife <= 0 {
+	if !s.Refreshes(c.Provider) || s.opts.RefreshLife <= 0 {
 		return authz.Identity{}, refusedf("it can't be refreshed any more")
 	}
 	if time.Since(time.Unix(c.Issued, 0)) >= s.opts.RefreshLife {
@@ -112,7 +118,7 @@ func (s *Service) refreshed(ctx context.Context, raw, service string) (authz.Ide
 	if generation != c.Generation {
 		return authz.Identity{}, refusedf("the password has been changed since")
 	}
-	who, err := d.Lookup(ctx, c.Subject)
+	who, err := s.opts.Directory(c.Provider).Lookup(ctx, c.Subject)
 	if err == nil && who.ID != c.Subject {
 		return authz.Identity{}, refusedf("its user has another name")
 	}

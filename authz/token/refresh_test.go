@@ -86,6 +86,8 @@ func TestWhoGetsNoRefreshToken(t *testing.T) {
 	never := w.replica()
 	w.opts.RefreshLife, w.opts.Directory = 0, func(string) authn.Directory { return nil }
 	nowhere := w.replica()
+	w.opts.Directory = func(string) authn.Directory { return struct{ authn.Directory }{w.people} }
+	session := w.replica()
 	for name, c := range map[string]struct {
 		s     *token.Service
 		basic string
@@ -95,6 +97,7 @@ func TestWhoGetsNoRefreshToken(t *testing.T) {
 		"an API key":               {w.s, "root:toor"},
 		"where there are none":     {never, "alice:secret"},
 		"without an account to be": {nowhere, "alice:secret"},
+		"without a password to be": {session, "alice:secret"},
 	} {
 		a := w.send(c.s, w.request("GET", "/v2/token?offline_token=true", "", "basic", c.basic))
 		if a.status != 200 || a.Token == "" || a.Refresh != "" {
@@ -104,9 +107,11 @@ func TestWhoGetsNoRefreshToken(t *testing.T) {
 	if a := w.get(w.s, "alice:secret"); a.Refresh != "" {
 		t.Errorf("who didn't ask: %s", a.body)
 	}
+	w.people.set(func(p *people) { p.generation["alice"] = "" })
 	raw := w.login()
 	w.notRefreshed(never, raw)
 	w.notRefreshed(nowhere, raw)
+	w.notRefreshed(session, raw)
 }
 
 // TestRefreshEnds: with the account, with the password, and when it's revoked.

@@ -57,7 +57,7 @@ type Options struct {
 	Client func(*http.Request) netip.Addr
 
 	// Directory returns the accounts of a provider; nil if it has none. Refresh tokens
-	// are for users with an account in one. Default: there are none.
+	// are for users with an account in one that is Generational. Default: there are none.
 	Directory func(provider string) authn.Directory
 
 	// Standing says whether what a token was given for is good still, and returns who
