@@ -47,7 +47,7 @@ func replaceKeysCommand() *cobra.Command {
 		Short: "Ends every token, since a key that signs them has become known",
 		Long: `Makes a new key that signs tokens, and ends every token that was ever given, refresh
 tokens included: for when a key has become known. Clients sign in again. Other
-replicas notice within a minute. API keys stay. It asks Caddy's admin endpoint.`,
+replicas notice within five seconds. API keys stay. It asks Caddy's admin endpoint.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cmd.SilenceUsage = true

@@ -120,8 +120,10 @@ type keyring struct {
 	loaded atomic.Int64 // when, in Unix nanoseconds
 	loads  singleflight.Group
 
-	mu     sync.Mutex
-	forced time.Time // when they were last loaded for an unknown one
+	mu     sync.Mutex // guards the rest, and which look set is of
+	looks  uint64     // how often what the state has was looked at
+	known  uint64     // which of the looks set is of
+	forced time.Time  // when they were last loaded for an unknown one
 }
 
 func newKeyring(opts Options) *keyring {
@@ -185,8 +187,29 @@ func (r *keyring) reload(ctx context.Context) (*keySet, error) {
 	}
 }
 
+// look begins to look at what the state has.
+func (r *keyring) look() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.looks++
+	return r.looks
+}
+
+// put keeps what a look has found, unless a later one was faster. It returns what counts.
+func (r *keyring) put(set *keySet, look uint64) *keySet {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if look > r.known {
+		r.known = look
+		r.set.Store(set)
+		r.loaded.Store(time.Now().UnixNano())
+	}
+	return r.set.Load()
+}
+
 func (r *keyring) load(ctx context.Context) (*keySet, error) {
 	for {
+		look := r.look()
 		rec, version, err := r.read(ctx)
 		if err != nil {
 			return nil, err
@@ -207,9 +230,7 @@ func (r *keyring) load(ctx context.Context) (*keySet, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", keysKey, err)
 		}
-		r.set.Store(set)
-		r.loaded.Store(time.Now().UnixNano())
-		return set, nil
+		return r.put(set, look), nil
 	}
 }
 
@@ -266,7 +287,8 @@ func newKey(begin time.Time) keptKey {
 	return keptKey{ID: rand.Text()[:8], Seed: seed, Begin: begin.Unix()}
 }
 
-// replace makes a new key sign at once, and forgets all others.
+// replace makes a new key sign at once, and forgets all others. A load that has seen
+// those, and ends later, doesn't bring them back.
 func (r *keyring) replace(ctx context.Context) error {
 	for {
 		rec, version, err := r.read(ctx)
@@ -277,8 +299,12 @@ func (r *keyring) replace(ctx context.Context) error {
 		if next.Issuer == "" {
 			next.Issuer = rand.Text()
 		}
+		set, err := newKeySet(next)
+		if err != nil {
+			return err
+		}
 		if err = r.save(ctx, next, version); err == nil {
-			_, err = r.reload(ctx)
+			r.put(set, r.look())
 		}
 		if !errors.Is(err, keep.ErrChanged) {
 			return err

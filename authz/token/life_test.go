@@ -306,6 +306,49 @@ func TestReplaceKeys(t *testing.T) {
 	})
 }
 
+// lateStore is late with what it has loaded, once hold isn't nil: until that is closed.
+type lateStore struct {
+	keep.Store
+
+	hold atomic.Pointer[chan struct{}]
+}
+
+func (s *lateStore) Load(ctx context.Context, key string) ([]byte, string, error) {
+	value, version, err := s.Store.Load(ctx, key)
+	if hold := s.hold.Load(); hold != nil {
+		<-*hold
+	}
+	return value, version, err
+}
+
+// TestReplaceKeysWhileTheyAreLoaded: who has looked before doesn't bring the old ones back.
+func TestReplaceKeysWhileTheyAreLoaded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := &lateStore{Store: new(keep.Memory)}
+		w := newWorld(t, token.Options{State: store})
+		raw := w.token("alice:secret")
+		w.accepted(w.s, raw)
+		time.Sleep(time.Minute)
+		hold := make(chan struct{})
+		store.hold.Store(&hold)
+		var all sync.WaitGroup
+		all.Go(func() { _, _, _ = w.s.Identify(w.request("GET", "/v2/", "", "Authorization", "Bearer "+raw)) })
+		synctest.Wait()
+		store.hold.Store(nil)
+		all.Go(func() {
+			if err := w.s.ReplaceKeys(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+		synctest.Wait()
+		close(hold)
+		all.Wait()
+		w.refused(w.s, raw)
+		w.accepted(w.s, w.token("alice:secret"))
+	})
+}
+
 // guarded is a State that can be out of order, and counts.
 type guarded struct {
 	keep.Store
