@@ -87,12 +87,16 @@ func (s *Service) find(ctx context.Context, raw, service string) (*verified, err
 }
 
 // samePassword returns ErrRefused if the user's password isn't the one any more with
-// which the token was got.
+// which the token was got. Only a directory that says so now ends a token: what it said
+// before may be older than that.
 func (s *Service) samePassword(ctx context.Context, c *claims) error {
 	if c.Generation == "" {
 		return nil
 	}
-	now, err := s.generation(ctx, c.Provider, c.Subject)
+	now, err := s.recentGeneration(ctx, c.Provider, c.Subject)
+	if err == nil && now != c.Generation {
+		now, err = s.generation(ctx, c.Provider, c.Subject)
+	}
 	if err == nil && now != c.Generation {
 		err = refusedf("the password has been changed since")
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/caddy-oci/oci-registry/authz"
+	"github.com/caddy-oci/oci-registry/authz/authn"
 	"github.com/caddy-oci/oci-registry/authz/keep"
 	"github.com/caddy-oci/oci-registry/authz/token"
 )
@@ -100,6 +101,67 @@ func TestStandingIsRarelyAsked(t *testing.T) {
 		if n := asked.Load(); n < 2 || n > 4 {
 			t.Errorf("asked %d times in 5 seconds", n)
 		}
+	})
+}
+
+// counted are people, and how often they were asked about.
+type counted struct {
+	*people
+
+	lookups, generations atomic.Int32
+}
+
+func (c *counted) Lookup(ctx context.Context, user string) (authz.Identity, error) {
+	c.lookups.Add(1)
+	time.Sleep(10 * time.Millisecond)
+	return c.people.Lookup(ctx, user)
+}
+
+func (c *counted) Generation(ctx context.Context, user string) (string, error) {
+	c.generations.Add(1)
+	time.Sleep(10 * time.Millisecond)
+	return c.people.Generation(ctx, user)
+}
+
+// TestDirectoryIsRarelyAsked: once in two seconds about a user, however many tokens there are.
+func TestDirectoryIsRarelyAsked(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var c counted
+		w := newWorld(t, token.Options{Directory: func(string) authn.Directory { return &c }})
+		c.people = w.people
+		raws := make([]string, 20)
+		for i := range raws {
+			raws[i] = w.token("alice:secret")
+		}
+		c.generations.Store(0)
+		var all sync.WaitGroup
+		for i, raw := range raws {
+			all.Go(func() {
+				time.Sleep(time.Duration(i/2) * 40 * time.Millisecond) // two at a time
+				for range 50 {
+					w.accepted(w.s, raw)
+					time.Sleep(100 * time.Millisecond)
+				}
+			})
+		}
+		all.Wait()
+		if l, g := c.lookups.Load(), c.generations.Load(); l < 2 || l > 4 || g < 2 || g > 4 {
+			t.Errorf("looked up %d times, and asked about the password %d times, in 5 seconds", l, g)
+		}
+	})
+}
+
+// TestNewPasswordElsewhere: what's remembered from before the change refuses no token from
+// after it.
+func TestNewPasswordElsewhere(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, token.Options{})
+		replica := w.replica()
+		w.accepted(replica, w.token("alice:secret"))
+		w.people.set(func(p *people) { p.generation["alice"] = "2" })
+		w.accepted(replica, w.token("alice:secret"))
 	})
 }
 

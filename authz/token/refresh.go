@@ -63,14 +63,11 @@ func (s *Service) refreshable(who authz.Identity) bool {
 	return s.opts.RefreshLife > 0 && !who.IsAnonymous() && who.Limit == nil && who.Claims[APIKey] == nil && s.Refreshes(who.Provider)
 }
 
-// newRefresh returns a refresh token for who; none if who can't have one.
-func (s *Service) newRefresh(ctx context.Context, set *keySet, who authz.Identity, service string, now time.Time) (string, error) {
+// newRefresh returns a refresh token for who, whose password is of a generation; none if
+// who can't have one.
+func (s *Service) newRefresh(set *keySet, who authz.Identity, generation, service string, now time.Time) (string, error) {
 	if !s.refreshable(who) {
 		return "", nil
-	}
-	generation, err := s.generation(ctx, who.Provider, who.ID)
-	if err != nil {
-		return "", err
 	}
 	life := s.opts.RefreshLife
 	if generation == "" {
@@ -81,12 +78,24 @@ func (s *Service) newRefresh(ctx context.Context, set *keySet, who authz.Identit
 	return set.sign(refresh, c, now)
 }
 
+// generation returns which of the user's passwords is the one of now; empty if nobody
+// knows.
 func (s *Service) generation(ctx context.Context, provider, user string) (string, error) {
-	g, ok := s.opts.Directory(provider).(Generational)
-	if !ok {
+	return s.generations.now(ctx, of(provider, user), s.askGeneration(provider, user))
+}
+
+// recentGeneration is generation as of half of Recheck ago or later.
+func (s *Service) recentGeneration(ctx context.Context, provider, user string) (string, error) {
+	return s.generations.get(ctx, of(provider, user), s.askGeneration(provider, user))
+}
+
+func (s *Service) askGeneration(provider, user string) func(context.Context) (string, error) {
+	return func(ctx context.Context) (string, error) {
+		if g, ok := s.opts.Directory(provider).(Generational); ok {
+			return g.Generation(ctx, user)
+		}
 		return "", nil
 	}
-	return g.Generation(ctx, user)
 }
 
 // refreshed returns who has the refresh token, with the groups of now.

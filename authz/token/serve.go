@@ -150,7 +150,11 @@ func (s *Service) issue(ctx context.Context, q *request, who authz.Identity, g g
 	now := time.Now()
 	c := s.accessClaims(who, g.limit, service, now)
 	if who.Claims[APIKey] == nil { // which doesn't end with the password
-		if c.Generation, err = s.generation(ctx, who.Provider, who.ID); err != nil {
+		ask := s.generation
+		if q.refresh != "" {
+			ask = s.recentGeneration // it was asked for just now
+		}
+		if c.Generation, err = ask(ctx, who.Provider, who.ID); err != nil {
 			return nil, err
 		}
 	}
@@ -169,7 +173,7 @@ func (s *Service) issue(ctx context.Context, q *request, who authz.Identity, g g
 		IssuedAt: now.UTC().Format(time.RFC3339), Scope: g.text(), Refresh: q.refresh,
 	}
 	if q.offline && q.refresh == "" {
-		a.Refresh, err = s.newRefresh(ctx, set, who, service, now)
+		a.Refresh, err = s.newRefresh(set, who, c.Generation, service, now)
 	}
 	return a, err
 }

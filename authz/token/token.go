@@ -64,10 +64,11 @@ type Options struct {
 	// it is as of now. ErrRefused if it isn't. With another error, after which it isn't
 	// asked for 30 s, and of what it returns errors.ErrUnsupported for, the token is
 	// good until it expires.
-	// Default: what Directory has.
+	// Default: what Directory has, or had up to half of Recheck ago.
 	Standing func(ctx context.Context, who authz.Identity) (authz.Identity, error)
 
-	// Recheck is how often Standing is asked for a token in use. Default: 2 s.
+	// Recheck is how often Standing is asked for a token in use, and the Directory for its
+	// user's Generation, which may be as of half of that ago. Default: 2 s.
 	Recheck time.Duration
 
 	// Groups says which groups are put into a token: those that a policy names. Each
@@ -151,9 +152,6 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Admit == nil {
 		o.Admit = func(*http.Request) error { return nil }
 	}
-	if o.Standing == nil {
-		o.Standing = o.lookUp
-	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -164,15 +162,6 @@ func setDefault(d *time.Duration, to time.Duration) {
 	if *d == 0 {
 		*d = to
 	}
-}
-
-// lookUp is the Standing of accounts in directories.
-func (o Options) lookUp(ctx context.Context, who authz.Identity) (authz.Identity, error) {
-	d := o.Directory(who.Provider)
-	if d == nil {
-		return authz.Identity{}, errors.ErrUnsupported
-	}
-	return d.Lookup(ctx, who.ID)
 }
 
 func remoteAddr(r *http.Request) netip.Addr {
@@ -188,6 +177,9 @@ type Service struct {
 	verified *lru.Cache[string, *verified]
 	checks   singleflight.Group // by token
 	revoked  *lru.Cache[string, *revocations]
+
+	accounts    *recent[authz.Identity]
+	generations *recent[string]
 }
 
 var (
@@ -195,7 +187,7 @@ var (
 	_ authn.Method = (*Service)(nil)
 )
 
-// remembered is how many tokens, and how many users' revocations, are remembered.
+// remembered is how many tokens, and of how many users what, are remembered.
 const remembered = 4096
 
 // New returns a Service. It asks State for nothing yet.
@@ -207,5 +199,20 @@ func New(opts Options) (*Service, error) {
 	s := &Service{opts: opts, ring: newKeyring(opts)}
 	s.verified, _ = lru.New[string, *verified](remembered) // it fails for a size that isn't positive
 	s.revoked, _ = lru.New[string, *revocations](remembered)
+	s.accounts, s.generations = newRecent[authz.Identity](opts.Recheck/2), newRecent[string](opts.Recheck/2)
+	if opts.Standing == nil {
+		s.opts.Standing = s.lookUp
+	}
 	return s, nil
+}
+
+// lookUp is the Standing of accounts in directories.
+func (s *Service) lookUp(ctx context.Context, who authz.Identity) (authz.Identity, error) {
+	d := s.opts.Directory(who.Provider)
+	if d == nil {
+		return authz.Identity{}, errors.ErrUnsupported
+	}
+	return s.accounts.get(ctx, of(who.Provider, who.ID), func(ctx context.Context) (authz.Identity, error) {
+		return d.Lookup(ctx, who.ID)
+	})
 }
