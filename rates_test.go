@@ -72,6 +72,16 @@ func TestRateOfUsers(t *testing.T) {
 	}
 }
 
+// Tokens for a refresh token are asked for, too.
+func TestRateOfRefreshes(t *testing.T) {
+	w := newWeb(t)
+	w.run(t, "", withAuth(htpasswdAlice(t), "rate_limit {\n\t\t\tper_user 3 1h\n\t\t}"))
+	refresh, _ := w.refreshToken(t)
+	for _, status := range []int{http.StatusOK, http.StatusOK, http.StatusTooManyRequests} {
+		w.wantRefresh(t, status, refresh)
+	}
+}
+
 // How often passwords may be wrong can be said.
 func TestLoginLimits(t *testing.T) {
 	w := newWeb(t)

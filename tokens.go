@@ -53,6 +53,7 @@ func (r *Registry) provisionTokens() (err error) {
 		},
 		Prompt:    r.auth.Realm,
 		Admit:     func(req *http.Request) error { return r.rates.address(req) },
+		AdmitUser: func(who authz.Identity) error { return r.rates.user(who) },
 		Client:    clientAddr,
 		Directory: r.auth.directory,
 		Groups:    r.groupsInTokens(),
@@ -94,14 +95,9 @@ type callers struct{ registry *Registry }
 func (c callers) Identify(r *http.Request) (who authz.Identity, found bool, err error) {
 	auth := c.registry.auth
 	if who = auth.upstream.identity(r); !who.IsAnonymous() {
-		found = true
-	} else if who, found, err = auth.limited.Identify(r); err != nil {
-		return authz.Identity{}, true, err
+		return who, true, nil
 	}
-	if err := c.registry.rates.user(who); err != nil {
-		return authz.Identity{}, true, err
-	}
-	return who, found, nil
+	return auth.limited.Identify(r)
 }
 
 // directory returns the accounts of a provider, or nil.

@@ -72,6 +72,9 @@ func (s *Service) answer(w http.ResponseWriter, r *http.Request, e *Event) (*ans
 		return nil, badRequestf("service %q: this is %q", q.service, service)
 	}
 	e.Who, err = s.who(r, q, service)
+	if err == nil {
+		err = s.opts.AdmitUser(e.Who)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -34,6 +34,9 @@ type Options struct {
 	// whatever it's for. Default: all are.
 	Admit func(*http.Request) error
 
+	// AdmitUser is Admit for who has sent the request, once that's known. Default: all are.
+	AdmitUser func(who authz.Identity) error
+
 	// Credentials are what tokens are given for. A token isn't.
 	Credentials authn.Method
 
@@ -151,6 +154,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Admit == nil {
 		o.Admit = func(*http.Request) error { return nil }
+	}
+	if o.AdmitUser == nil {
+		o.AdmitUser = func(authz.Identity) error { return nil }
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

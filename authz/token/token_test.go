@@ -13,6 +13,7 @@ import (
 
 	"github.com/caddy-oci/oci-registry/authz"
 	"github.com/caddy-oci/oci-registry/authz/token"
+	"github.com/caddy-oci/oci-registry/oci"
 )
 
 func TestGrants(t *testing.T) {
@@ -314,6 +315,31 @@ func TestNobodyKnows(t *testing.T) {
 	w.rules.down = true
 	if a := w.get(w.s, "alice:secret", "repository:public:pull"); a.status != 503 {
 		t.Errorf("the policy is down: %d %s", a.status, a.body)
+	}
+}
+
+// TestAdmitUser: whoever asks is counted once, whatever they ask with, if it's right.
+func TestAdmitUser(t *testing.T) {
+	t.Parallel()
+	var got []string
+	w := newWorld(t, token.Options{AdmitUser: func(who authz.Identity) error {
+		got = append(got, who.ID)
+		if len(got) > 4 {
+			return &oci.Error{Code: oci.TooManyRequests, RetryAfter: 7}
+		}
+		return nil
+	}})
+	raw := w.login()
+	w.get(w.s, "bob:wrong")
+	w.get(w.s, "")
+	w.post(w.s, "grant_type", "password", "username", "bob", "password", "hunter2")
+	w.refresh(w.s, "x"+raw)
+	w.refreshed(w.s, raw)
+	if a := w.refresh(w.s, raw); a.status != 429 || a.header.Get("Retry-After") != "7" || a.Token != "" {
+		t.Errorf("once too often: %d %s", a.status, a.body)
+	}
+	if want := []string{"alice", "", "bob", "alice", "alice"}; !slices.Equal(got, want) {
+		t.Errorf("counted are %q, want %q", got, want)
 	}
 }
 
