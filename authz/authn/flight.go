@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash"
-	"strings"
 	"time"
 
 	"github.com/caddy-oci/oci-registry/authz"
@@ -28,14 +27,12 @@ type answer struct {
 // verified is the answer to a right password.
 type verified struct {
 	who   authz.Identity
-	user  string // as it was sent
 	until time.Time
 }
 
 // flight is one question to the source. The answer is set before done is closed.
 type flight struct {
 	credential credential
-	forgets    uint64 // Verified.forgets when it began
 	done       chan struct{}
 
 	answer
@@ -51,10 +48,10 @@ func (v *Verified) board(c credential) (_ answer, _ *flight, leads bool) {
 	if a, ok := v.recall(c, now); ok {
 		return a, nil, false
 	}
-	if f, ok := v.flights[c]; ok && f.forgets == v.forgets {
+	if f, ok := v.flights[c]; ok {
 		return answer{}, f, false
 	}
-	f := &flight{credential: c, forgets: v.forgets, done: make(chan struct{}), broken: true}
+	f := &flight{credential: c, done: make(chan struct{}), broken: true}
 	v.flights[c] = f
 	return answer{}, f, true
 }
@@ -109,20 +106,18 @@ func (v *Verified) enter(ctx context.Context) error {
 	}
 }
 
-// land ends f, and remembers its answer if nothing was forgotten since it began, and the
-// source knows the same of the user. The version 0 comes twice: a user that was added
-// and removed meanwhile isn't remembered.
+// land ends f, and remembers its answer if the source knows the same of the user as when
+// it began. The version 0 comes twice: a user that was added and removed meanwhile isn't
+// remembered.
 func (v *Verified) land(f *flight, user string) {
 	changed := v.versioned && (v.version(user) != f.credential.version || f.err == nil && f.credential.version == 0)
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.flights[f.credential] == f {
-		delete(v.flights, f.credential)
-	}
+	delete(v.flights, f.credential)
 	switch now := time.Now(); {
-	case f.broken || changed || f.forgets != v.forgets:
+	case f.broken || changed:
 	case f.err == nil:
-		v.right.Add(f.credential, verified{f.who, strings.Clone(user), now.Add(v.ttl)})
+		v.right.Add(f.credential, verified{f.who, now.Add(v.ttl)})
 	case errors.Is(f.err, ErrRefused):
 		v.wrong.Add(f.credential, now.Add(v.refusedTTL))
 	}

@@ -70,7 +70,6 @@ type Verified struct {
 	right   *simplelru.LRU[credential, verified]
 	wrong   *simplelru.LRU[credential, time.Time] // until when; apart, since anybody can add to it
 	flights map[credential]*flight
-	forgets uint64 // how often something was forgotten
 }
 
 var (
@@ -159,27 +158,4 @@ func (v *Verified) Generation(ctx context.Context, user string) (string, error) 
 // generational is a source that knows which of a user's passwords is the present one.
 type generational interface {
 	Generation(ctx context.Context, user string) (string, error)
-}
-
-// Forget forgets what is remembered of a user, by the name that was sent with the
-// password. What is being asked meanwhile isn't remembered.
-func (v *Verified) Forget(user string) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.forgets++
-	v.wrong.Purge()
-	for _, c := range v.right.Keys() {
-		if e, ok := v.right.Peek(c); ok && e.user == user {
-			v.right.Remove(c)
-		}
-	}
-}
-
-// ForgetAll is Forget for everybody.
-func (v *Verified) ForgetAll() {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.forgets++
-	v.wrong.Purge()
-	v.right.Purge()
 }

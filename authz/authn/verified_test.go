@@ -306,56 +306,6 @@ func TestASourceThatPanicsHoldsNothing(t *testing.T) {
 	})
 }
 
-func TestForget(t *testing.T) {
-	t.Parallel()
-	for name, c := range map[string]struct {
-		forget func(*authn.Verified)
-		asked  []string
-	}{
-		"nobody":   {func(*authn.Verified) {}, nil},
-		"alice":    {func(v *authn.Verified) { v.Forget("alice") }, []string{"alice 1", "bob wrong"}},
-		"everyone": {(*authn.Verified).ForgetAll, []string{"alice 1", "bob 2", "bob wrong"}},
-	} {
-		s := &versioned{source: knows("alice", "1", "bob", "2")}
-		s.version.Store(1)
-		v := authn.NewVerified(s, authn.VerifiedOptions{})
-		for i := range 2 {
-			if i == 1 {
-				c.forget(v)
-				s.asked = nil
-			}
-			try(t, v, "alice", "1", nil)
-			try(t, v, "bob", "2", nil)
-			try(t, v, "bob", "wrong", authn.ErrRefused)
-		}
-		if !slices.Equal(s.asked, c.asked) {
-			t.Errorf("forget %s: asked again %q, want %q", name, s.asked, c.asked)
-		}
-	}
-}
-
-func TestForgetWhileTheSourceIsAsked(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		for _, forget := range []func(*authn.Verified){func(v *authn.Verified) { v.Forget("alice") }, (*authn.Verified).ForgetAll} {
-			s := knows("alice", "secret")
-			s.hold = make(chan struct{})
-			v := authn.NewVerified(s, authn.VerifiedOptions{Concurrency: 2})
-			wait := atOnce(t, v, "secret", "alice")
-			forget(v)
-			again := atOnce(t, v, "secret", "alice") // doesn't get the answer to a question from before
-			if s.times() != 2 {
-				t.Errorf("it was asked %d times, want 2", s.times())
-			}
-			forget(v)
-			close(s.hold)
-			wait()
-			again()
-			s.set("alice", "other")
-			try(t, v, "alice", "secret", authn.ErrRefused)
-		}
-	})
-}
-
 func TestLookup(t *testing.T) {
 	t.Parallel()
 	s := knows("alice", "secret")

@@ -8,8 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/caddy-oci/oci-registry/authz"
@@ -28,21 +26,14 @@ type Generational interface {
 // A refresh token is signed and kept nowhere, so signing in writes nothing and no
 // replica has to be told. What is kept is what was revoked, until it would be over anyway.
 
-// maxRevoked is how many tokens of one user may be revoked one by one, at one time.
-const maxRevoked = 500
-
 // revocations are what is kept of a user whose tokens were revoked.
 type revocations struct {
-	Before int64            `json:"before,omitempty"` // in Unix seconds: all tokens of then and earlier
-	Tokens map[string]int64 `json:"tokens,omitempty"` // until when each would be good
+	Before int64 `json:"before,omitempty"` // in Unix seconds: all tokens of then and earlier
 
 	read time.Time
 }
 
-func (v *revocations) has(c *claims) bool {
-	_, one := v.Tokens[c.ID]
-	return one || v.Before != 0 && c.Issued <= v.Before
-}
+func (v *revocations) has(c *claims) bool { return v.Before != 0 && c.Issued <= v.Before }
 
 func revocationKey(provider, user string) string {
 	sum := sha256.Sum256([]byte(provider + "\x00" + user))
@@ -166,44 +157,13 @@ func (s *Service) loadRevocations(ctx context.Context, key string) (v *revocatio
 // one for longer than Recheck. Access tokens that were got with them last as long as
 // they last.
 func (s *Service) RevokeRefresh(ctx context.Context, provider, user string) error {
-	return s.revoke(ctx, revocationKey(provider, user), func(v *revocations, now time.Time) error {
-		v.Before, v.Tokens = now.Add(skew).Unix(), nil // a replica's clock may be ahead
-		return nil
-	})
-}
-
-// RevokeToken ends one refresh token: for who has it and wants to be rid of it.
-// ErrRefused if it isn't good anyway.
-func (s *Service) RevokeToken(ctx context.Context, raw, service string) error {
-	c, err := s.verify(ctx, raw, refresh, service)
-	if errors.Is(err, errForeign) {
-		err = refusedf("it's none of this registry's")
-	}
-	if err != nil {
-		return err
-	}
-	return s.revoke(ctx, revocationKey(c.Provider, c.Subject), func(v *revocations, now time.Time) error {
-		if v.Tokens == nil {
-			v.Tokens = make(map[string]int64)
-		}
-		maps.DeleteFunc(v.Tokens, func(_ string, until int64) bool { return until <= now.Unix() })
-		if len(v.Tokens) >= maxRevoked {
-			return fmt.Errorf("%d tokens of one user are revoked one by one: revoke all of them", len(v.Tokens))
-		}
-		v.Tokens[c.ID] = c.Expires
-		return nil
-	})
-}
-
-func (s *Service) revoke(ctx context.Context, key string, change func(*revocations, time.Time) error) error {
+	key := revocationKey(provider, user)
 	for {
 		v, version, err := s.loadRevocations(ctx, key)
 		if err != nil {
 			return err
 		}
-		if err := change(v, time.Now()); err != nil {
-			return err
-		}
+		v.Before = time.Now().Add(skew).Unix() // a replica's clock may be ahead
 		data, err := json.Marshal(v)
 		if err != nil {
 			return err
@@ -236,12 +196,8 @@ func (s *Service) pruneOne(ctx context.Context, key string) error {
 	if err != nil || version == "" {
 		return err
 	}
-	now := time.Now()
-	until := slices.Collect(maps.Values(v.Tokens))
-	if v.Before != 0 {
-		until = append(until, v.Before+int64(MaxRefreshLife/time.Second)) // they may have been good for longer than now
-	}
-	if len(until) > 0 && slices.Max(until) >= now.Unix() {
+	over := time.Unix(v.Before, 0).Add(MaxRefreshLife) // they may have been good for longer than now
+	if !time.Now().After(over) {
 		return nil
 	}
 	err = s.opts.State.Delete(ctx, key, version)

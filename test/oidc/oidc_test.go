@@ -4,7 +4,6 @@
 package oidc
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"html"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/caddy-oci/oci-registry/authz/authn/issuer"
 	"github.com/caddy-oci/oci-registry/authz/authn/oidc"
+	"github.com/caddy-oci/oci-registry/authz/keep"
 	"github.com/caddy-oci/oci-registry/test/registry"
 	"github.com/caddy-oci/oci-registry/test/tool"
 )
@@ -76,11 +76,9 @@ func newSite(t *testing.T) *site {
 	s := new(site)
 	s.Server = httptest.NewServer(http.HandlerFunc(s.serve))
 	t.Cleanup(s.Close)
-	keys, err := oidc.StaticRing(bytes.Repeat([]byte("k"), 32))
-	if err != nil {
-		t.Fatal(err)
-	}
+	keys := oidc.StoredRing(new(keep.Memory), "sessions/keys", 24*time.Hour, 12*time.Hour)
 	_, port, _ := strings.Cut(registry.FreeAddress(t), ":") // the provider takes a number, and not a listener
+	var err error
 	s.login, err = oidc.New(oidc.Config{
 		Registry: "test", Keys: keys, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		Providers: []oidc.Provider{{

@@ -5,7 +5,6 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -35,32 +34,6 @@ const (
 	ringPause  = time.Second      // between two looks for a key that isn't known
 	ringNotice = 10 * time.Second // a new key is known by all replicas
 )
-
-// StaticRing returns a Ring of secrets, 32 bytes or more each. The first signs.
-func StaticRing(secrets ...[]byte) (Ring, error) {
-	if len(secrets) == 0 {
-		return nil, errors.New("no secret to sign sessions with")
-	}
-	var r staticRing
-	for _, s := range secrets {
-		if len(s) < minSecret {
-			return nil, fmt.Errorf("a secret that signs sessions has %d bytes, want %d or more", len(s), minSecret)
-		}
-		sum := sha256.Sum256(append([]byte("session key "), s...))
-		r = append(r, ringKey{ID: hex.EncodeToString(sum[:4]), Secret: s})
-	}
-	return r, nil
-}
-
-type staticRing ringKeys
-
-func (r staticRing) Sign(_ context.Context, message []byte) (string, []byte, error) {
-	return r[0].ID, r[0].sign(message), nil
-}
-
-func (r staticRing) Verify(_ context.Context, key string, message, signature []byte) (bool, error) {
-	return ringKeys(r).verify(key, message, signature), nil
-}
 
 // ringKeys are in the order in which they were made.
 type ringKeys []ringKey

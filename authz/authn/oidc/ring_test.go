@@ -1,7 +1,6 @@
 package oidc_test
 
 import (
-	"bytes"
 	"errors"
 	"net/http"
 	"sync"
@@ -35,27 +34,6 @@ func verify(t *testing.T, r oidc.Ring, key, text string, signature []byte) bool 
 		t.Fatal(err)
 	}
 	return ok
-}
-
-func TestStaticRing(t *testing.T) {
-	t.Parallel()
-	a, b := bytes.Repeat([]byte("a"), 32), bytes.Repeat([]byte("b"), 32)
-	old, err := oidc.StaticRing(a)
-	if err != nil {
-		t.Fatal(err)
-	}
-	both, err := oidc.StaticRing(b, a)
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, signature := sign(t, old)
-	if !verify(t, old, key, "x", signature) || !verify(t, both, key, "x", signature) {
-		t.Error("an old secret verifies")
-	}
-	newKey, newSignature := sign(t, both)
-	if newKey == key || verify(t, old, newKey, "x", newSignature) || verify(t, both, key, "x", newSignature) || verify(t, both, key, "y", signature) {
-		t.Error("what isn't signed is verified")
-	}
 }
 
 func TestReplicasShareARing(t *testing.T) {
