@@ -48,7 +48,8 @@ type Auth struct {
 	upstream Upstream
 	open     []string       // issuers of whose tokens any is good
 	keys     []authn.Method // of API keys; asked before the providers
-	names    []string       // of the providers
+	names    []string       // of the providers' modules
+	sources  []string       // what an Identity's Provider may be by these
 	signIn   signIn         // that of them which has pages, or nil
 	pages    signInPages    // its pages, or nil
 	chain    authn.Chain
@@ -100,9 +101,11 @@ func (a *Auth) loadProviders(ctx caddy.Context) error {
 			a.open = append(a.open, t.trustsAll()...)
 		}
 		a.names, a.chain = append(a.names, name), append(a.chain, method)
+		sources := []string{strings.TrimPrefix(name, "oci_")}
 		if s, ok := mod.(signIn); ok {
-			a.signIn = s
+			a.signIn, sources = s, s.issuers()
 		}
+		a.sources = append(a.sources, sources...)
 	}
 	return nil
 }
@@ -135,18 +138,11 @@ func (a *Auth) known() authz.Known {
 	return authz.Known{Open: open, Providers: a.providers()}
 }
 
-// providers are what an Identity's Provider may be; none if that isn't known, since
-// one of them has names of its own.
+// providers are what an Identity's Provider may be.
 func (a *Auth) providers() []string {
-	if slices.Contains(a.names, "oci_oidc") {
-		return nil
-	}
-	var all []string
-	for _, name := range a.names {
-		all = append(all, strings.TrimPrefix(name, "oci_"))
-	}
+	all := slices.Clone(a.sources)
 	if len(all) == 0 || a.Upstream != nil {
-		all = append(all, "upstream")
+		all = append(all, upstreamName)
 	}
 	return all
 }

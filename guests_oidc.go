@@ -277,6 +277,14 @@ func isForEverybody(p oidc.Provider) bool {
 	return false
 }
 
+// issuers implements signIn.
+func (p *OIDCProvider) issuers() (names []string) {
+	for _, i := range p.Issuers {
+		names = append(names, i.name())
+	}
+	return names
+}
+
 // Method implements Provider.
 func (p *OIDCProvider) Method() authn.Method { return p }
 

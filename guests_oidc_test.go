@@ -153,6 +153,38 @@ func TestOIDCForEverybody(t *testing.T) {
 	}
 }
 
+// The users of an issuer are told from others by its name, and a rule is warned of that
+// doesn't tell, or that says another name.
+func TestOIDCUsersInAPolicy(t *testing.T) {
+	w := newWeb(t)
+	provider := htpasswdAlice(t) + "\nprovider oci_oidc {\nissuer keycloak https://sso.example.com/realms/a {\nclient_id registry\n}\n" +
+		"issuer dex https://dex.example.com {\nname other\nclient_id registry\n}\n}"
+	for who, want := range map[string]string{
+		"alice":               "alice is whoever is called that by any provider (htpasswd, keycloak, other)",
+		"user@oidc:alice":     `there's no provider \"oidc\"`,
+		"group@oidc:staff":    `there's no provider \"oidc\"`,
+		"user@dex:alice":      `there's no provider \"dex\"`,
+		"user@keycloak:alice": "",
+		"user@other:alice":    "",
+		"user@htpasswd:alice": "",
+	} {
+		log := w.validated(t, withAuth(provider, "policy {\nallow pull push ** to "+who+"\n}"))
+		if got := strings.Contains(log, "policy: "); got != (want != "") || !strings.Contains(log, want) {
+			t.Errorf("%s: the log has %s", who, log)
+		}
+	}
+}
+
+// The name of an issuer is that of its users in a policy.
+func TestAUserOfAnIssuer(t *testing.T) {
+	w := newWeb(t)
+	w.run(t, "", withAuth(at(newIssuer(t), "name sso"), "policy {\nallow pull push a to user@sso:alice@example.com\nallow pull push b to user@oidc:alice@example.com\n}"))
+	b := w.browser(t)
+	b.want(t, http.StatusOK, http.MethodGet, signInPath+"/login", "")
+	b.want(t, http.StatusAccepted, http.MethodPost, "/v2/a/blobs/uploads/", "")
+	b.want(t, http.StatusForbidden, http.MethodPost, "/v2/b/blobs/uploads/", "")
+}
+
 // Who has signed in with a browser may do what the groups may that the issuer says, and
 // makes keys for what has no browser; the audit log tells of it.
 func TestSigningInWithABrowser(t *testing.T) {

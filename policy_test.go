@@ -333,12 +333,11 @@ func TestKnownProviders(t *testing.T) {
 		want []string
 	}{
 		{Auth{}, []string{"upstream"}},
-		{Auth{names: []string{"oci_ldap", "http_basic"}}, []string{"ldap", "http_basic"}},
-		{Auth{names: []string{"oci_ldap"}, Upstream: new(Upstream)}, []string{"ldap", "upstream"}},
-		{Auth{names: []string{"oci_ldap", "oci_oidc"}}, nil},
+		{Auth{sources: []string{"ldap", "http_basic"}}, []string{"ldap", "http_basic"}},
+		{Auth{sources: []string{"ldap"}, Upstream: new(Upstream)}, []string{"ldap", "upstream"}},
 	} {
 		if got := tc.auth.known().Providers; !slices.Equal(got, tc.want) {
-			t.Errorf("%v: %q, want %q", tc.auth.names, got, tc.want)
+			t.Errorf("%v: %q, want %q", tc.auth.sources, got, tc.want)
 		}
 	}
 }

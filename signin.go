@@ -20,6 +20,10 @@ const signInPath = "/v2/_auth"
 type signIn interface {
 	Provider
 
+	// issuers are what an Identity's Provider may be. It's called once the module is
+	// provisioned.
+	issuers() []string
+
 	// settle makes it that of a registry, and returns the pages. It's called once,
 	// before any request, and asks nobody.
 	settle(signInSite) (signInPages, error)

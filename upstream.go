@@ -31,6 +31,10 @@ type Upstream struct {
 // its access log looks.
 const userPlaceholder = "http.auth.user.id"
 
+// upstreamName is what rules call the provider of whom an earlier handler names, who has
+// none.
+const upstreamName = "upstream"
+
 // defaultUpstream believes what Caddy's authentication handlers say.
 var defaultUpstream = Upstream{User: "{" + userPlaceholder + "}", Groups: "{http.auth.user.groups}"}
 
