@@ -277,6 +277,44 @@ func TestSessionsSurviveARestart(t *testing.T) {
 	b.want(t, http.StatusOK, http.MethodGet, "/v2/", "")
 }
 
+// A session that began before more was required is over. So is every one once the keys
+// are replaced, in a registry that gives no tokens, too.
+func TestSessionsThatEnd(t *testing.T) {
+	w := newWeb(t)
+	i := newIssuer(t)
+	global, root := "storage file_system "+t.TempDir(), t.TempDir()
+	site := func(option string) string {
+		return fmt.Sprintf("oci_registry {\nroot %s\nanonymous none\nauth {\n%s\n}\n}", root, at(i, option))
+	}
+	w.run(t, global, site(""))
+	b := w.browser(t)
+	signIn := func() {
+		t.Helper()
+		b.want(t, http.StatusOK, http.MethodGet, signInPath+"/login", "")
+		b.want(t, http.StatusOK, http.MethodGet, "/v2/", "")
+	}
+	signIn()
+	if err := caddy.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "log")
+	admin := w.runWithAdmin(t, global+"\nlog {\noutput file "+file+"\nformat json\n}", site("require_group staff"))
+	b.want(t, http.StatusForbidden, http.MethodGet, "/v2/", "")
+	signIn()
+	if out, err := admin.command(t, tokensCommand(), "replace-keys"); err != nil || out != "" {
+		t.Errorf("%s %v", out, err)
+	}
+	b.want(t, http.StatusForbidden, http.MethodGet, "/v2/", "")
+	signIn()
+	if _, err := admin.command(t, tokensCommand(), "revoke", "alice@example.com"); err == nil || !strings.Contains(err.Error(), "gives no tokens") {
+		t.Errorf("there are no tokens to revoke: %v", err)
+	}
+	if err := caddy.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	only(t, readLog(t, file), `"session keys replaced"`)
+}
+
 // An account that's followed may have keys for longer than one that nobody looks at.
 func TestKeysOfAFollowedAccount(t *testing.T) {
 	w := newWeb(t)

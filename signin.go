@@ -1,6 +1,7 @@
 package ociregistry
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"time"
@@ -55,6 +56,9 @@ type signInPages interface {
 
 	// Directory returns the accounts of a provider, or nil.
 	Directory(provider string) authn.Directory
+
+	// EndAll ends everybody's session.
+	EndAll(ctx context.Context) error
 }
 
 // provisionSignIn makes the pages, if there are any.

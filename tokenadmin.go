@@ -14,10 +14,10 @@ import (
 	"github.com/caddy-oci/oci-registry/authz"
 )
 
-// tokenRoutes are the part of the admin API that ends tokens:
+// tokenRoutes are the part of the admin API that ends tokens and sessions:
 //
 //	POST /oci_registry/registries/{name}/tokens/revoke?user=…&provider=…   a user's refresh tokens
-//	POST /oci_registry/registries/{name}/tokens/replace-keys               all tokens there are
+//	POST /oci_registry/registries/{name}/tokens/replace-keys               all tokens and sessions there are
 //
 // user is a name, or user@PROVIDER:NAME. Without a provider it's the user of that name of
 // each one that can give refresh tokens. They are answered 204 once it's written down.
@@ -28,15 +28,12 @@ func (a *adminAPI) tokenRoutes() []caddy.AdminRoute {
 	}
 }
 
-// ofTokens handles requests that end some of a registry's tokens.
+// ofTokens handles requests that end what a registry has given.
 func ofTokens(end func(*Registry, *http.Request) error) caddy.AdminHandler {
 	return caddy.AdminHandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
 		reg, err := servedAs(r.PathValue("name"))
 		if err != nil {
 			return err
-		}
-		if reg.tokens == nil {
-			return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: fmt.Errorf("registry %s gives no tokens", reg.name)}
 		}
 		if err := end(reg, r); err != nil {
 			if known, ok := errors.AsType[caddy.APIError](err); ok {
@@ -49,8 +46,16 @@ func ofTokens(end func(*Registry, *http.Request) error) caddy.AdminHandler {
 	})
 }
 
+// givesNone is the error that there's nothing that could be ended.
+func (r *Registry) givesNone() error {
+	return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: fmt.Errorf("registry %s gives no tokens", r.name)}
+}
+
 // revokeRefresh ends the refresh tokens of a user.
 func (r *Registry) revokeRefresh(req *http.Request) error {
+	if r.tokens == nil {
+		return r.givesNone()
+	}
 	who := authz.ParseUser(req.FormValue("user"))
 	who.Provider = strings.TrimPrefix(cmp.Or(req.FormValue("provider"), who.Provider), "oci_")
 	if who.IsAnonymous() {
@@ -72,8 +77,8 @@ func (r *Registry) revokeRefresh(req *http.Request) error {
 // refreshingProviders are those whose users can have refresh tokens: all, or the one called so.
 func (r *Registry) refreshingProviders(only string) ([]string, error) {
 	var all []string
-	for _, name := range r.auth.names {
-		if p := strings.TrimPrefix(name, "oci_"); r.tokens.Refreshes(p) && (only == "" || only == p) {
+	for _, p := range r.auth.sources {
+		if r.tokens.Refreshes(p) && (only == "" || only == p) {
 			all = append(all, p)
 		}
 	}
@@ -83,13 +88,27 @@ func (r *Registry) refreshingProviders(only string) ([]string, error) {
 	return all, nil
 }
 
-// replaceKeys ends all tokens.
+// replaceKeys ends all tokens, and all sessions of browsers: if one kind fails, the other
+// one all the same.
 func (r *Registry) replaceKeys(req *http.Request) error {
-	if err := r.tokens.ReplaceKeys(context.WithoutCancel(req.Context())); err != nil {
-		return fmt.Errorf("replace the keys that sign tokens: %w", err)
+	if r.tokens == nil && r.auth.pages == nil {
+		return r.givesNone()
 	}
-	r.audit.observeEnd("token keys replaced")
-	return nil
+	var errs []error
+	replace := func(what string, do func(context.Context) error) {
+		if err := do(context.WithoutCancel(req.Context())); err != nil {
+			errs = append(errs, fmt.Errorf("replace the keys that sign %ss: %w", what, err))
+			return
+		}
+		r.audit.observeEnd(what + " keys replaced")
+	}
+	if r.tokens != nil {
+		replace("token", r.tokens.ReplaceKeys)
+	}
+	if r.auth.pages != nil {
+		replace("session", r.auth.pages.EndAll)
+	}
+	return errors.Join(errs...)
 }
 
 // observeEnd is told what was ended by the admin API.

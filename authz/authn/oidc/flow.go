@@ -177,7 +177,7 @@ func (l *Login) signIn(r *http.Request, p *provider, a attempt) (*person, error)
 // welcome begins a session.
 func (l *Login) welcome(w http.ResponseWriter, r *http.Request, who *person) error {
 	return l.grant(w, r, session{
-		ID: rand.Text()[:16], Registry: l.config.Registry, Provider: who.Provider,
+		ID: rand.Text()[:16], Registry: l.config.Registry, Provider: who.Provider, Terms: l.provider(who.Provider).terms,
 		User: who.ID, Groups: l.kept(who.Groups), Began: time.Now().Unix(),
 	})
 }

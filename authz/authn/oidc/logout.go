@@ -1,6 +1,7 @@
 package oidc
 
 import (
+	"context"
 	"encoding/json"
 	"log/slog"
 	"net/http"
@@ -34,6 +35,10 @@ func (l *Login) logout(w http.ResponseWriter, r *http.Request) {
 	}
 	redirect(w, or(to, l.config.Home))
 }
+
+// EndAll ends every session, of everybody: at this replica at once, at others within
+// seconds. It is for when a key may have become known.
+func (l *Login) EndAll(ctx context.Context) error { return l.config.Keys.Replace(ctx) }
 
 // end ends the session that's in a cookie, if one is going on, and returns where the
 // provider ends its own, or "".

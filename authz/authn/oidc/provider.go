@@ -2,6 +2,9 @@ package oidc
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -107,6 +110,7 @@ func openID(more ...string) []string {
 type provider struct {
 	Provider
 	issuer *issuer.Issuer
+	terms  string
 }
 
 func newProvider(c Provider, config Config) (*provider, error) {
@@ -136,7 +140,17 @@ func newProvider(c Provider, config Config) (*provider, error) {
 		return nil, errors.New("the scope openid is missing")
 	}
 	i, err := issuer.New(c.Issuer)
-	return &provider{c, i}, err
+	return &provider{c, i, terms(c)}, err
+}
+
+// terms stands for who may sign in and under what name. A session that began under
+// others is over: the issuer may have been another one, or somebody hasn't shown what is
+// required now.
+func terms(c Provider) string {
+	sorted := func(s []string) []string { return slices.Sorted(slices.Values(s)) }
+	text, _ := json.Marshal([]any{c.Issuer.URL, c.ClientID, c.User, sorted(c.RequireGroups), sorted(c.RequireDomains)}) // strings are never refused
+	sum := sha256.Sum256(text)
+	return base64.RawURLEncoding.EncodeToString(sum[:12])
 }
 
 // checkTenant refuses the issuers of Entra that stand for all tenants: each signs by

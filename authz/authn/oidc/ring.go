@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddy-oci/oci-registry/authz/authn/internal/lately"
@@ -26,6 +27,9 @@ type Ring interface {
 	// Verify reports whether the signature is one of that key, and the key is still
 	// good. An error means that it couldn't be found out.
 	Verify(ctx context.Context, key string, message, signature []byte) (bool, error)
+
+	// Replace makes a new key, and all others bad, at once at this replica.
+	Replace(ctx context.Context) error
 }
 
 const (
@@ -74,21 +78,27 @@ type storedRing struct {
 	store           keep.Store
 	key             string
 	rotate, overlap time.Duration
-	keys            *lately.Value[ringKeys]
+	keys            atomic.Pointer[lately.Value[ringKeys]]
 }
 
 // StoredRing returns a Ring whose secrets are a value in a Store, made when they're
 // needed first. Replicas share them. A new one is made every rotate, and an old one
 // stays good for the overlap after that, which is to be no less than a session's
-// Lifetime. Without the value in the Store all sessions end within seconds.
+// Lifetime. Without the value in the Store all sessions end within seconds, and so they
+// do at other replicas once the keys are replaced.
 func StoredRing(store keep.Store, key string, rotate, overlap time.Duration) Ring {
 	r := &storedRing{store: store, key: key, rotate: rotate, overlap: overlap}
-	r.keys = lately.New(lately.Options[ringKeys]{Fetch: r.load, Age: ringAge, Pause: ringPause})
+	r.forget()
 	return r
 }
 
+// forget has the keys read anew.
+func (r *storedRing) forget() {
+	r.keys.Store(lately.New(lately.Options[ringKeys]{Fetch: r.load, Age: ringAge, Pause: ringPause}))
+}
+
 func (r *storedRing) Sign(ctx context.Context, message []byte) (string, []byte, error) {
-	keys, err := r.keys.Get(ctx)
+	keys, err := r.keys.Load().Get(ctx)
 	if err != nil {
 		return "", nil, err
 	}
@@ -97,12 +107,13 @@ func (r *storedRing) Sign(ctx context.Context, message []byte) (string, []byte, 
 }
 
 func (r *storedRing) Verify(ctx context.Context, key string, message, signature []byte) (bool, error) {
-	keys, err := r.keys.Get(ctx)
+	known := r.keys.Load()
+	keys, err := known.Get(ctx)
 	if err != nil {
 		return false, err
 	}
 	if keys.Value.find(key) < 0 {
-		if keys, err = r.keys.Newer(ctx, keys); err != nil {
+		if keys, err = known.Newer(ctx, keys); err != nil {
 			return false, err
 		}
 	}
@@ -122,19 +133,42 @@ func (r *storedRing) load(ctx context.Context) (ringKeys, error) {
 		}
 		keys = slices.DeleteFunc(keys, func(k ringKey) bool { return now.Sub(k.Made) >= r.rotate+ringNotice+r.overlap })
 		keys = append(keys, newRingKey(now))
-		value, err := json.Marshal(struct{ Keys ringKeys }{keys})
-		if err != nil {
-			return nil, err
-		}
-		_, err = r.store.Save(ctx, r.key, value, version)
-		if err == nil {
-			return keys, nil
-		}
-		if !errors.Is(err, keep.ErrChanged) {
-			return nil, fmt.Errorf("save the keys of sessions: %w", err)
+		if err := r.save(ctx, keys, version); !errors.Is(err, keep.ErrChanged) {
+			return keys, err
 		}
 	}
-	return nil, errors.New("the keys of sessions change all the time")
+	return nil, errKeysChange
+}
+
+var errKeysChange = errors.New("the keys of sessions change all the time")
+
+// Replace implements Ring. It needn't be able to read what's there.
+func (r *storedRing) Replace(ctx context.Context) error {
+	for range 5 { // others may be faster, but not for ever
+		_, version, err := r.store.Load(ctx, r.key)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("load the keys of sessions: %w", err)
+		}
+		err = r.save(ctx, ringKeys{newRingKey(time.Now())}, version)
+		if err == nil {
+			r.forget()
+		}
+		if !errors.Is(err, keep.ErrChanged) {
+			return err
+		}
+	}
+	return errKeysChange
+}
+
+func (r *storedRing) save(ctx context.Context, keys ringKeys, version string) error {
+	value, err := json.Marshal(struct{ Keys ringKeys }{keys})
+	if err != nil {
+		return err
+	}
+	if _, err = r.store.Save(ctx, r.key, value, version); err != nil {
+		return fmt.Errorf("save the keys of sessions: %w", err)
+	}
+	return nil
 }
 
 func (r *storedRing) read(ctx context.Context) (ringKeys, string, error) {

@@ -135,6 +135,41 @@ func TestKeysThatAreGone(t *testing.T) {
 	})
 }
 
+func TestKeysThatAreReplaced(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		shared := newStore()
+		login := func() *oidc.Login {
+			return newLogin(t, oidc.Config{Keys: oidc.StoredRing(shared, "sessions/keys", rotate, overlap)}, nowhere("sso"))
+		}
+		a, b := login(), login()
+		c := grant(t, a, alice)
+		isAlice(t, "a session", b, request(c))
+		shared.setDown(true)
+		if err := a.EndAll(t.Context()); !errors.Is(err, errDown) {
+			t.Errorf("while the store is down: %v", err)
+		}
+		shared.setDown(false)
+		isAlice(t, "what couldn't be ended", a, request(c))
+		time.Sleep(time.Second)
+		if err := a.EndAll(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		isRefused(t, "here, at once", a, request(c))
+		again := grant(t, a, alice)
+		isAlice(t, "signed in again", a, request(again))
+		isAlice(t, "at another replica", b, request(again))
+		isRefused(t, "there", b, request(c))
+		time.Sleep(time.Minute)
+		isAlice(t, "signed in again, later", a, request(again))
+
+		shared.fill(t, "sessions/keys", "spoiled")
+		if err := a.EndAll(t.Context()); err != nil {
+			t.Errorf("keys that can't be read: %v", err)
+		}
+	})
+}
+
 func TestARingWhoseStoreIsDown(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -19,6 +19,7 @@ type session struct {
 	ID       string   `json:"n"`
 	Registry string   `json:"a"`
 	Provider string   `json:"p"`
+	Terms    string   `json:"t"` // the provider's when it began
 	User     string   `json:"u"`
 	Groups   []string `json:"g,omitempty"`
 	Began    int64    `json:"b"` // Unix seconds, as all times here
@@ -67,6 +68,8 @@ func (l *Login) open(ctx context.Context, value string) (session, error) {
 		return s, refuse("the session is one of another registry")
 	case l.provider(s.Provider) == nil:
 		return s, refuse("the session is of provider %q, which is gone", s.Provider)
+	case s.Terms != l.provider(s.Provider).terms:
+		return s, refuse("the session began when provider %q was another one, or wanted less", s.Provider)
 	case !now.Before(s.ends(l.config.Lifetime)):
 		return s, refuse("the session has expired")
 	case !now.Before(time.Unix(s.Seen, 0).Add(l.config.IdleLifetime)):

@@ -110,6 +110,30 @@ func TestCookieTheft(t *testing.T) {
 	isRefused(t, "of an attempt to sign in", l, request(&http.Cookie{Name: c.Name, Value: value}))
 }
 
+// TestASessionOfOtherTerms: who began under another issuer of that name, or before more
+// was required, signs in again.
+func TestASessionOfOtherTerms(t *testing.T) {
+	t.Parallel()
+	base := nowhere("sso")
+	base.RequireGroups, base.RequireDomains = []string{"dev", "ops"}, []string{"example.com"}
+	c := grant(t, newLogin(t, oidc.Config{}, base), alice)
+	for name, change := range map[string]func(*oidc.Provider){
+		"another issuer":       func(p *oidc.Provider) { p.Issuer.URL = "https://127.0.0.1:2" },
+		"another client":       func(p *oidc.Provider) { p.ClientID = "other" },
+		"another group":        func(p *oidc.Provider) { p.RequireGroups = []string{"dev"} },
+		"a group as a domain":  func(p *oidc.Provider) { p.RequireGroups, p.RequireDomains = p.RequireDomains, p.RequireGroups },
+		"no domain":            func(p *oidc.Provider) { p.RequireDomains = nil },
+		"another claim's name": func(p *oidc.Provider) { p.User = []string{"sub"} },
+	} {
+		p := base
+		change(&p)
+		isRefused(t, name, newLogin(t, oidc.Config{}, p), request(c))
+	}
+	same := base
+	same.RequireGroups, same.Title, same.Scopes = []string{"ops", "dev"}, "Another title", []string{"openid", "x"}
+	isAlice(t, "the same terms", newLogin(t, oidc.Config{}, same), request(c))
+}
+
 func TestForgedCookies(t *testing.T) {
 	t.Parallel()
 	l := newLogin(t, oidc.Config{}, nowhere("sso"))

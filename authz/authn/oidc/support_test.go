@@ -155,6 +155,8 @@ func (r ring) Verify(_ context.Context, key string, message, signature []byte) (
 	return key == "key" && hmac.Equal(r.sign(message), signature), nil
 }
 
+func (ring) Replace(context.Context) error { return errors.ErrUnsupported }
+
 // newLogin returns a Login; what's missing in the configuration has a value.
 func newLogin(t *testing.T, c oidc.Config, providers ...oidc.Provider) *oidc.Login {
 	t.Helper()
