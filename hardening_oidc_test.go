@@ -5,8 +5,11 @@ package ociregistry
 import (
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/caddyserver/caddy/v2"
 )
 
 // Each test here is one attack on who has signed in with a browser. Those on the login
@@ -31,6 +34,57 @@ func TestOpenRedirect(t *testing.T) {
 	if got := a.Header.Get("Location"); got != signInPath {
 		t.Errorf("signing out leads to %s", got)
 	}
+}
+
+// What an issuer would send back is made up, each time after a beginning of one's own, so
+// that the issuer is asked; and a page of another site has somebody's browser do it.
+func TestMadeUpCallbacks(t *testing.T) {
+	w := newWeb(t)
+	file := filepath.Join(t.TempDir(), "log")
+	w.run(t, "log {\noutput file "+file+"\nformat json\n}", withAuth(at(newIssuer(t))+"\nlimits {\nper_address 2 1h\ndelay 1ms\n}"))
+	b := w.browser(t).still()
+	for i, status := range []int{http.StatusBadRequest, http.StatusBadRequest, http.StatusTooManyRequests} {
+		begun := b.want(t, http.StatusSeeOther, http.MethodGet, signInPath+"/login", "")
+		to, err := url.Parse(begun.Header.Get("Location"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := b.want(t, status, http.MethodGet, signInPath+"/callback/oidc?code=made-up&state="+to.Query().Get("state"), "")
+		if wait := a.Header.Get("Retry-After"); (wait != "") != (status == http.StatusTooManyRequests) {
+			t.Errorf("number %d: come back after %q", i, wait)
+		}
+		w.want(t, http.StatusBadRequest, http.MethodGet, signInPath+"/callback/oidc?code=made-up&state=x", "") // by another site's page
+	}
+	b.want(t, http.StatusOK, http.MethodGet, signInPath, "")
+	wantMeasured(t, map[string]float64{
+		"requests_total sign-in inline 2xx": 1, "requests_total sign-in inline 3xx": 3, "requests_total sign-in inline 4xx": 6,
+	}, "requests_total sign-")
+	if err := caddy.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	only(t, readLog(t, file), `"denied"`)
+}
+
+// The pages are asked for more often than anything may be.
+func TestPagesAreLimited(t *testing.T) {
+	w := newWeb(t)
+	w.run(t, "", withAuth(at(newIssuer(t)), "rate_limit {\nper_address 3 1h\n}"))
+	b := w.browser(t)
+	for _, path := range []string{"", "/login", "/callback/oidc"} {
+		if a, err := b.still().send(t.Context(), http.MethodGet, signInPath+path, ""); err != nil || a.StatusCode == http.StatusTooManyRequests {
+			t.Errorf("%s is too many: %v", path, err)
+		}
+	}
+	for _, path := range []string{"", "/login", "/callback/oidc"} {
+		if a := b.want(t, http.StatusTooManyRequests, http.MethodGet, signInPath+path, ""); a.Header.Get("Retry-After") == "" {
+			t.Errorf("%s: nobody says when to come back", path)
+		}
+	}
+	b.want(t, http.StatusTooManyRequests, http.MethodPost, signInPath+"/logout", "")
+	wantMeasured(t, map[string]float64{
+		"requests_total sign-in inline 2xx": 1, "requests_total sign-in inline 3xx": 1, "requests_total sign-in inline 4xx": 4,
+		"requests_total sign-out inline 4xx": 1,
+	}, "requests_total sign-")
 }
 
 // A page of another site has the browser end the session, make keys and change content.

@@ -72,7 +72,7 @@ var layers = map[string]string{
 	"authz/authn/issuer":            "authz/authn authz/authn/internal/lately",
 	"authz/authn/issuer/issuertest": "",
 	"authz/authn/workload":          "authz authz/authn authz/authn/issuer",
-	"authz/authn/oidc":              "authz authz/authn authz/authn/issuer authz/authn/internal/lately authz/keep",
+	"authz/authn/oidc":              "oci authz authz/authn authz/authn/issuer authz/authn/internal/lately authz/keep",
 }
 
 // testOnly is what nothing but a test may import.

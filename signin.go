@@ -1,9 +1,11 @@
 package ociregistry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/caddy-oci/oci-registry/authz"
@@ -68,7 +70,7 @@ func (r *Registry) provisionSignIn() (err error) {
 	}
 	r.auth.pages, err = r.auth.signIn.settle(signInSite{
 		name: r.name, path: signInPath, providers: r.auth.names, state: r.state, hasPolicy: r.policy != nil, toWhoever: r.policy != nil && r.namesAuthenticated(),
-		origin: r.origin, keepGroup: r.groupsInTokens(), onLogin: r.audit.observeSignIn, onLogout: r.audit.observeSignOut,
+		origin: r.origin, keepGroup: r.groupsInTokens(), onLogin: r.observeSignIn, onLogout: r.audit.observeSignOut,
 	})
 	return err
 }
@@ -85,14 +87,95 @@ func (r *Registry) renew(w http.ResponseWriter, req *http.Request) {
 	}
 }
 
+// What requests for pages are called in logs and metrics.
+const (
+	signsIn  = "sign-in" // each but the next
+	signsOut = "sign-out"
+)
+
 // serveSignIn answers people who sign in or out.
 func (h *Handler) serveSignIn(w http.ResponseWriter, r *http.Request) {
+	began := time.Now()
 	if !h.registry.lease.Enter() {
-		h.refuse(w, r, errReplaced, time.Now())
+		h.refuse(w, r, errReplaced, began)
 		return
 	}
 	defer h.exit()
-	h.registry.auth.pages.ServeHTTP(w, r)
+	e := &handler.Event{Operation: signsIn}
+	if r.Method == http.MethodPost {
+		e.Operation = signsOut
+	}
+	p := &paged{ResponseWriter: w}
+	if e.Err = h.registry.rates.address(r); e.Err != nil {
+		e.Status, e.Code = http.StatusTooManyRequests, oci.TooManyRequests
+		sendTooMany(p, e.Err)
+		h.registry.audit.observe(r, e)
+	} else {
+		e.Who, e.Err = h.registry.servePage(p, r)
+	}
+	e.Status, e.Duration = p.status, time.Since(began)
+	if e.Status >= http.StatusInternalServerError && e.Err == nil {
+		e.Err = errNoPage
+	}
+	h.registry.meters.observe(r, e)
+	logEvent(r, e)
+}
+
+var errNoPage = errors.New("a page for signing in or out couldn't be served")
+
+// paged is an answer of which the status is kept.
+type paged struct {
+	http.ResponseWriter
+
+	status int // 0 if there's no answer
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (p *paged) WriteHeader(status int) {
+	p.status = status
+	p.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements http.ResponseWriter.
+func (p *paged) Write(b []byte) (int, error) {
+	p.status = cmp.Or(p.status, http.StatusOK)
+	return p.ResponseWriter.Write(b)
+}
+
+// sendTooMany answers a browser that comes too often.
+func sendTooMany(w http.ResponseWriter, err error) {
+	if e, ok := errors.AsType[*oci.Error](err); ok && e.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(e.RetryAfter))
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	http.Error(w, "Too many requests", http.StatusTooManyRequests)
+}
+
+// signInOutcome is who has signed in by a request, or why nobody could.
+type signInOutcome struct {
+	who authz.Identity
+	err error
+}
+
+type signInOutcomeKey struct{}
+
+// servePage serves a page within the limits of logins. Nobody and nil is what comes of one
+// by which nobody could have signed in.
+func (r *Registry) servePage(w http.ResponseWriter, req *http.Request) (authz.Identity, error) {
+	var o signInOutcome
+	err := r.audit.logins.Try(req.Context(), clientAddr(req), func(ctx context.Context) error {
+		r.auth.pages.ServeHTTP(w, req.WithContext(context.WithValue(ctx, signInOutcomeKey{}, &o)))
+		return o.err
+	})
+	return o.who, err
+}
+
+// observeSignIn is told who has signed in with a browser, or why they couldn't.
+func (r *Registry) observeSignIn(req *http.Request, who authz.Identity, err error) {
+	if o, ok := req.Context().Value(signInOutcomeKey{}).(*signInOutcome); ok {
+		*o = signInOutcome{who, err}
+	}
+	r.audit.observeSignIn(req, who, err)
 }
 
 // observeSignIn is told who has signed in with a browser, or why they couldn't.
@@ -100,7 +183,7 @@ func (a *audit) observeSignIn(r *http.Request, who authz.Identity, err error) {
 	if a.log == nil {
 		return
 	}
-	e := &handler.Event{Operation: "sign-in", Who: who, Err: err, Status: http.StatusSeeOther}
+	e := &handler.Event{Operation: signsIn, Who: who, Err: err, Status: http.StatusSeeOther}
 	switch {
 	case err == nil:
 		a.logins.isFirst(r, who) // its first request is no login of its own
@@ -108,12 +191,15 @@ func (a *audit) observeSignIn(r *http.Request, who authz.Identity, err error) {
 	case errors.Is(err, authn.ErrRefused):
 		e.Status, e.Code = http.StatusUnauthorized, oci.Unauthorized
 		a.write(r, "login refused", e)
+	case errors.Is(err, oci.TooManyRequests):
+		e.Status, e.Code = http.StatusTooManyRequests, oci.TooManyRequests
+		a.write(r, "denied", e)
 	}
 }
 
 // observeSignOut is told whose session was ended by them.
 func (a *audit) observeSignOut(r *http.Request, who authz.Identity) {
 	if a.log != nil {
-		a.write(r, "logout", &handler.Event{Operation: "sign-out", Who: who, Status: http.StatusSeeOther})
+		a.write(r, "logout", &handler.Event{Operation: signsOut, Who: who, Status: http.StatusSeeOther})
 	}
 }

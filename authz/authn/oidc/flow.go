@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 
 	"github.com/caddy-oci/oci-registry/authz"
 	"github.com/caddy-oci/oci-registry/authz/authn"
+	"github.com/caddy-oci/oci-registry/oci"
 )
 
 const (
@@ -94,14 +96,10 @@ func (l *Login) callback(w http.ResponseWriter, r *http.Request, p *provider) {
 	value, err := cookie(r, name)
 	l.setCookie(w, r, name, "", 0)
 	var a attempt
+	var who *person
 	if err == nil {
-		a, err = l.attempt(r, p, value)
+		a, who, err = l.comeBack(r, p, value)
 	}
-	if err != nil {
-		l.failed(w, r, p, err)
-		return
-	}
-	who, err := l.signIn(r, p, a)
 	if err == nil {
 		err = l.welcome(w, r, who)
 	}
@@ -113,13 +111,26 @@ func (l *Login) callback(w http.ResponseWriter, r *http.Request, p *provider) {
 	redirect(w, a.Return)
 }
 
+// comeBack returns what the browser began, and who it is. What's refused counts as
+// credentials that are wrong, unless the browser hasn't begun anything: that costs nobody
+// anything, and a page of any site can have a browser do it.
+func (l *Login) comeBack(r *http.Request, p *provider, value string) (a attempt, who *person, err error) {
+	if value == "" {
+		return a, nil, errNotBegun
+	}
+	err = authn.LookUp(r.Context(), func() error {
+		if a, err = l.attempt(r, p, value); err == nil {
+			who, err = l.signIn(r, p, a)
+		}
+		return err
+	})
+	return a, who, err
+}
+
 // attempt returns what the browser began, and refuses what it didn't begin, or has
 // come back from already.
 func (l *Login) attempt(r *http.Request, p *provider, value string) (attempt, error) {
 	var a attempt
-	if value == "" {
-		return a, errNotBegun
-	}
 	if err := l.unseal(r.Context(), purposeLogin, value, &a); err != nil {
 		return a, err
 	}
@@ -200,7 +211,11 @@ func (l *Login) kept(groups []string) []string {
 func (l *Login) failed(w http.ResponseWriter, r *http.Request, p *provider, err error) {
 	l.told(r, &person{Identity: authz.Identity{Provider: p.Name}}, err)
 	again := l.config.Prefix + "/login?provider=" + url.QueryEscape(p.Name)
+	tooMany, _ := errors.AsType[*oci.Error](err)
 	switch {
+	case tooMany != nil && tooMany.RetryAfter > 0:
+		w.Header().Set("Retry-After", strconv.Itoa(tooMany.RetryAfter))
+		l.page(w, http.StatusTooManyRequests, page{Title: "Signing in didn't work too often: wait a while", Again: again})
 	case errors.Is(err, errNotAllowed):
 		l.page(w, http.StatusForbidden, page{Title: "Your account may not sign in here", Again: again})
 	case errors.Is(err, authn.ErrRefused):
