@@ -1,13 +1,17 @@
 package oidc
 
 import (
+	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,25 +21,34 @@ import (
 
 const (
 	endedKey = "sessions/ended"
-	maxEnded = 1500            // sessions: a value of the Store has room for them
+	maxEnded = 1300            // entries: a value of the Store has room for them
+	maxOwn   = 5               // sessions of one user, each by itself
 	endedAge = 5 * time.Second // after that every replica knows
 )
 
 // ended knows of sessions that ended before their time. Without a Store it knows of
 // none.
 type ended struct {
-	store  keep.Store
-	stored *lately.Value[endings]
+	store    keep.Store
+	lifetime time.Duration // of sessions
+	stored   *lately.Value[endings]
 
 	mu   sync.Mutex // guards here
 	here endings    // those that ended at this replica, at once
 }
 
-// endings are the times, in Unix seconds, until which sessions would have gone on.
-type endings map[string]int64
+// endings are sessions that have ended. Times are in Unix seconds.
+type endings struct {
+	// Sessions have the times when they began, by owner and ID.
+	Sessions map[string]int64 `json:"sessions"`
 
-func newEnded(store keep.Store) *ended {
-	e := &ended{store: store, here: endings{}}
+	// Users have ended so many that it's said of all: those that began until then have
+	// ended. So nobody who signs in and out has others' entries dropped.
+	Users map[string]int64 `json:"users"`
+}
+
+func newEnded(store keep.Store, lifetime time.Duration) *ended {
+	e := &ended{store: store, lifetime: lifetime, here: newEndings()}
 	e.stored = lately.New(lately.Options[endings]{Age: endedAge, Pause: time.Second, Fetch: func(ctx context.Context) (endings, error) {
 		stored, _, err := e.load(ctx)
 		return stored, err
@@ -43,12 +56,14 @@ func newEnded(store keep.Store) *ended {
 	return e
 }
 
-func (e *ended) has(ctx context.Context, id string) (bool, error) {
+func newEndings() endings { return endings{map[string]int64{}, map[string]int64{}} }
+
+func (e *ended) has(ctx context.Context, s session) (bool, error) {
 	if e.store == nil {
 		return false, nil
 	}
 	e.mu.Lock()
-	_, here := e.here[id]
+	here := e.here.has(s)
 	e.mu.Unlock()
 	if here {
 		return true, nil
@@ -57,13 +72,12 @@ func (e *ended) has(ctx context.Context, id string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	_, ok := stored.Value[id]
-	return ok, nil
+	return stored.Value.has(s), nil
 }
 
-// add makes a session one that has ended. Of very many those are forgotten first that
-// would end soonest.
-func (e *ended) add(ctx context.Context, id string, until time.Time) error {
+// add makes a session one that has ended. Of very many users those are forgotten first
+// whose sessions would end soonest.
+func (e *ended) add(ctx context.Context, s session) error {
 	if e.store == nil {
 		return nil
 	}
@@ -72,8 +86,7 @@ func (e *ended) add(ctx context.Context, id string, until time.Time) error {
 		if err != nil {
 			return err
 		}
-		all[id] = until.Unix()
-		all.prune(time.Now())
+		all.add(s, e.lifetime)
 		value, err := json.Marshal(all)
 		if err != nil {
 			return err
@@ -82,8 +95,7 @@ func (e *ended) add(ctx context.Context, id string, until time.Time) error {
 		if err == nil {
 			e.mu.Lock()
 			defer e.mu.Unlock()
-			e.here[id] = until.Unix()
-			e.here.prune(time.Now())
+			e.here.add(s, e.lifetime)
 			return nil
 		}
 		if !errors.Is(err, keep.ErrChanged) {
@@ -94,27 +106,71 @@ func (e *ended) add(ctx context.Context, id string, until time.Time) error {
 }
 
 func (e *ended) load(ctx context.Context) (endings, string, error) {
+	all := newEndings()
 	value, version, err := e.store.Load(ctx, endedKey)
 	if errors.Is(err, fs.ErrNotExist) {
-		return endings{}, "", nil
+		return all, "", nil
 	}
 	if err != nil {
-		return nil, "", fmt.Errorf("load which sessions have ended: %w", err)
+		return all, "", fmt.Errorf("load which sessions have ended: %w", err)
 	}
-	all := endings{}
-	if err := json.Unmarshal(value, &all); err != nil || all == nil {
-		return nil, "", fmt.Errorf("%s isn't what was saved", endedKey)
+	if err := json.Unmarshal(value, &all); err != nil || all.Sessions == nil || all.Users == nil {
+		return all, "", fmt.Errorf("%s isn't what was saved", endedKey)
 	}
 	return all, version, nil
 }
 
-func (e endings) prune(now time.Time) {
-	maps.DeleteFunc(e, func(_ string, until int64) bool { return until <= now.Unix() })
-	if len(e) <= maxEnded {
+// owner stands for the user of a session.
+func (s session) owner() string {
+	sum := sha256.Sum256([]byte(s.Provider + "\x00" + s.User))
+	return base64.RawURLEncoding.EncodeToString(sum[:12])
+}
+
+func (e endings) has(s session) bool {
+	owner := s.owner()
+	_, ended := e.Sessions[owner+s.ID]
+	until, all := e.Users[owner]
+	return ended || all && s.Began <= until
+}
+
+func (e endings) add(s session, lifetime time.Duration) {
+	owner := s.owner()
+	e.Sessions[owner+s.ID] = s.Began
+	var own []string
+	for key := range e.Sessions {
+		if strings.HasPrefix(key, owner) {
+			own = append(own, key)
+		}
+	}
+	if len(own) > maxOwn {
+		for _, key := range own {
+			e.Users[owner] = max(e.Users[owner], e.Sessions[key])
+			delete(e.Sessions, key)
+		}
+	}
+	e.prune(time.Now().Add(-lifetime).Unix())
+}
+
+// prune drops what is of sessions that began until then, which are over anyway, and the
+// oldest of what's too much.
+func (e endings) prune(over int64) {
+	type entry struct {
+		in    map[string]int64
+		key   string
+		began int64
+	}
+	var all []entry
+	for _, in := range []map[string]int64{e.Sessions, e.Users} {
+		maps.DeleteFunc(in, func(_ string, began int64) bool { return began <= over })
+		for key, began := range in {
+			all = append(all, entry{in, key, began})
+		}
+	}
+	if len(all) <= maxEnded {
 		return
 	}
-	soonest := slices.SortedFunc(maps.Keys(e), func(a, b string) int { return int(e[a] - e[b]) })
-	for _, id := range soonest[:len(soonest)-maxEnded] {
-		delete(e, id)
+	slices.SortFunc(all, func(a, b entry) int { return cmp.Compare(a.began, b.began) })
+	for _, old := range all[:len(all)-maxEnded] {
+		delete(old.in, old.key)
 	}
 }

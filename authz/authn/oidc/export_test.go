@@ -26,5 +26,9 @@ func (l *Login) SessionCookie(r *http.Request) string { return l.cookieName(r, p
 // LoginCookie is the name of the cookie of an attempt.
 func (l *Login) LoginCookie(r *http.Request) string { return l.cookieName(r, purposeLogin) }
 
-// MaxEnded is how many sessions that ended are remembered.
-const MaxEnded = maxEnded
+// MaxEnded is how many entries there are of sessions that ended, and MaxOwn how many of
+// one user are no single one.
+const (
+	MaxEnded = maxEnded
+	MaxOwn   = maxOwn
+)

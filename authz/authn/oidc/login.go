@@ -108,7 +108,7 @@ func New(c Config) (*Login, error) {
 	if l.used, err = newUsed(); err != nil {
 		return nil, err
 	}
-	l.ended = newEnded(c.Store)
+	l.ended = newEnded(c.Store, c.Lifetime)
 	if l.accounts, err = newAccounts(l); err != nil {
 		return nil, err
 	}

@@ -51,7 +51,7 @@ func (l *Login) end(r *http.Request, name string) (string, error) {
 	if err != nil {
 		return "", nil //nolint:nilerr // nor is this one's
 	}
-	if err := l.ended.add(r.Context(), s.ID, s.ends(l.config.Lifetime)); err != nil {
+	if err := l.ended.add(r.Context(), s); err != nil {
 		return "", err
 	}
 	if l.config.OnLogout != nil {

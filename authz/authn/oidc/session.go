@@ -75,7 +75,7 @@ func (l *Login) open(ctx context.Context, value string) (session, error) {
 	case !now.Before(time.Unix(s.Seen, 0).Add(l.config.IdleLifetime)):
 		return s, refuse("the session has been idle for too long")
 	}
-	ended, err := l.ended.has(ctx, s.ID)
+	ended, err := l.ended.has(ctx, s)
 	if err != nil {
 		return s, err
 	}

@@ -368,47 +368,110 @@ func TestLogoutWhereTheProviderHasNone(t *testing.T) {
 	}
 }
 
+// end signs somebody out, and returns the cookie of the session that was.
+func end(t *testing.T, l *oidc.Login, c *http.Cookie) *http.Cookie {
+	t.Helper()
+	r := request(c)
+	r.Method, r.URL.Path = http.MethodPost, "/auth/logout"
+	r.Header.Set("Accept", "application/json")
+	w := httptest.NewRecorder()
+	l.ServeHTTP(w, r)
+	if w.Code != http.StatusOK {
+		t.Fatalf("%d %s", w.Code, w.Body)
+	}
+	isRefused(t, "ended", l, request(c))
+	return c
+}
+
 func TestSessionsThatEndedAreForgottenInTime(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		shared := newStore()
-		l := newLogin(t, oidc.Config{Store: shared, Lifetime: time.Hour}, nowhere("sso"))
-		end := func() *http.Cookie {
-			c := grant(t, l, alice)
-			r := request(c)
-			r.Method, r.URL.Path = http.MethodPost, "/auth/logout"
-			r.Header.Set("Accept", "application/json")
-			w := httptest.NewRecorder()
-			l.ServeHTTP(w, r)
-			if w.Code != http.StatusOK {
-				t.Fatalf("%d %s", w.Code, w.Body)
-			}
-			return c
+		login := func() *oidc.Login {
+			return newLogin(t, oidc.Config{Store: shared, Lifetime: time.Hour}, nowhere("sso"))
 		}
-		first := end()
-		isRefused(t, "ended", l, request(first))
+		l := login()
+		signOut := func(user string) *http.Cookie {
+			return end(t, l, grant(t, l, authz.Identity{ID: user, Provider: "sso"}))
+		}
+		signOut("alice")
 		before := len(shared.text())
 		time.Sleep(time.Hour)
-		end()
+		signOut("alice")
 		if got := len(shared.text()); got != before {
 			t.Errorf("%d bytes, want %d", got, before)
 		}
 		many := map[string]int64{}
 		for i := range oidc.MaxEnded {
-			many[fmt.Sprintf("%016d", i)] = time.Now().Add(time.Duration(i) * time.Second).Unix()
+			many[fmt.Sprintf("%032d", i)] = time.Now().Add(-time.Duration(i) * time.Second).Unix()
 		}
-		last := end()
-		shared.fill(t, "sessions/ended", many)
-		time.Sleep(5 * time.Second)
-		isAlice(t, "forgotten", newLogin(t, oidc.Config{Store: shared, Lifetime: time.Hour}, nowhere("sso")), request(last))
-		for range 10 {
-			last = end()
+		shared.fill(t, "sessions/ended", map[string]any{"sessions": many, "users": map[string]int64{}})
+		var last *http.Cookie
+		for i := range 10 {
+			time.Sleep(time.Second)
+			last = signOut(fmt.Sprint("user", i))
 		}
-		isRefused(t, "the last", newLogin(t, oidc.Config{Store: shared, Lifetime: time.Hour}, nowhere("sso")), request(last))
-		if got := len(shared.text()); got > 64<<10 || got < oidc.MaxEnded*29-100 {
+		isRefused(t, "the last", login(), request(last))
+		if got := len(shared.text()); got > 64<<10 || got < oidc.MaxEnded*45 {
 			t.Errorf("%d bytes", got)
 		}
+		if text := shared.text(); !strings.Contains(text, fmt.Sprintf("%032d", 0)) || strings.Contains(text, fmt.Sprintf("%032d", oidc.MaxEnded-1)) {
+			t.Error("others than the oldest were dropped")
+		}
 	})
+}
+
+// TestALogoutCanNotBeUndone: whoever has an account and a stolen cookie signs in and out
+// until the list is full.
+func TestALogoutCanNotBeUndone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		shared := newStore()
+		login := func() *oidc.Login {
+			return newLogin(t, oidc.Config{Store: shared}, nowhere("sso"), nowhere("other"))
+		}
+		l := login()
+		stolen := end(t, l, grant(t, l, alice))
+		mallory := authz.Identity{ID: "mallory", Provider: "sso"}
+		earlier := grant(t, l, mallory)
+		time.Sleep(time.Second)
+		namesake := grant(t, l, authz.Identity{ID: "mallory", Provider: "other"})
+		var first, last *http.Cookie
+		for range oidc.MaxEnded + 10 {
+			time.Sleep(time.Second)
+			last = end(t, l, grant(t, l, mallory))
+			if first == nil {
+				first = last
+			}
+		}
+		time.Sleep(time.Second)
+		later := grant(t, l, mallory)
+		replica := login()
+		isRefused(t, "what was stolen", replica, request(stolen))
+		isRefused(t, "the first", replica, request(first))
+		isRefused(t, "the last", replica, request(last))
+		isRefused(t, "one that began before", replica, request(earlier))
+		for what, c := range map[string]*http.Cookie{"one that began later": later, "a namesake's": namesake} {
+			if who, _, err := replica.Identify(request(c)); err != nil || who.ID != "mallory" {
+				t.Errorf("%s: %v, %v", what, who, err)
+			}
+		}
+		if n := len(shared.text()); n > 500 {
+			t.Errorf("%d bytes for two users", n)
+		}
+	})
+}
+
+// TestAFewLogouts end those sessions alone.
+func TestAFewLogouts(t *testing.T) {
+	t.Parallel()
+	shared := newStore()
+	l := newLogin(t, oidc.Config{Store: shared}, nowhere("sso"))
+	other := grant(t, l, alice)
+	for range oidc.MaxOwn {
+		end(t, l, grant(t, l, alice))
+	}
+	isAlice(t, "another browser", l, request(other))
 }
 
 func TestAStoreThatIsDown(t *testing.T) {
