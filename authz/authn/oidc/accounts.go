@@ -86,7 +86,8 @@ func accountKey(p *provider, user string) string {
 	return fmt.Sprintf("accounts/%x", sha256.Sum256([]byte(p.Name+"\x00"+user)))
 }
 
-// remember begins to follow an account that has signed in.
+// remember begins to follow an account that has signed in. One that has the name of
+// another account is refused: it would have that one's API keys and tokens, too.
 func (a *accounts) remember(ctx context.Context, p *provider, who *person, token *oauth2.Token) error {
 	now := time.Now()
 	made := account{
@@ -98,9 +99,13 @@ func (a *accounts) remember(ctx context.Context, p *provider, who *person, token
 			slog.String("provider", p.Name), slog.String("user", who.ID))
 	}
 	for range 5 { // others may be faster, but not for ever
-		_, version, err := a.load(ctx, p, who.ID)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		known, version, err := a.load(ctx, p, who.ID)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
 			return err
+		case known.Subject != made.Subject:
+			return fmt.Errorf("%w: the name %q is another account's, that of %s in the registry's state, which API keys may be of", errNotAllowed, who.ID, accountKey(p, who.ID))
 		}
 		_, err = a.save(ctx, p, made, version)
 		if !errors.Is(err, keep.ErrChanged) {

@@ -222,6 +222,29 @@ func TestAnAccountWithAnotherName(t *testing.T) {
 	}
 }
 
+// TestANameOfAnotherAccount: somebody who gets the name of another one doesn't get their
+// keys, not even once that one is gone.
+func TestANameOfAnotherAccount(t *testing.T) {
+	t.Parallel()
+	later(t, func(t *testing.T, f *following) {
+		for range 2 {
+			f.issuer.set(func(i *fake) { i.subject = "2" })
+			if w := comeBack(t, f.logins[0], "/auth/callback/sso?code=c", f.nonce); w.Code != http.StatusForbidden {
+				t.Errorf("%d %s", w.Code, w.Body)
+			}
+			time.Sleep(follow + 5*time.Second)
+			if err := f.lookup(t); !errors.Is(err, authn.ErrRefused) {
+				t.Errorf("the keys are good: %v", err)
+			}
+		}
+		f.issuer.set(func(i *fake) { i.subject = "1" })
+		f.signIn(t, f.logins[0])
+		if err := f.lookup(t); err != nil {
+			t.Errorf("the first account is back: %v", err)
+		}
+	})
+}
+
 func TestAProviderWithoutRefreshTokens(t *testing.T) {
 	t.Parallel()
 	later(t, func(t *testing.T, f *following) {

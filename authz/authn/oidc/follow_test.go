@@ -120,12 +120,27 @@ func write(w http.ResponseWriter, status int, v any) {
 // signIn signs in without a browser, and returns the session's cookie.
 func (f *following) signIn(t *testing.T, l *oidc.Login) *http.Cookie {
 	t.Helper()
-	return signIn(t, l, "/auth/callback/sso?code=c", func(to url.Values) {
-		f.issuer.set(func(i *fake) { i.nonce = to.Get("nonce") })
-	})
+	return signIn(t, l, "/auth/callback/sso?code=c", f.nonce)
+}
+
+func (f *following) nonce(to url.Values) {
+	f.issuer.set(func(i *fake) { i.nonce = to.Get("nonce") })
 }
 
 func signIn(t *testing.T, l *oidc.Login, callback string, sent ...func(url.Values)) *http.Cookie {
+	t.Helper()
+	w := comeBack(t, l, callback, sent...)
+	for _, line := range w.Header()["Set-Cookie"] {
+		if c, err := http.ParseSetCookie(line); err == nil && c.Name == l.SessionCookie(request()) {
+			return c
+		}
+	}
+	t.Fatalf("%d, no session: %s", w.Code, w.Body)
+	return nil
+}
+
+// comeBack begins to sign in, and returns what the callback answers.
+func comeBack(t *testing.T, l *oidc.Login, callback string, sent ...func(url.Values)) *httptest.ResponseRecorder {
 	t.Helper()
 	w := httptest.NewRecorder()
 	l.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "https://registry.example.com/auth/login", http.NoBody))
@@ -141,11 +156,5 @@ func signIn(t *testing.T, l *oidc.Login, callback string, sent ...func(url.Value
 	r.AddCookie(begun)
 	w = httptest.NewRecorder()
 	l.ServeHTTP(w, r)
-	for _, line := range w.Header()["Set-Cookie"] {
-		if c, err := http.ParseSetCookie(line); err == nil && c.Name == l.SessionCookie(r) {
-			return c
-		}
-	}
-	t.Fatalf("%d, no session: %s", w.Code, w.Body)
-	return nil
+	return w
 }
