@@ -46,7 +46,9 @@ func apiKeys(to **APIKeys) option {
 
 // ownersFreshFor is how long a key may outlive the account. A token that was got with it
 // is looked at every two seconds, and a file twice a second: in five seconds all of them
-// have ended. No provider here minds being asked that often for who is at work.
+// have ended. No provider here minds being asked that often for who is at work: an issuer
+// that follows accounts isn't asked itself, and what's known of it is read every five
+// seconds.
 const ownersFreshFor = time.Second
 
 // provisionKeys makes what knows API keys one of the ways to sign in. It asks nobody.

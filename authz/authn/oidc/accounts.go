@@ -20,7 +20,7 @@ import (
 
 const (
 	askTime   = 10 * time.Second // asking a provider takes so long at most
-	recentAge = 5 * time.Second  // a session knows what was so then
+	recentAge = 5 * time.Second  // sessions and keys know what was so then
 	maxRecent = 4096
 )
 
@@ -76,9 +76,10 @@ type directory struct {
 
 // Lookup implements authn.Directory. What the provider said last is good for the
 // provider's Follow, and for twice as long while it can't be asked. So an account
-// that's disabled is refused after the one or the other.
+// that's disabled is refused after the one or the other, and five seconds: so long the
+// Store isn't asked again.
 func (d directory) Lookup(ctx context.Context, user string) (authz.Identity, error) {
-	return d.accounts.lookup(ctx, d.provider, user)
+	return d.accounts.latest(ctx, d.provider, user)
 }
 
 // accountKey is where the Store has an account.
@@ -125,7 +126,8 @@ func (a *account) keepToken(p *provider, token *oauth2.Token) {
 	}
 }
 
-// latest is lookup for a session, which asks for each request.
+// latest is lookup for who asks all the time: sessions for each request, and API keys
+// every second.
 func (a *accounts) latest(ctx context.Context, p *provider, user string) (authz.Identity, error) {
 	key := accountKey(p, user)
 	if r, ok := a.recent.Get(key); ok && time.Since(r.at) < recentAge {

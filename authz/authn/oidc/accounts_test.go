@@ -57,7 +57,7 @@ func TestAnAccountThatIsFollowed(t *testing.T) {
 		}
 	}
 	shared.setDown(true)
-	if _, err := d.Lookup(t.Context(), "alice@example.com"); err == nil || errors.Is(err, authn.ErrRefused) {
+	if _, err := d.Lookup(t.Context(), "carol@example.com"); err == nil || errors.Is(err, authn.ErrRefused) {
 		t.Errorf("while the store is down: %v", err)
 	}
 }
@@ -96,11 +96,11 @@ func TestADisabledAccount(t *testing.T) {
 	t.Parallel()
 	later(t, func(t *testing.T, f *following) {
 		f.issuer.set(func(i *fake) { i.disabled = true })
-		time.Sleep(follow - time.Second)
+		time.Sleep(follow - 5*time.Second)
 		if err := f.lookup(t); err != nil {
 			t.Errorf("within the interval: %v", err)
 		}
-		time.Sleep(time.Second)
+		time.Sleep(5 * time.Second)
 		if err := f.lookup(t); !errors.Is(err, authn.ErrRefused) {
 			t.Errorf("after it: %v", err)
 		}
@@ -151,6 +151,28 @@ func TestASessionHasTheGroupsOfNow(t *testing.T) {
 		time.Sleep(follow + 5*time.Second)
 		if who, _, err := f.logins[1].Identify(request(f.cookie)); err != nil || !slices.Equal(who.Groups, []string{"new"}) {
 			t.Errorf("%+v, %v", who, err)
+		}
+	})
+}
+
+// TestTheStoreIsNotAskedEachTime: who is at work with an API key is looked up each second.
+func TestTheStoreIsNotAskedEachTime(t *testing.T) {
+	t.Parallel()
+	later(t, func(t *testing.T, f *following) {
+		before := f.store.loaded()
+		for range 60 {
+			if err := f.lookup(t); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+		}
+		if n := f.store.loaded() - before; n != 12 {
+			t.Errorf("%d times in a minute", n)
+		}
+		f.issuer.set(func(i *fake) { i.groups = []string{"new"} })
+		f.signIn(t, f.logins[0])
+		if who, err := f.directories[0].Lookup(t.Context(), "alice"); err != nil || !slices.Equal(who.Groups, []string{"new"}) {
+			t.Errorf("signed in anew: %+v, %v", who, err)
 		}
 	})
 }

@@ -34,6 +34,7 @@ type store struct {
 	values map[string]value
 	down   bool
 	saves  int
+	loads  int
 }
 
 type value struct {
@@ -49,6 +50,7 @@ func (s *store) Load(_ context.Context, key string) ([]byte, string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	v, ok := s.values[key]
+	s.loads++
 	if s.down {
 		return nil, "", errDown
 	}
@@ -94,6 +96,13 @@ func (s *store) fill(t *testing.T, key string, v any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.values[key] = value{data, s.values[key].version + 1}
+}
+
+// loaded is how many values were asked for.
+func (s *store) loaded() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.loads
 }
 
 func (s *store) setDown(down bool) {
