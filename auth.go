@@ -94,20 +94,30 @@ func (a *Auth) loadProviders(ctx caddy.Context) error {
 		if err != nil {
 			return err
 		}
-		if slices.Contains(a.names, name) {
-			return fmt.Errorf("there are two providers %s, whose users couldn't be told apart: keep one", name)
-		}
 		if t, ok := mod.(trusting); ok {
 			a.open = append(a.open, t.trustsAll()...)
 		}
 		a.names, a.chain = append(a.names, name), append(a.chain, method)
 		sources := []string{strings.TrimPrefix(name, "oci_")}
+		fix := "keep one"
 		if s, ok := mod.(signIn); ok {
-			a.signIn, sources = s, s.issuers()
+			if a.signIn != nil {
+				return fmt.Errorf("there are two providers %s: write all issuers into one", name)
+			}
+			a.signIn, sources, fix = s, s.issuers(), "give the issuer another name"
+		}
+		if i := slices.IndexFunc(sources, a.isTaken); i >= 0 {
+			return fmt.Errorf("there are two providers %s, whose users couldn't be told apart: %s", sources[i], fix)
 		}
 		a.sources = append(a.sources, sources...)
 	}
 	return nil
+}
+
+// isTaken reports whether an Identity's Provider may be that by what has been loaded
+// already, or if an earlier handler says who it is.
+func (a *Auth) isTaken(source string) bool {
+	return source == upstreamName || slices.Contains(a.sources, source)
 }
 
 // methodOf returns what a provider is called and how it's asked.

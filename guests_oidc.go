@@ -238,11 +238,6 @@ func (i OIDCIssuer) name() string { return cmp.Or(i.Name, string(i.Kind), "oidc"
 
 // check refuses an issuer that would let in whom nobody has meant.
 func (OIDCIssuer) check(p oidc.Provider, at signInSite) error {
-	for _, other := range at.providers {
-		if other != "oci_oidc" && strings.TrimPrefix(other, "oci_") == p.Name {
-			return fmt.Errorf("there's a provider %s, whose users couldn't be told apart: give the issuer another name", other)
-		}
-	}
 	if p.Kind == oidc.Google && len(p.Groups) == 0 && len(p.RequireGroups) > 0 {
 		return errors.New("google knows no groups, so nobody could sign in: write 'require_domain DOMAIN…' in place of require_group")
 	}

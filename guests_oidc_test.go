@@ -113,9 +113,18 @@ func TestOIDCProvider(t *testing.T) {
 			t.Errorf("the error has the secret: %v", err)
 		}
 	}
-	err := validate(t, w.config(t, "", withAuth(htpasswdAlice(t)+"\nprovider oci_oidc {\nissuer https://sso.example.com {\n"+client+"name htpasswd\n}\n}")))
-	if err == nil || !strings.Contains(err.Error(), "give the issuer another name") {
-		t.Errorf("two providers of one name: %v", err)
+	named := func(name string) string {
+		return "provider oci_oidc {\nissuer https://sso.example.com {\n" + client + "name " + name + "\n}\n}\n"
+	}
+	for auth, want := range map[string]string{
+		htpasswdAlice(t) + "\n" + named("htpasswd"): "two providers htpasswd, whose users couldn't be told apart: give the issuer another name",
+		named("htpasswd") + htpasswdAlice(t):        "two providers htpasswd",
+		named("upstream"):                           "two providers upstream, whose users couldn't be told apart: give the issuer another name",
+		named("a") + named("b"):                     "two providers oci_oidc: write all issuers into one",
+	} {
+		if err := validate(t, w.config(t, "", withAuth(auth))); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", auth, err)
+		}
 	}
 }
 

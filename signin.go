@@ -36,7 +36,6 @@ type signIn interface {
 type signInSite struct {
 	name      string
 	path      string // of the pages, unless the provider has another
-	providers []string
 	state     keep.Store
 	hasPolicy bool
 	toWhoever bool // the policy allows something to whoever has signed in
@@ -69,7 +68,7 @@ func (r *Registry) provisionSignIn() (err error) {
 		return nil
 	}
 	r.auth.pages, err = r.auth.signIn.settle(signInSite{
-		name: r.name, path: signInPath, providers: r.auth.names, state: r.state, hasPolicy: r.policy != nil, toWhoever: r.policy != nil && r.namesAuthenticated(),
+		name: r.name, path: signInPath, state: r.state, hasPolicy: r.policy != nil, toWhoever: r.policy != nil && r.namesAuthenticated(),
 		origin: r.origin, keepGroup: r.groupsInTokens(), onLogin: r.observeSignIn, onLogout: r.audit.observeSignOut,
 	})
 	return err
