@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -170,6 +171,9 @@ const (
 
 // settle implements signIn.
 func (p *OIDCProvider) settle(at signInSite) (signInPages, error) {
+	if err := checkPages(p.Path, at.path == signInPath); err != nil {
+		return nil, fmt.Errorf("oci_oidc: %w", err)
+	}
 	config := oidc.Config{
 		Registry: at.name, Store: at.state, Prefix: cmp.Or(p.Path, at.path), Origin: at.origin,
 		Lifetime: time.Duration(p.Lifetime), IdleLifetime: time.Duration(p.Idle),
@@ -199,6 +203,18 @@ func (p *OIDCProvider) settle(at signInSite) (signInPages, error) {
 	}
 	p.login, p.loginPath = login, strings.TrimSuffix(config.Prefix, "/")+"/login"
 	return login, nil
+}
+
+// checkPages refuses a path of pages that no request has, or that is somebody else's.
+func checkPages(p string, inRegistry bool) error {
+	switch {
+	case p == "":
+	case p[0] != '/' || p == "/" || path.Clean(p) != p:
+		return fmt.Errorf("path %q: want a path like /auth", p)
+	case inRegistry && isAPI(p) && p != signInPath && !strings.HasPrefix(p, signInPath+"/"):
+		return fmt.Errorf("path %q: below /v2 is the registry's API; want a path like /auth", p)
+	}
+	return nil
 }
 
 // provider is the issuer as package oidc has it.

@@ -99,7 +99,15 @@ func TestOIDCProvider(t *testing.T) {
 		{"issuer https://sso.example.com {\n" + client + "ca /no/such/file\n}", "", "/no/such/file"},
 		{"issuer https://sso.example.com {\n" + client + "name http_basic\n}", "", "name"},
 		{"issuer https://a.example.com {\n" + client + "}\nissuer https://b.example.com {\n" + client + "}", "", "two of that name"},
-		{"issuer https://sso.example.com {\n" + client + "}\npath auth", "", "path"},
+		{"issuer https://sso.example.com {\n" + client + "}\npath auth", "", "want a path like /auth"},
+		{"issuer https://sso.example.com {\n" + client + "}\npath /", "", "want a path like /auth"},
+		{"issuer https://sso.example.com {\n" + client + "}\npath /auth/", "", "want a path like /auth"},
+		{"issuer https://sso.example.com {\n" + client + "}\npath /a/../v2", "", "want a path like /auth"},
+		{"issuer https://sso.example.com {\n" + client + "}\npath //auth", "", "want a path like /auth"},
+		{"issuer https://sso.example.com {\n" + client + "}\npath /v2", "", "the registry's API"},
+		{"issuer https://sso.example.com {\n" + client + "}\npath /v2/token", "", "the registry's API"},
+		{"issuer https://sso.example.com {\n" + client + "}\npath /v2/team/app", "", "the registry's API"},
+		{"issuer https://sso.example.com {\n" + client + "}\npath /v2/_auth/people", "", ""},
 		{"issuer https://sso.example.com {\n" + client + "}\nlifetime 1s", "", "a minute"},
 	} {
 		out, err := adapt(t, string(caddyfile.Format(fmt.Appendf(nil, "http://%s {\n%s}\n", w.addr, withAuth("provider oci_oidc {\n"+tc.block+"\n}", tc.option)))))
