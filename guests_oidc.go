@@ -280,12 +280,7 @@ func isForEverybody(p oidc.Provider) bool {
 	if p.Issuer.URL == "" {
 		return slices.Contains([]oidc.Kind{oidc.GitHub, oidc.GitLab, oidc.Google}, p.Kind)
 	}
-	switch strings.ToLower(strings.TrimRight(p.Issuer.URL, "/")) {
-	case "https://github.com", "https://gitlab.com", "https://accounts.google.com",
-		"https://login.microsoftonline.com/9188040d-6c67-4c5b-b112-36a304b66dad/v2.0": // the tenant of personal accounts
-		return true
-	}
-	return false
+	return isPublic(p.Issuer.URL)
 }
 
 // issuers implements signIn.

@@ -82,6 +82,8 @@ func TestOIDCProvider(t *testing.T) {
 		{"issuer gitlab https://gitlab.com {\n" + client + "}", "", "everybody in the world"},
 		{"issuer https://accounts.google.com {\n" + client + "}", "", "everybody in the world"},
 		{"issuer github https://GitHub.com/ {\n" + client + "}", "", "everybody in the world"},
+		{"issuer https://oauth2.sigstore.dev/auth {\n" + client + "}", "", "everybody in the world"},
+		{"issuer gitlab https://GITLAB.com:443/ {\n" + client + "}", "", "everybody in the world"},
 		{"issuer google {\n" + client + "require_group staff\n}", "", "google knows no groups"},
 
 		{"", "", "nowhere to sign in"},

@@ -122,6 +122,8 @@ func TestPublicIssuers(t *testing.T) {
 	}{
 		{"https://token.actions.githubusercontent.com", "", "", "may do everything", ""},
 		{"https://gitlab.com/", "", "", "validate", ""},
+		{"https://GitLab.com", "", "", "validate", ""},
+		{"https://oauth2.sigstore.dev/auth", "", "", "validate", ""},
 		{"https://token.actions.githubusercontent.com", validation, "", "", ""},
 		{"https://token.actions.githubusercontent.com", "", toUsers, "", ""},
 		{"https://token.actions.githubusercontent.com", "", toAll, "", "whoever has one"},

@@ -3,6 +3,7 @@ package ociregistry
 import (
 	"fmt"
 	"log/slog"
+	"net/url"
 	"slices"
 	"strings"
 )
@@ -13,15 +14,26 @@ type trusting interface {
 	trustsAll() []string
 }
 
-// publicIssuers give tokens to everybody who opens an account, for whatever audience they
-// ask for.
+// publicIssuers give accounts to everybody, or tokens to everybody who has one elsewhere,
+// for whatever audience they ask for.
 var publicIssuers = []string{
-	"https://token.actions.githubusercontent.com",
-	"https://gitlab.com",
-	"https://accounts.google.com",
-	"https://agent.buildkite.com",
-	"https://app.terraform.io",
-	"https://oauth2.sigstore.dev/auth",
+	"token.actions.githubusercontent.com",
+	"github.com",
+	"gitlab.com",
+	"accounts.google.com",
+	"agent.buildkite.com",
+	"app.terraform.io",
+	"oauth2.sigstore.dev/auth",
+	"login.microsoftonline.com/9188040d-6c67-4c5b-b112-36a304b66dad/v2.0", // the tenant of personal accounts
+}
+
+// isPublic reports whether whoever wants to can have an account of an issuer.
+func isPublic(issuer string) bool {
+	u, err := url.Parse(strings.ToLower(issuer))
+	if err != nil {
+		return false
+	}
+	return slices.Contains(publicIssuers, strings.TrimSuffix(u.Host, ":443")+strings.TrimRight(u.Path, "/"))
 }
 
 const validateFix = "write which tokens are meant into the issuer's block, such as 'validate `claims.repository_owner == \"example\"`'"
@@ -29,7 +41,7 @@ const validateFix = "write which tokens are meant into the issuer's block, such 
 // checkOpen refuses what would let everybody in, and warns of what may.
 func (r *Registry) checkOpen() error {
 	for _, issuer := range r.auth.open {
-		public := slices.Contains(publicIssuers, strings.TrimSuffix(issuer, "/"))
+		public := isPublic(issuer)
 		switch {
 		case public && r.Policy == nil:
 			return fmt.Errorf("oci_workload: everybody gets a token of %s, and without a policy whoever has one may do everything: %s, or a policy that says who may do what", issuer, validateFix)
