@@ -123,9 +123,8 @@ func (p *OIDCProvider) Provision(ctx caddy.Context) error {
 		return errors.New("oci_oidc has nowhere to sign in: write 'issuer URL { … }' in its block")
 	}
 	for _, i := range p.Issuers {
-		if i.ClientSecret != "" && !strings.Contains(i.ClientSecret, "{") {
-			p.log.Warn("the client's secret is in the configuration, for all to see who see that: write {env.NAME} or {file./path}",
-				slog.String("issuer", i.name()))
+		if now, err := resolve("client_secret", i.ClientSecret); err == nil {
+			warnOfSecret(p.log, "oci_oidc: the client_secret of issuer "+i.name(), i.ClientSecret, now)
 		}
 	}
 	if isInRegistry(ctx) {

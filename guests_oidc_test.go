@@ -146,7 +146,7 @@ func TestOIDCSecretInTheConfiguration(t *testing.T) {
 	if err := caddy.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	if line := only(t, readLog(t, file), "client's secret"); !strings.Contains(line, `"warn"`) || !strings.Contains(line, "{env.NAME}") {
+	if line := only(t, readLog(t, file), "client_secret"); !strings.Contains(line, `"warn"`) || !strings.Contains(line, "{env.NAME}") {
 		t.Errorf("the warning is %s", line)
 	}
 	wantNoSecrets(t, file, oidcSecret)
