@@ -176,7 +176,7 @@ func (p *OIDCProvider) settle(at signInSite) (signInPages, error) {
 	config := oidc.Config{
 		Registry: at.name, Store: at.state, Prefix: cmp.Or(p.Path, at.path), Origin: at.origin,
 		Lifetime: time.Duration(p.Lifetime), IdleLifetime: time.Duration(p.Idle),
-		KeepGroup: at.keepGroup, OnLogin: at.onLogin, OnLogout: at.onLogout, Logger: p.log,
+		KeepGroup: at.keepGroup, OnLogin: at.onLogin, OnLogout: at.onLogout, OnForget: at.onForget, Logger: p.log,
 		Keys: oidc.StoredRing(at.state, "sessions/keys", sessionKeyLife, max(time.Duration(p.Lifetime), sessionLife)),
 	}
 	if at.path == signInPath {

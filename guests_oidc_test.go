@@ -4,7 +4,9 @@ package ociregistry
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
@@ -349,6 +351,55 @@ func TestKeysOfAFollowedAccount(t *testing.T) {
 			t.Fatalf("%q: alice can't sign in", options)
 		}
 		b.want(t, status, http.MethodPost, apiKeysPath, month, "Content-Type", "application/json")
+	}
+}
+
+// An account that was followed, and that nobody has seen for long, is forgotten, and its
+// keys are: whoever gets the name doesn't get them.
+func TestAccountsThatAreForgotten(t *testing.T) {
+	w := newWeb(t)
+	w.run(t, "", withAuth(at(newIssuer(t), "follow 5m")+"\napi_keys"))
+	b := w.browser(t)
+	b.want(t, http.StatusOK, http.MethodGet, signInPath+"/login", "")
+	_, key := b.apiKey(t, `{}`)
+	r, err := servedAs("inline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var at string
+	for key, err := range r.state.List(t.Context(), "accounts") {
+		if at != "" || err != nil {
+			t.Fatal(at, key, err)
+		}
+		at = key
+	}
+	value, version, err := r.state.Load(t.Context(), at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var account map[string]any
+	if err := json.Unmarshal(value, &account); err != nil {
+		t.Fatal(err)
+	}
+	account["token"], account["gone"], account["checked"] = "", true, "2020-01-01T00:00:00Z"
+	if value, err = json.Marshal(account); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.state.Save(t.Context(), at, value, version); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range r.chores() {
+		if err := c.do(t.Context()); err != nil {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+	if _, _, err := r.state.Load(t.Context(), at); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the account is there: %v", err)
+	}
+	w.browser(t).want(t, http.StatusOK, http.MethodGet, signInPath+"/login", "") // the name is somebody's again
+	w.want(t, http.StatusUnauthorized, http.MethodGet, "/v2/", "", "Authorization", basic("alice@example.com", key))
+	if keys, err := r.keys.All(t.Context()); err != nil || len(keys) > 0 {
+		t.Errorf("there are keys: %v, %v", keys, err)
 	}
 }
 

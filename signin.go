@@ -43,9 +43,10 @@ type signInSite struct {
 	keepGroup func(string) bool // nil for all
 	onLogin   func(*http.Request, authz.Identity, error)
 	onLogout  func(*http.Request, authz.Identity)
+	onForget  func(context.Context, authz.Identity) error
 }
 
-// signInPages are what people see who sign in, and what is known of them afterwards.
+// signInPages are what people see who sign in.
 type signInPages interface {
 	http.Handler
 
@@ -55,11 +56,19 @@ type signInPages interface {
 	// Renew prolongs the session of who sends a request.
 	Renew(w http.ResponseWriter, r *http.Request)
 
+	signedIn
+}
+
+// signedIn is what's known of people who have signed in.
+type signedIn interface {
 	// Directory returns the accounts of a provider, or nil.
 	Directory(provider string) authn.Directory
 
 	// EndAll ends everybody's session.
 	EndAll(ctx context.Context) error
+
+	// Prune forgets accounts that are gone.
+	Prune(ctx context.Context) error
 }
 
 // provisionSignIn makes the pages, if there are any.
@@ -69,8 +78,18 @@ func (r *Registry) provisionSignIn() (err error) {
 	}
 	r.auth.pages, err = r.auth.signIn.settle(signInSite{
 		name: r.name, path: signInPath, state: r.state, hasPolicy: r.policy != nil, toWhoever: r.policy != nil && r.namesAuthenticated(),
-		origin: r.origin, keepGroup: r.groupsInTokens(), onLogin: r.observeSignIn, onLogout: r.audit.observeSignOut,
+		origin: r.origin, keepGroup: r.groupsInTokens(), onLogin: r.observeSignIn, onLogout: r.audit.observeSignOut, onForget: r.revokeKeysOf,
 	})
+	return err
+}
+
+// revokeKeysOf ends the keys of an account that's forgotten: the name may become somebody
+// else's.
+func (r *Registry) revokeKeysOf(ctx context.Context, who authz.Identity) error {
+	if r.keys == nil {
+		return nil
+	}
+	_, err := r.keys.RevokeAll(ctx, authz.Identity{}, who.Provider, who.ID)
 	return err
 }
 

@@ -12,7 +12,7 @@ import (
 	"github.com/caddy-oci/oci-registry/storage"
 )
 
-// chore is something that a registry does now and then for its keys and tokens. Each
+// chore is something that a registry does now and then for its keys, tokens and accounts. Each
 // replica does it, and it may be cut short. It's no task of the Runner: those are a
 // place's, are done by one replica and remember when; this takes seconds, belongs to a
 // configuration, and is done where content is in memory, too.
@@ -38,6 +38,9 @@ func (r *Registry) chores() []chore {
 	}
 	if r.tokens != nil {
 		all = append(all, chore{"forgetting revoked tokens", 24 * time.Hour, r.tokens.Prune})
+	}
+	if r.auth.pages != nil {
+		all = append(all, chore{"forgetting accounts that are gone", 24 * time.Hour, r.auth.pages.Prune})
 	}
 	return all
 }

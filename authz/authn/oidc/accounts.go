@@ -88,7 +88,7 @@ func accountKey(p *provider, user string) string {
 }
 
 // remember begins to follow an account that has signed in. One that has the name of
-// another account is refused: it would have that one's API keys and tokens, too.
+// another account is refused: it would have that one's API keys.
 func (a *accounts) remember(ctx context.Context, p *provider, who *person, token *oauth2.Token) error {
 	now := time.Now()
 	made := account{
@@ -106,7 +106,7 @@ func (a *accounts) remember(ctx context.Context, p *provider, who *person, token
 		case err != nil:
 			return err
 		case known.Subject != made.Subject:
-			return fmt.Errorf("%w: the name %q is another account's, that of %s in the registry's state, which API keys may be of", errNotAllowed, who.ID, accountKey(p, who.ID))
+			return fmt.Errorf("%w: the name %q is another account's, that of %s in the registry's state, which API keys may be of; it's forgotten 30 days after it has gone", errNotAllowed, who.ID, accountKey(p, who.ID))
 		}
 		_, err = a.save(ctx, p, made, version)
 		if !errors.Is(err, keep.ErrChanged) {

@@ -7,6 +7,7 @@
 package oidc
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -70,6 +71,11 @@ type Config struct {
 
 	// OnLogout is told whose session was ended by them. Default: nobody is.
 	OnLogout func(r *http.Request, who authz.Identity)
+
+	// OnForget is called before an account is forgotten that was followed: what it has
+	// got must end, for the name may become somebody else's. If it fails the account is
+	// kept. Default: nothing is done.
+	OnForget func(ctx context.Context, who authz.Identity) error
 
 	// Logger default: none.
 	Logger *slog.Logger
@@ -149,6 +155,9 @@ func (c *Config) complete() error {
 	}
 	if c.Origin == nil {
 		c.Origin = requestOrigin
+	}
+	if c.OnForget == nil {
+		c.OnForget = func(context.Context, authz.Identity) error { return nil }
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -84,7 +84,23 @@ func (s *store) Delete(_ context.Context, key, _ string) error {
 	return nil
 }
 
-func (s *store) List(context.Context, string) iter.Seq2[string, error] { panic("not used") }
+func (s *store) List(_ context.Context, prefix string) iter.Seq2[string, error] {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var keys []string
+	for key := range s.values {
+		if strings.HasPrefix(key, prefix+"/") {
+			keys = append(keys, key)
+		}
+	}
+	return func(yield func(string, error) bool) {
+		for _, key := range keys {
+			if !yield(key, nil) {
+				return
+			}
+		}
+	}
+}
 
 // fill stores a value whatever was there.
 func (s *store) fill(t *testing.T, key string, v any) {
