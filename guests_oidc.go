@@ -88,6 +88,10 @@ type OIDCIssuer struct {
 	// email.
 	User []string `json:"user,omitempty"`
 
+	// UnverifiedEmail takes an e-mail as the user's name of which the issuer doesn't say
+	// whether it's verified. Default: false.
+	UnverifiedEmail bool `json:"unverified_email,omitempty"`
+
 	// Groups are the claims with groups; all count. Default: the kind's, mostly groups.
 	Groups []string `json:"groups,omitempty"`
 
@@ -221,7 +225,7 @@ func (i OIDCIssuer) provider() (oidc.Provider, error) {
 	p := oidc.Provider{
 		Name: i.name(), Title: i.Title, Kind: i.Kind, Issuer: issuer.Options{PlainHTTP: i.PlainHTTP},
 		Scopes: i.Scopes, User: i.User, Groups: i.Groups, RequireGroups: i.RequireGroups, RequireDomains: i.RequireDomains,
-		NoUserInfo: i.NoUserInfo, Follow: time.Duration(i.Follow),
+		NoUserInfo: i.NoUserInfo, UnverifiedEmail: i.UnverifiedEmail, Follow: time.Duration(i.Follow),
 	}
 	for _, o := range []struct {
 		name, value string

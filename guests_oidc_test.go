@@ -72,7 +72,7 @@ func TestOIDCProvider(t *testing.T) {
 	const policy = "policy {\nallow pull ** to group:release\n}"
 	for _, tc := range []struct{ block, option, want string }{
 		{"issuer https://sso.example.com {\n" + client + "}", "", ""},
-		{"issuer keycloak https://sso.example.com/realms/team {\n" + client + "require_group registry\nfollow 5m\ntitle \"The team\"\nname sso\nscopes openid email\nuser email sub\ngroups groups realm_access.roles\nno_userinfo\n}\npath /login\nlifetime 8h\nidle 1h", "", ""},
+		{"issuer keycloak https://sso.example.com/realms/team {\n" + client + "require_group registry\nfollow 5m\ntitle \"The team\"\nname sso\nscopes openid email\nuser email sub\ngroups groups realm_access.roles\nno_userinfo\nunverified_email\n}\npath /login\nlifetime 8h\nidle 1h", "", ""},
 		{"issuer google {\n" + client + "require_domain example.com\n}\nissuer github {\n" + client + "require_group example\n}", "", ""},
 		{"issuer entra https://login.microsoftonline.com/6a73ca24-6d4c-4dc6-8f5e-0b4e4c5cb7d5/v2.0 {\n" + client + "}", "", ""},
 		{"issuer gitlab https://gitlab.example.com {\n" + client + "}", "", ""},
@@ -90,6 +90,7 @@ func TestOIDCProvider(t *testing.T) {
 
 		{"", "", "nowhere to sign in"},
 		{"issuer", "", "want issuer [KIND] URL"},
+		{"issuer https://login.microsoftonline.com/6a73ca24-6d4c-4dc6-8f5e-0b4e4c5cb7d5/v2.0 {\n" + client + "}", "", "'issuer entra https://login.microsoftonline.com/6a73ca24"},
 		{"issuer keycloack https://sso.example.com {\n" + client + "}", "", "kinds are"},
 		{"issuer keycloack {\n" + client + "}", "", "kinds are"},
 		{"issuer https://a.example.com b {\n" + client + "}", "", "kinds are"},

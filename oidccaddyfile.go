@@ -21,6 +21,7 @@ import (
 //			require_domain DOMAIN…
 //			follow DURATION
 //			user CLAIM…
+//			unverified_email
 //			groups CLAIM…
 //			scopes NAME…
 //			name NAME
@@ -49,19 +50,20 @@ func (p *OIDCProvider) unmarshalIssuer(d *caddyfile.Dispenser) error {
 		return err
 	}
 	err = parseBlock(d, options{
-		"client_id":      anyText(&i.ClientID, "ID"),
-		"client_secret":  anyText(&i.ClientSecret, "SECRET, like {file./run/secrets/oidc}"),
-		"require_group":  words(&i.RequireGroups, "NAME…"),
-		"require_domain": words(&i.RequireDomains, "DOMAIN…, like example.com"),
-		"follow":         duration(&i.Follow),
-		"user":           words(&i.User, "CLAIM…, like preferred_username"),
-		"groups":         words(&i.Groups, "CLAIM…, like realm_access.roles"),
-		"scopes":         words(&i.Scopes, "NAME…, like openid email"),
-		"name":           anyText(&i.Name, "NAME"),
-		"title":          anyText(&i.Title, "TEXT"),
-		"no_userinfo":    isSet(&i.NoUserInfo),
-		"ca":             anyText(&i.CA, "FILE"),
-		"plain_http":     isSet(&i.PlainHTTP),
+		"client_id":        anyText(&i.ClientID, "ID"),
+		"client_secret":    anyText(&i.ClientSecret, "SECRET, like {file./run/secrets/oidc}"),
+		"require_group":    words(&i.RequireGroups, "NAME…"),
+		"require_domain":   words(&i.RequireDomains, "DOMAIN…, like example.com"),
+		"follow":           duration(&i.Follow),
+		"user":             words(&i.User, "CLAIM…, like preferred_username"),
+		"unverified_email": isSet(&i.UnverifiedEmail),
+		"groups":           words(&i.Groups, "CLAIM…, like realm_access.roles"),
+		"scopes":           words(&i.Scopes, "NAME…, like openid email"),
+		"name":             anyText(&i.Name, "NAME"),
+		"title":            anyText(&i.Title, "TEXT"),
+		"no_userinfo":      isSet(&i.NoUserInfo),
+		"ca":               anyText(&i.CA, "FILE"),
+		"plain_http":       isSet(&i.PlainHTTP),
 	})
 	p.Issuers = append(p.Issuers, i)
 	return err

@@ -86,7 +86,7 @@ func (f *fake) token(t *testing.T, w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	claims := map[string]any{
-		"iss": f.url, "aud": clientID, "sub": f.subject, "email": f.user, "groups": f.groups,
+		"iss": f.url, "aud": clientID, "sub": f.subject, "email": f.user, "email_verified": true, "groups": f.groups,
 	}
 	if r.FormValue("grant_type") == "refresh_token" {
 		old := r.FormValue("refresh_token")

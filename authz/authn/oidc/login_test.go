@@ -240,7 +240,7 @@ func TestWhoMaySignIn(t *testing.T) {
 		{nil, nil, map[string]any{"email_verified": false}, false},
 		{nil, nil, map[string]any{"email_verified": "false"}, false},
 		{nil, nil, map[string]any{"email_verified": 1}, false},
-		{nil, nil, map[string]any{"email_verified": nil}, true},
+		{nil, nil, map[string]any{"email_verified": nil}, false},
 		{nil, nil, map[string]any{"email": nil}, false},
 		{nil, nil, map[string]any{"email": strings.Repeat("x", 257)}, false},
 		{nil, nil, map[string]any{"email": "a\nb"}, false},
@@ -254,6 +254,31 @@ func TestWhoMaySignIn(t *testing.T) {
 		s := newSite(t, oidc.Config{}, p)
 		got := newBrowser(t).get(s.URL + "/auth/login")
 		if c.ok != (got.ID != "") || !c.ok && got.status != http.StatusForbidden {
+			t.Errorf("%+v: %d %s", c, got.status, got.body)
+		}
+	}
+}
+
+// TestAnEmailOfWhichNothingIsSaid counts if the configuration says that it does, and one
+// that isn't verified doesn't all the same.
+func TestAnEmailOfWhichNothingIsSaid(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		verified any
+		domains  []string
+		ok       bool
+	}{
+		{nil, nil, true},
+		{false, nil, false},
+		{nil, []string{"example.com"}, false},
+		{true, []string{"example.com"}, true},
+	} {
+		i := newIssuer(t)
+		i.Login.IDToken["email_verified"] = c.verified
+		p := provider(i)
+		p.UnverifiedEmail, p.RequireDomains = true, c.domains
+		s := newSite(t, oidc.Config{}, p)
+		if got := newBrowser(t).get(s.URL + "/auth/login"); c.ok != (got.ID != "") {
 			t.Errorf("%+v: %d %s", c, got.status, got.body)
 		}
 	}
@@ -355,6 +380,9 @@ func TestWhatIsRefusedAtLoad(t *testing.T) {
 		"all tenants": {config, changed(func(p *oidc.Provider) {
 			p.Kind, p.Issuer.URL = oidc.Entra, "https://login.microsoftonline.com/common/v2.0"
 		}), "one tenant"},
+		"Entra as any other": {config, changed(func(p *oidc.Provider) {
+			p.Issuer.URL = "https://Login.MicrosoftOnline.com/6a73ca24-6d4c-4dc6-8f5e-0b4e4c5cb7d5/v2.0"
+		}), "want the kind entra"},
 		"a short life": {oidc.Config{Registry: "r", Keys: ring("k"), Lifetime: 1}, []oidc.Provider{good}, "minute"},
 		"a bad path":   {oidc.Config{Registry: "r", Keys: ring("k"), Prefix: "auth"}, []oidc.Provider{good}, "path"},
 		"a bad home":   {oidc.Config{Registry: "r", Keys: ring("k"), Home: "//evil.example"}, []oidc.Provider{good}, "path"},

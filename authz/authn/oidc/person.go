@@ -161,7 +161,7 @@ func (p *provider) read(said []issuer.Claims) (*person, error) {
 			if name == "" || who.ID != "" {
 				continue
 			}
-			if path == "email" && !isVerified(said, name, false) {
+			if path == "email" && !isVerified(said, name, !p.UnverifiedEmail) {
 				return nil, fmt.Errorf("%w: its e-mail isn't verified", errNotAllowed)
 			}
 			who.ID = name

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -58,8 +59,13 @@ type Provider struct {
 
 	// User are the claims that may be the user's name, the first that's there: paths
 	// like "email" or "realm_access.name", whose parts may themselves have dots. Default:
-	// the kind's, most often email. An email that isn't verified is refused.
+	// the kind's, most often email. An email is refused unless the provider says that it's
+	// verified.
 	User []string
+
+	// UnverifiedEmail takes an email of which the provider doesn't say whether it's
+	// verified: nobody but who may have it can have given it to an account there.
+	UnverifiedEmail bool
 
 	// Groups are the claims that have groups, all of them: a string, a list of strings,
 	// or an object by its keys. Default: the kind's, most often groups.
@@ -148,15 +154,19 @@ func newProvider(c Provider, config Config) (*provider, error) {
 // required now.
 func terms(c Provider) string {
 	sorted := func(s []string) []string { return slices.Sorted(slices.Values(s)) }
-	text, _ := json.Marshal([]any{c.Issuer.URL, c.ClientID, c.User, sorted(c.RequireGroups), sorted(c.RequireDomains)}) // strings are never refused
+	text, _ := json.Marshal([]any{c.Issuer.URL, c.ClientID, c.User, c.UnverifiedEmail, sorted(c.RequireGroups), sorted(c.RequireDomains)}) // strings are never refused
 	sum := sha256.Sum256(text)
 	return base64.RawURLEncoding.EncodeToString(sum[:12])
 }
 
 // checkTenant refuses the issuers of Entra that stand for all tenants: each signs by
-// its own name, and its administrator can give an account any name.
+// its own name, and its administrator can give an account any name. An email may be anything
+// there, so it's no name by default.
 func checkTenant(c Provider) error {
 	if c.Kind != Entra {
+		if u, err := url.Parse(strings.ToLower(c.Issuer.URL)); err == nil && slices.Contains(entraHosts, u.Hostname()) {
+			return errors.New("it's Entra, where whoever has an account may give it any e-mail: want the kind entra, as in 'issuer entra " + c.Issuer.URL + "'")
+		}
 		return nil
 	}
 	for _, all := range []string{"/common/", "/organizations/", "/consumers/"} {
@@ -165,6 +175,11 @@ func checkTenant(c Provider) error {
 		}
 	}
 	return nil
+}
+
+// entraHosts are where Entra's issuers are.
+var entraHosts = []string{
+	"login.microsoftonline.com", "login.microsoftonline.us", "login.partner.microsoftonline.cn", "login.windows.net", "sts.windows.net",
 }
 
 func or(s, otherwise string) string {

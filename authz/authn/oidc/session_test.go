@@ -123,6 +123,7 @@ func TestASessionOfOtherTerms(t *testing.T) {
 		"another group":        func(p *oidc.Provider) { p.RequireGroups = []string{"dev"} },
 		"a group as a domain":  func(p *oidc.Provider) { p.RequireGroups, p.RequireDomains = p.RequireDomains, p.RequireGroups },
 		"no domain":            func(p *oidc.Provider) { p.RequireDomains = nil },
+		"only what's verified": func(p *oidc.Provider) { p.UnverifiedEmail = true },
 		"another claim's name": func(p *oidc.Provider) { p.User = []string{"sub"} },
 	} {
 		p := base
