@@ -44,10 +44,11 @@ func replaceKeysCommand() *cobra.Command {
 	var j jobClient
 	cmd := &cobra.Command{
 		Use:   "replace-keys [--name <registry>] [--address <admin>]",
-		Short: "Ends every token, since a key that signs them has become known",
-		Long: `Makes a new key that signs tokens, and ends every token that was ever given, refresh
-tokens included: for when a key has become known. Clients sign in again. Other
-replicas notice within five seconds. API keys stay. It asks Caddy's admin endpoint.`,
+		Short: "Ends every token and session, since a key that signs them has become known",
+		Long: `Makes new keys that sign tokens and the sessions of browsers, and ends all that were
+ever given, refresh tokens included: for when a key has become known. Clients and
+people sign in again. Other replicas notice within five seconds. API keys stay. It
+asks Caddy's admin endpoint.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cmd.SilenceUsage = true
