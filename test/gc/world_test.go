@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/caddy-oci/oci-registry/tasks"
 	"github.com/caddy-oci/oci-registry/test/age"
@@ -233,19 +234,30 @@ func (w *world) blobs(root, name string) map[digest.Digest]bool {
 // served is what a repository says it has, of all that was ever pushed.
 func (w *world) served(name string) map[digest.Digest]bool {
 	w.t.Helper()
-	there, r := make(map[digest.Digest]bool), w.servers[0].Repository(name)
+	r, there := w.servers[0].Repository(name), make(map[digest.Digest]bool)
+	var mu sync.Mutex // guards there
+	var group errgroup.Group
+	group.SetLimit(64)
 	for d := range w.pushed {
-		has, err := r.HasBlob(w.t.Context(), d)
-		if err == nil && !has { // a manifest may be no blob
-			_, err = r.Resolve(w.t.Context(), d.String())
-			has = err == nil
-		}
-		if err != nil && remote.Status(err) != http.StatusNotFound {
-			w.t.Fatal(err)
-		}
-		if has {
-			there[d] = true
-		}
+		group.Go(func() error {
+			has, err := r.HasBlob(w.t.Context(), d)
+			if err == nil && !has { // a manifest may be no blob
+				_, err = r.Resolve(w.t.Context(), d.String())
+				has = err == nil
+			}
+			if has {
+				mu.Lock()
+				defer mu.Unlock()
+				there[d] = true
+			}
+			if remote.Status(err) == http.StatusNotFound {
+				return nil
+			}
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		w.t.Fatal(err)
 	}
 	return there
 }
