@@ -37,6 +37,9 @@ func withAuth(auth string, options ...string) string {
 	return "\toci_registry {\n\t\tstorage memory\n\t\tauth {\n\t\t\t" + auth + "\n\t\t}\n\t\t" + strings.Join(options, "\n\t\t") + "\n\t}\n"
 }
 
+// atOnce has wrong credentials answered at once, for tests with many of them.
+const atOnce = "\n\t\t\tlimits {\n\t\t\t\tdelay 1ms\n\t\t\t}"
+
 const basicAlice = "provider http_basic {\n\t\t\t\talice " + aliceHash + "\n\t\t\t}"
 
 // htpasswdAlice is a provider with alice in its file.
@@ -59,7 +62,7 @@ func TestProviders(t *testing.T) {
 		"realm":   {basicAlice + "\n\t\t\trealm House", `Basic realm="House", charset="UTF-8"`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w.run(t, "", withAuth(tc.auth+"\n\t\t\tchallenge basic"))
+			w.run(t, "", withAuth(tc.auth+"\n\t\t\tchallenge basic"+atOnce))
 			w.want(t, http.StatusOK, http.MethodGet, "/v2/", "")
 			w.want(t, http.StatusNotFound, http.MethodGet, "/v2/a/tags/list", "")
 			a := w.want(t, http.StatusUnauthorized, http.MethodPost, "/v2/a/blobs/uploads/", "")

@@ -33,7 +33,7 @@ import (
 func TestUsersCantBeEnumerated(t *testing.T) {
 	w := newWeb(t)
 	for challenge, path := range map[string]string{"basic": "/v2/a/tags/list", "bearer": "/v2/token"} {
-		w.run(t, "", withAuth(htpasswdAlice(t)+"\n\t\t\tchallenge "+challenge))
+		w.run(t, "", withAuth(htpasswdAlice(t)+"\n\t\t\tchallenge "+challenge+atOnce))
 		for _, path := range []string{"/v2/", path} {
 			there := w.want(t, http.StatusUnauthorized, http.MethodGet, path, "", "Authorization", basic("alice", "x"))
 			nowhere := w.want(t, http.StatusUnauthorized, http.MethodGet, path, "", "Authorization", basic("nobody", "x"))
@@ -49,7 +49,7 @@ func TestUsersCantBeEnumerated(t *testing.T) {
 // A user's name is a line of the file, or two, or a hash.
 func TestHtpasswdInjection(t *testing.T) {
 	w := newWeb(t)
-	w.run(t, "", withAuth(htpasswdAlice(t)))
+	w.run(t, "", withAuth(htpasswdAlice(t)+atOnce))
 	for _, credentials := range []string{
 		"alice", "alice:", ":secret", ":", "alice\n:secret", "alice:" + aliceHash, "alice\x00:secret", " alice:secret", "alice :secret",
 		"ALICE:secret", "alice:secret\n", "alice:secret\x00", "#:secret", "alice:" + aliceHash + ":secret", "*:secret", "\xff:secret",

@@ -175,7 +175,7 @@ func TestConditionsAndTokens(t *testing.T) {
 
 // auto is bearer where anonymous callers may do anything.
 func TestChallengeAuto(t *testing.T) {
-	w, provider := newWeb(t), htpasswdAlice(t)+"\n\t\t\tlimits {\n\t\t\t\tdelay 1ms\n\t\t\t}"
+	w, provider := newWeb(t), htpasswdAlice(t)+atOnce
 	for _, tc := range []struct{ challenge, options, want string }{
 		{"", "", "Bearer "},
 		{"", "anonymous all", "Bearer "},
