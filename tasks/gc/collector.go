@@ -122,7 +122,7 @@ const readAtOnce = 8
 // readManifests reads all the manifests that there are.
 func (c *collector) readManifests(ctx context.Context, idx storage.Index) error {
 	c.manifests = make(map[digest.Digest]*manifest)
-	var mu sync.Mutex // guards c.manifests, and is held for findings
+	var mu sync.Mutex // guards c.manifests, and has findings told of one by one
 	group, reading := errgroup.WithContext(ctx)
 	group.SetLimit(readAtOnce)
 	for desc := range idx.Manifests() {
@@ -134,9 +134,17 @@ func (c *collector) readManifests(ctx context.Context, idx storage.Index) error 
 				return err
 			}
 			m, err := c.read(reading, desc)
+			lost := c.missing(reading, m)
+			if reading.Err() != nil {
+				return reading.Err()
+			}
 			mu.Lock()
 			defer mu.Unlock()
-			return c.know(reading, desc.Digest, m, err)
+			c.know(desc.Digest, m, err)
+			for _, l := range lost {
+				c.problem(Blob, l.digest, l.err)
+			}
+			return nil
 		})
 	}
 	if err := group.Wait(); err != nil {
@@ -145,35 +153,35 @@ func (c *collector) readManifests(ctx context.Context, idx storage.Index) error 
 	return ctx.Err()
 }
 
-// know notes what a manifest needs that was read, and tells of what is wrong with it.
-func (c *collector) know(ctx context.Context, d digest.Digest, m oci.Manifest, err error) error {
+// know notes what a manifest needs, or tells why it couldn't be read.
+func (c *collector) know(d digest.Digest, m oci.Manifest, err error) {
 	if err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
 		c.problem(Manifest, d, err)
 		c.manifests[d] = &manifest{unread: true}
-		return nil
-	}
-	c.manifests[d] = understand(m)
-	for _, b := range m.Blobs {
-		if _, there := c.contents[b.Digest]; !there && len(b.URLs) == 0 {
-			c.missing(ctx, b.Digest)
-		}
-	}
-	return nil
-}
-
-// missing tells of a blob that a manifest needs and isn't there.
-func (c *collector) missing(ctx context.Context, d digest.Digest) {
-	b, err := c.repository.Peek(ctx, d) // it may have come just now
-	if err == nil {
-		_ = b.Close() // only read
 		return
 	}
-	if _, told := c.contents[d]; !told {
-		c.problem(Blob, d, err)
+	c.manifests[d] = understand(m)
+}
+
+// loss is a blob that a manifest needs and isn't there.
+type loss struct {
+	digest digest.Digest
+	err    error
+}
+
+func (c *collector) missing(ctx context.Context, m oci.Manifest) (lost []loss) {
+	for _, b := range m.Blobs {
+		if _, there := c.contents[b.Digest]; there || len(b.URLs) > 0 {
+			continue
+		}
+		blob, err := c.repository.Peek(ctx, b.Digest) // it may have come just now
+		if err != nil {
+			lost = append(lost, loss{b.Digest, err})
+			continue
+		}
+		_ = blob.Close() // only read
 	}
+	return lost
 }
 
 // read reads a manifest without taking its mark off.
