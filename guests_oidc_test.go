@@ -63,58 +63,64 @@ func (w *web) cookies() []*http.Cookie {
 	return w.Jar.Cookies(&url.URL{Scheme: "http", Host: w.addr, Path: "/"})
 }
 
+const (
+	oidcClient = "client_id registry\nclient_secret {env.OIDC_SECRET}\n"
+	oidcPolicy = "policy {\nallow pull ** to group:release\n}"
+)
+
+// oidcBlocks are blocks of a provider beside an option, and parts of why they're refused.
+var oidcBlocks = []struct{ block, option, want string }{
+	{"issuer https://sso.example.com {\n" + oidcClient + "}", "", ""},
+	{"issuer keycloak https://sso.example.com/realms/team {\n" + oidcClient + "require_group registry\nfollow 5m\ntitle \"The team\"\nname sso\nscopes openid email\nuser email sub\ngroups groups realm_access.roles\nno_userinfo\nunverified_email\n}\npath /login\nlifetime 8h\nidle 1h", "", ""},
+	{"issuer google {\n" + oidcClient + "require_domain example.com\n}\nissuer github {\n" + oidcClient + "require_group example\n}", "", ""},
+	{"issuer entra https://login.microsoftonline.com/6a73ca24-6d4c-4dc6-8f5e-0b4e4c5cb7d5/v2.0 {\n" + oidcClient + "}", "", ""},
+	{"issuer gitlab https://gitlab.example.com {\n" + oidcClient + "}", "", ""},
+	{"issuer {env.OIDC_SECRET} {\n" + oidcClient + "}", "", "https"},
+
+	{"issuer google {\n" + oidcClient + "}", oidcPolicy, ""},
+	{"issuer google {\n" + oidcClient + "}", "", "everybody in the world can have an account there, and could sign in: write 'require_domain DOMAIN…' in its block, or a policy"},
+	{"issuer github {\n" + oidcClient + "}", "", "or 'require_group NAME…' in its block, or a policy"},
+	{"issuer gitlab https://gitlab.com {\n" + oidcClient + "}", "", "everybody in the world"},
+	{"issuer https://accounts.google.com {\n" + oidcClient + "}", "", "everybody in the world"},
+	{"issuer github https://GitHub.com/ {\n" + oidcClient + "}", "", "everybody in the world"},
+	{"issuer https://oauth2.sigstore.dev/auth {\n" + oidcClient + "}", "", "everybody in the world"},
+	{"issuer gitlab https://GITLAB.com:443/ {\n" + oidcClient + "}", "", "everybody in the world"},
+	{"issuer google {\n" + oidcClient + "require_group staff\n}", "", "google knows no groups"},
+
+	{"", "", "nowhere to sign in"},
+	{"issuer", "", "want issuer [KIND] URL"},
+	{"issuer https://login.microsoftonline.com/6a73ca24-6d4c-4dc6-8f5e-0b4e4c5cb7d5/v2.0 {\n" + oidcClient + "}", "", "'issuer entra https://login.microsoftonline.com/6a73ca24"},
+	{"issuer keycloack https://sso.example.com {\n" + oidcClient + "}", "", "kinds are"},
+	{"issuer keycloack {\n" + oidcClient + "}", "", "kinds are"},
+	{"issuer https://a.example.com b {\n" + oidcClient + "}", "", "kinds are"},
+	{"issuer keycloak {\n" + oidcClient + "}", "", "URL"},
+	{"issuer http://sso.example.com {\n" + oidcClient + "}", "", "https"},
+	{"issuer https://sso.example.com", "", "client's ID is missing"},
+	{"issuer https://sso.example.com {\nclient_id registry\nclient_secret {env.NO_SUCH_VARIABLE}\n}", "", "client_secret stands for nothing"},
+	{"issuer https://sso.example.com {\nclient_id registry\nclient_secret hush{file./no/such/file}\n}", "", "client_secret stands for nothing"},
+	{"issuer https://sso.example.com {\n" + oidcClient + "require_group\n}", "", "require_group NAME…"},
+	{"issuer https://sso.example.com {\n" + oidcClient + "follow 1s\n}", "", "once a minute"},
+	{"issuer https://sso.example.com {\n" + oidcClient + "ca /no/such/file\n}", "", "/no/such/file"},
+	{"issuer https://sso.example.com {\n" + oidcClient + "name http_basic\n}", "", "name"},
+	{"issuer https://a.example.com {\n" + oidcClient + "}\nissuer https://b.example.com {\n" + oidcClient + "}", "", "two of that name"},
+	{"issuer https://sso.example.com {\n" + oidcClient + "}\npath auth", "", "want a path like /auth"},
+	{"issuer https://sso.example.com {\n" + oidcClient + "}\npath /", "", "want a path like /auth"},
+	{"issuer https://sso.example.com {\n" + oidcClient + "}\npath /auth/", "", "want a path like /auth"},
+	{"issuer https://sso.example.com {\n" + oidcClient + "}\npath /a/../v2", "", "want a path like /auth"},
+	{"issuer https://sso.example.com {\n" + oidcClient + "}\npath //auth", "", "want a path like /auth"},
+	{"issuer https://sso.example.com {\n" + oidcClient + "}\npath /v2", "", "the registry's API"},
+	{"issuer https://sso.example.com {\n" + oidcClient + "}\npath /v2/token", "", "the registry's API"},
+	{"issuer https://sso.example.com {\n" + oidcClient + "}\npath /v2/team/app", "", "the registry's API"},
+	{"issuer https://sso.example.com {\n" + oidcClient + "}\npath /v2/_auth/people", "", ""},
+	{"issuer https://sso.example.com {\n" + oidcClient + "}\nlifetime 1s", "", "a minute"},
+}
+
 // What can't be meant is refused when the configuration is loaded, and nobody is asked
 // for that.
 func TestOIDCProvider(t *testing.T) {
 	w := newWeb(t)
 	t.Setenv("OIDC_SECRET", oidcSecret)
-	const client = "client_id registry\nclient_secret {env.OIDC_SECRET}\n"
-	const policy = "policy {\nallow pull ** to group:release\n}"
-	for _, tc := range []struct{ block, option, want string }{
-		{"issuer https://sso.example.com {\n" + client + "}", "", ""},
-		{"issuer keycloak https://sso.example.com/realms/team {\n" + client + "require_group registry\nfollow 5m\ntitle \"The team\"\nname sso\nscopes openid email\nuser email sub\ngroups groups realm_access.roles\nno_userinfo\nunverified_email\n}\npath /login\nlifetime 8h\nidle 1h", "", ""},
-		{"issuer google {\n" + client + "require_domain example.com\n}\nissuer github {\n" + client + "require_group example\n}", "", ""},
-		{"issuer entra https://login.microsoftonline.com/6a73ca24-6d4c-4dc6-8f5e-0b4e4c5cb7d5/v2.0 {\n" + client + "}", "", ""},
-		{"issuer gitlab https://gitlab.example.com {\n" + client + "}", "", ""},
-		{"issuer {env.OIDC_SECRET} {\n" + client + "}", "", "https"},
-
-		{"issuer google {\n" + client + "}", policy, ""},
-		{"issuer google {\n" + client + "}", "", "everybody in the world can have an account there, and could sign in: write 'require_domain DOMAIN…' in its block, or a policy"},
-		{"issuer github {\n" + client + "}", "", "or 'require_group NAME…' in its block, or a policy"},
-		{"issuer gitlab https://gitlab.com {\n" + client + "}", "", "everybody in the world"},
-		{"issuer https://accounts.google.com {\n" + client + "}", "", "everybody in the world"},
-		{"issuer github https://GitHub.com/ {\n" + client + "}", "", "everybody in the world"},
-		{"issuer https://oauth2.sigstore.dev/auth {\n" + client + "}", "", "everybody in the world"},
-		{"issuer gitlab https://GITLAB.com:443/ {\n" + client + "}", "", "everybody in the world"},
-		{"issuer google {\n" + client + "require_group staff\n}", "", "google knows no groups"},
-
-		{"", "", "nowhere to sign in"},
-		{"issuer", "", "want issuer [KIND] URL"},
-		{"issuer https://login.microsoftonline.com/6a73ca24-6d4c-4dc6-8f5e-0b4e4c5cb7d5/v2.0 {\n" + client + "}", "", "'issuer entra https://login.microsoftonline.com/6a73ca24"},
-		{"issuer keycloack https://sso.example.com {\n" + client + "}", "", "kinds are"},
-		{"issuer keycloack {\n" + client + "}", "", "kinds are"},
-		{"issuer https://a.example.com b {\n" + client + "}", "", "kinds are"},
-		{"issuer keycloak {\n" + client + "}", "", "URL"},
-		{"issuer http://sso.example.com {\n" + client + "}", "", "https"},
-		{"issuer https://sso.example.com", "", "client's ID is missing"},
-		{"issuer https://sso.example.com {\nclient_id registry\nclient_secret {env.NO_SUCH_VARIABLE}\n}", "", "client_secret stands for nothing"},
-		{"issuer https://sso.example.com {\nclient_id registry\nclient_secret hush{file./no/such/file}\n}", "", "client_secret stands for nothing"},
-		{"issuer https://sso.example.com {\n" + client + "require_group\n}", "", "require_group NAME…"},
-		{"issuer https://sso.example.com {\n" + client + "follow 1s\n}", "", "once a minute"},
-		{"issuer https://sso.example.com {\n" + client + "ca /no/such/file\n}", "", "/no/such/file"},
-		{"issuer https://sso.example.com {\n" + client + "name http_basic\n}", "", "name"},
-		{"issuer https://a.example.com {\n" + client + "}\nissuer https://b.example.com {\n" + client + "}", "", "two of that name"},
-		{"issuer https://sso.example.com {\n" + client + "}\npath auth", "", "want a path like /auth"},
-		{"issuer https://sso.example.com {\n" + client + "}\npath /", "", "want a path like /auth"},
-		{"issuer https://sso.example.com {\n" + client + "}\npath /auth/", "", "want a path like /auth"},
-		{"issuer https://sso.example.com {\n" + client + "}\npath /a/../v2", "", "want a path like /auth"},
-		{"issuer https://sso.example.com {\n" + client + "}\npath //auth", "", "want a path like /auth"},
-		{"issuer https://sso.example.com {\n" + client + "}\npath /v2", "", "the registry's API"},
-		{"issuer https://sso.example.com {\n" + client + "}\npath /v2/token", "", "the registry's API"},
-		{"issuer https://sso.example.com {\n" + client + "}\npath /v2/team/app", "", "the registry's API"},
-		{"issuer https://sso.example.com {\n" + client + "}\npath /v2/_auth/people", "", ""},
-		{"issuer https://sso.example.com {\n" + client + "}\nlifetime 1s", "", "a minute"},
-	} {
+	for _, tc := range oidcBlocks {
 		out, err := adapt(t, string(caddyfile.Format(fmt.Appendf(nil, "http://%s {\n%s}\n", w.addr, withAuth("provider oci_oidc {\n"+tc.block+"\n}", tc.option)))))
 		if err == nil {
 			err = validate(t, []byte(out))
@@ -126,8 +132,14 @@ func TestOIDCProvider(t *testing.T) {
 			t.Errorf("the error has the secret: %v", err)
 		}
 	}
+}
+
+// No two providers may have users of one name.
+func TestNamesOfOIDCIssuers(t *testing.T) {
+	w := newWeb(t)
+	t.Setenv("OIDC_SECRET", oidcSecret)
 	named := func(name string) string {
-		return "provider oci_oidc {\nissuer https://sso.example.com {\n" + client + "name " + name + "\n}\n}\n"
+		return "provider oci_oidc {\nissuer https://sso.example.com {\n" + oidcClient + "name " + name + "\n}\n}\n"
 	}
 	for auth, want := range map[string]string{
 		htpasswdAlice(t) + "\n" + named("htpasswd"): "two providers htpasswd, whose users couldn't be told apart: give the issuer another name",

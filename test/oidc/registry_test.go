@@ -105,34 +105,8 @@ func TestABrowserAtARegistry(t *testing.T) {
 	b.Open(srv.URL + "/v2/_auth")
 	b.Until(`document.querySelector("button") !== null`)
 	key := newKey(t, b)
-	push := func(repository, password string) int {
-		t.Helper()
-		return start(t, srv, repository, password)
-	}
-	if got := push("team/app", key); got != http.StatusAccepted {
-		t.Errorf("with the key: %d", got)
-	}
-	if got := push("others/app", key); got != http.StatusForbidden {
-		t.Errorf("with the key, where its owner may not: %d", got)
-	}
-	if got := push("team/app", "verysecure"); got != http.StatusUnauthorized {
-		t.Errorf("with the password that the provider knows: %d", got)
-	}
-
-	// A cookie of one registry is nothing to another, in the browser or out of it.
-	wantNobody(t, b, "http://"+second)
-	session := b.Cookies(srv.URL)
-	if len(session) != 1 {
-		t.Fatalf("cookies: %v", session)
-	}
-	signIn(t, b, "http://"+second)
-	for name := range b.Cookies("http://" + second) {
-		for _, stolen := range session {
-			if err := get(t, &remote.Registry{URL: "http://" + second}, name+"="+stolen); remote.Status(err) != http.StatusUnauthorized {
-				t.Errorf("stolen as %s: %v", name, err)
-			}
-		}
-	}
+	wantKeyOf(t, srv, key)
+	session := wantSessionOf(t, b, srv.URL, "http://"+second)
 
 	srv.Stop()
 	log := srv.Log()
@@ -152,6 +126,40 @@ func TestABrowserAtARegistry(t *testing.T) {
 		}
 	}
 	wantTold(t, log+srv.Log(), key, session)
+}
+
+// wantKeyOf fails unless a key is good for what its owner may do, and a password isn't.
+func wantKeyOf(t *testing.T, srv *registry.Server, key string) {
+	t.Helper()
+	if got := start(t, srv, "team/app", key); got != http.StatusAccepted {
+		t.Errorf("with the key: %d", got)
+	}
+	if got := start(t, srv, "others/app", key); got != http.StatusForbidden {
+		t.Errorf("with the key, where its owner may not: %d", got)
+	}
+	if got := start(t, srv, "team/app", "verysecure"); got != http.StatusUnauthorized {
+		t.Errorf("with the password that the provider knows: %d", got)
+	}
+}
+
+// wantSessionOf fails if the cookie of one registry is something to another, in the
+// browser or out of it. It returns the cookie.
+func wantSessionOf(t *testing.T, b *tool.Browser, at, other string) map[string]string {
+	t.Helper()
+	wantNobody(t, b, other)
+	session := b.Cookies(at)
+	if len(session) != 1 {
+		t.Fatalf("cookies: %v", session)
+	}
+	signIn(t, b, other)
+	for name := range b.Cookies(other) {
+		for _, stolen := range session {
+			if err := get(t, &remote.Registry{URL: other}, name+"="+stolen); remote.Status(err) != http.StatusUnauthorized {
+				t.Errorf("stolen as %s: %v", name, err)
+			}
+		}
+	}
+	return session
 }
 
 // signIn signs in at a registry.
