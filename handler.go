@@ -106,6 +106,9 @@ func (h *Handler) checkUse() error {
 // ServeHTTP implements caddyhttp.MiddlewareHandler. Whatever it serves it
 // answers itself, errors too, and returns nil.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if h.registry.lease.Stopped() && r.ProtoMajor == 2 {
+		sendAway(w)
+	}
 	switch {
 	case h.registry.isSignIn(r.URL.Path):
 		h.serveSignIn(w, r)
@@ -124,6 +127,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	return nil
 }
+
+// sendAway has the connection closed once its requests are answered. net/http tells those
+// of HTTP/2 to go when their server is shut down, but not one that is made in that
+// moment (https://go.dev/issue/81153): it would stay with a configuration that's gone,
+// and with what everybody might do then, for as long as the client sends requests.
+func sendAway(w http.ResponseWriter) { w.Header().Set("Connection", "close") }
 
 func isAPI(path string) bool { return path == "/v2" || strings.HasPrefix(path, "/v2/") }
 

@@ -16,9 +16,10 @@ import (
 // leases are the shares of one generation of a registry's configuration in all
 // the places where its content is. Its methods are those of a state.Lease.
 type leases struct {
-	homes  []home
-	each   []*state.Lease // by home
-	joined atomic.Pointer[joined]
+	homes   []home
+	each    []*state.Lease // by home
+	joined  atomic.Pointer[joined]
+	stopped atomic.Bool
 }
 
 // joined is the one store over several.
@@ -112,10 +113,14 @@ func (l *leases) Start() {
 
 // Stop takes back Start.
 func (l *leases) Stop() {
+	l.stopped.Store(true)
 	for _, lease := range l.each {
 		lease.Stop()
 	}
 }
+
+// Stopped reports whether this generation has been stopped: another one serves, or none.
+func (l *leases) Stopped() bool { return l.stopped.Load() }
 
 // Enter holds all the leases for a request, or none of them.
 func (l *leases) Enter() bool {

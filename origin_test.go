@@ -86,7 +86,7 @@ func TestPage(t *testing.T) {
 
 func TestPageSaysHowToTrustPlainHTTP(t *testing.T) {
 	t.Parallel()
-	h := &Handler{Page: true, registry: &Registry{}}
+	h := &Handler{Page: true, registry: &Registry{lease: new(leases)}}
 	rec := serveOnce(t, h, http.MethodGet, "http://build.example.com:5000/")
 	if want := `{"insecure-registries": ["build.example.com:5000"]}`; !strings.Contains(rec.Body.String(), want) {
 		t.Errorf("the page has no %s:\n%s", want, rec.Body)

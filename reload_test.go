@@ -1,10 +1,12 @@
 package ociregistry
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -320,4 +322,34 @@ func TestStopLeavesNothingRunning(t *testing.T) {
 		t.Fatal(err)
 	}
 	goleak.VerifyNone(t, before)
+}
+
+// Who connects while a configuration is replaced, and speaks HTTP/2, may reach the old one, which
+// doesn't tell that connection to go away (https://go.dev/issue/81153): it stays for a request,
+// and not for as long as the client likes.
+func TestConnectionsLeaveTheOldConfiguration(t *testing.T) {
+	w := newWeb(t)
+	w.run(t, "", "oci_registry {\nstorage memory\nanonymous all\n}")
+	early, err := new(net.Dialer).DialContext(t.Context(), "tcp", w.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.want(t, http.StatusOK, http.MethodGet, "/v2/", "") // the connection before was accepted before
+	w.run(t, "", "oci_registry {\nstorage memory\nanonymous none\nauth {\n"+htpasswdAlice(t)+"\n}\n}")
+
+	transport := &http.Transport{Protocols: new(http.Protocols)}
+	transport.Protocols.SetUnencryptedHTTP2(true)
+	transport.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if conn := early; conn != nil {
+			early = nil
+			return conn, nil
+		}
+		return new(net.Dialer).DialContext(ctx, network, addr)
+	}
+	defer transport.CloseIdleConnections()
+	client := &web{&http.Client{Transport: transport}, w.addr}
+	if _, err := client.do(t.Context(), http.MethodGet, "/v2/", nil); err != nil { // whatever the old one says
+		t.Fatal(err)
+	}
+	client.want(t, http.StatusUnauthorized, http.MethodGet, "/v2/", "")
 }

@@ -61,6 +61,7 @@ func TestAutomaticHTTPS(t *testing.T) {
 				t.Fatal(err)
 			}
 			s.await(t)
+			s.Client.CloseIdleConnections() // one that was made during the reload would hold up the stop (https://go.dev/issue/81153)
 			srv.Stop()
 			s.Server = registry.Configure(t, caddy, config("30MiB"))
 			s.await(t)

@@ -81,7 +81,8 @@ func (s *Server) Exited() <-chan struct{} { return s.exited }
 func (s *Server) Log() string { return s.log.String() }
 
 // Stop asks the program to end, as Ctrl-C does, and waits until it has. One that
-// doesn't within 20 seconds is killed, and fails the test.
+// doesn't within 20 seconds is killed, and fails the test; if it's written in Go, the test
+// shows what its goroutines waited for.
 func (s *Server) Stop() {
 	select {
 	case <-s.exited:
@@ -92,8 +93,14 @@ func (s *Server) Stop() {
 	select {
 	case <-s.exited:
 	case <-time.After(20 * time.Second):
-		s.Kill()
-		s.tool.t.Errorf("%s didn't stop when it was told to", filepath.Base(s.tool.path))
+		said := len(s.Log())
+		_ = syscall.Kill(-s.Pid, syscall.SIGABRT) // for the runtime's traces
+		select {
+		case <-s.exited:
+		case <-time.After(5 * time.Second):
+			s.Kill()
+		}
+		s.tool.t.Errorf("%s didn't stop when it was told to\n%s", filepath.Base(s.tool.path), s.Log()[said:])
 	}
 }
 
