@@ -132,14 +132,18 @@ func (l *log) grow(end int64) error {
 	if _, err := l.file.Seek(l.size, io.SeekStart); err != nil {
 		return err
 	}
-	n, err := l.file.Write(make([]byte, (end+l.step-1)/l.step*l.step-l.size))
-	l.size += int64(n)
-	if err != nil {
-		return err
+	for to := (end + l.step - 1) / l.step * l.step; l.size < to; {
+		n, err := l.file.Write(zeros[:min(to-l.size, int64(len(zeros)))])
+		l.size += int64(n)
+		if err != nil {
+			return err
+		}
 	}
-	_, err = l.file.Seek(l.end, io.SeekStart)
+	_, err := l.file.Seek(l.end, io.SeekStart)
 	return err
 }
+
+var zeros [64 << 10]byte
 
 // readLog calls fn with the operations of each whole frame of a log, which refer
 // to data that is read at once; false if there's no such log. A frame that isn't

@@ -17,7 +17,8 @@ import (
 )
 
 // Begin is Recover, and begins a journal. If that can't be, files are synced by
-// themselves, and it's tried again later.
+// themselves, and it's tried again later. Nothing has been written through this FS before
+// that isn't synced.
 func (f *FS) Begin(verify func(dir string) error) error {
 	if err := f.Recover(verify); err != nil {
 		return err
@@ -25,6 +26,9 @@ func (f *FS) Begin(verify func(dir string) error) error {
 	t := f.tree
 	t.wave.Lock()
 	defer t.wave.Unlock()
+	if t.root == nil {
+		t.root = t.openRoot() // the first epoch's
+	}
 	t.mu.Lock()
 	t.ending = false
 	t.mu.Unlock()

@@ -29,7 +29,7 @@ type tree struct {
 	ending  bool     // no timer starts any more
 	last    uint64   // the newest epoch's number
 	buf     []byte   // the frame to be, with room for its head
-	spare   []byte   // a buf that was written
+	spare   []byte   // a buf that was written, for the frame after the next; nil while one is
 	seq     uint64   // of the last operation recorded
 	durable uint64   // of the last one that a power cut can't undo
 	now     *epoch   // whose log is written
@@ -116,13 +116,18 @@ func (e *epoch) end() {
 // newEpoch opens the root, to hear of what can't be written, for the epoch after:
 // what is recorded in this one may have been written before.
 func (t *tree) newEpoch(number uint64) *epoch {
+	e := &epoch{touched: newTouched(), number: number, root: t.root}
+	t.root = t.openRoot()
+	return e
+}
+
+// openRoot returns nil if that fails: files are synced one by one then.
+func (t *tree) openRoot() vfs.File {
 	root, err := t.under.Open(".")
 	if err != nil {
-		root = nil // files are synced one by one
+		return nil
 	}
-	e := &epoch{touched: newTouched(), number: number, root: t.root}
-	t.root = root
-	return e
+	return root
 }
 
 var seed = maphash.MakeSeed()
@@ -185,8 +190,8 @@ const maxBuffer = 1 << 20
 
 // add records an operation. mu is held.
 func (t *tree) add(o op) {
-	if t.buf == nil {
-		t.buf, t.spare = append(t.spare[:0], make([]byte, frameHead)...), nil
+	if len(t.buf) == 0 {
+		t.buf = append(t.buf, make([]byte, frameHead)...)
 	}
 	was := len(t.buf)
 	t.buf = o.append(t.buf)

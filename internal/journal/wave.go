@@ -42,14 +42,14 @@ func (t *tree) flush(turn bool) error {
 	}
 	t.mu.Lock()
 	frame, upTo, recorded := t.buf, t.seq, t.next
-	t.buf, t.next = nil, newTouched()
+	t.buf, t.spare, t.next = t.spare[:0], nil, newTouched()
 	t.mu.Unlock()
 	err := t.write(frame, recorded, turn)
 	if err == nil {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		t.durable = upTo
-		if cap(frame) > cap(t.spare) {
+		if cap(frame) <= 2*maxBuffer {
 			t.spare = frame
 		}
 		return nil
@@ -127,8 +127,8 @@ func (t *tree) sayDone(e *epoch) error {
 // stillDoubted adds to the first frame of an epoch the directories of which
 // somebody may be about to rely on that they were doubted in the one before.
 func (t *tree) stillDoubted(frame []byte) []byte {
-	if frame == nil {
-		frame = make([]byte, frameHead)
+	if len(frame) == 0 {
+		frame = append(frame, make([]byte, frameHead)...)
 	}
 	for dir, late := range t.doubted {
 		delete(t.doubted, dir)
