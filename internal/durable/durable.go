@@ -86,6 +86,22 @@ func (w *Writer) SyncLater(f vfs.File) error {
 	return w.Sync(f)
 }
 
+// Append writes p where f was left off and makes it durable, and before that all that was
+// done later: nothing of p is in the file before that is. If it fails, a part of p may be
+// there, which the caller cuts off.
+func (w *Writer) Append(f vfs.File, p []byte) error {
+	if a, ok := f.(interface{ Append(p []byte) error }); ok && !w.unsynced() {
+		return a.Append(p)
+	}
+	if err := w.Barrier(); err != nil {
+		return err
+	}
+	if _, err := f.Write(p); err != nil {
+		return err
+	}
+	return w.Sync(f)
+}
+
 // SyncDirLater is SyncDir, durable from the next Barrier, Sync or SyncDir on.
 func (w *Writer) SyncDirLater(dir string) error {
 	if j := w.journal(); j != nil {
@@ -240,7 +256,7 @@ func (w *Writer) stage(dir string, r io.Reader, mode fs.FileMode, sync func(vfs.
 // it returns nil, and the directory of name is settled, the new content
 // survives a power cut; staged in dir, which is on the same file system.
 func (w *Writer) Replace(name, dir string, data []byte) error {
-	tmp, err := w.Stage(dir, data)
+	tmp, err := w.StageLater(dir, bytes.NewReader(data), 0) // the rename waits for it
 	if err != nil {
 		return err
 	}

@@ -93,8 +93,8 @@ func (t *tree) unfinished(e *epoch, named map[*entry]string, first bool) (todo m
 	}
 	todo = make(map[*entry]string)
 	for f := range e.files {
-		if f.name != "" && named[f] != f.name {
-			todo[f] = f.name
+		if f.name != "" && (f.late || named[f] != f.name) {
+			todo[f], f.late = f.name, false
 		}
 	}
 	if len(todo) > 0 || first {

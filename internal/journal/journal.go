@@ -149,12 +149,7 @@ func (f *FS) SyncDirLater(name string) error {
 
 // Barrier returns once everything is durable that was recorded before: by
 // SyncLater, SyncDirLater, or Sync and SyncDir of others.
-func (f *FS) Barrier() error {
-	f.tree.gate.RLock()
-	seq := f.tree.recorded()
-	f.tree.gate.RUnlock()
-	return f.tree.wait(seq)
-}
+func (f *FS) Barrier() error { return f.tree.barrier() }
 
 // Others says that somebody else may have given a name: the next SyncDir of its
 // directory makes that durable too, and what the journal says of it counts no more.

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -32,6 +33,14 @@ type binding []*inode
 
 func (b binding) last() *inode { return b[len(b)-1] }
 
+// ahead is an append to a file that may have been cut off. If anything of it is there, all
+// is that was recorded before.
+type ahead struct {
+	name   string
+	before int
+	later  map[*inode][]byte
+}
+
 // model does to a file system what a store does, at random, and knows what has to
 // survive.
 type model struct {
@@ -44,6 +53,7 @@ type model struct {
 	trace []string
 	n     int
 
+	ahead   *ahead          // the append with which the world ended
 	goOn    bool            // failures end nothing
 	doubted map[string]bool // directories that Begin had verified
 }
@@ -227,11 +237,13 @@ func (m *model) appendTo(name string) bool {
 		}
 	}
 	n, more := m.now(name), m.bytes()
-	m.note("append %d bytes to %s", len(more), name)
+	how := m.pick("not synced", "synced", "ahead", "ahead")
+	m.note("append %d bytes to %s, %s", len(more), name, how)
 	n.content = append(bytes.Clone(n.content), more...)
-	_, err := f.Write(more)
-	if err == nil && m.luck.IntN(3) > 0 {
-		m.note("  sync it")
+	var err error
+	if how == "ahead" {
+		err = m.appendAhead(f, name, more)
+	} else if _, err = f.Write(more); err == nil && how == "synced" {
 		err = m.sync(f, n)
 	}
 	if err != nil { // how much of it is there isn't known
@@ -239,6 +251,54 @@ func (m *model) appendTo(name string) bool {
 		return m.check(errors.Join(err, f.Close()))
 	}
 	return true
+}
+
+// appendAhead appends so that all that was recorded before is durable first.
+func (m *model) appendAhead(f vfs.File, name string, more []byte) error {
+	a, n := &ahead{name, len(m.now(name).content) - len(more), make(map[*inode][]byte)}, m.now(name)
+	for _, b := range m.names {
+		for _, l := range b {
+			if l != nil && l.later != nil {
+				a.later[l] = l.later
+			}
+		}
+	}
+	appender, ok := f.(interface{ Append(p []byte) error })
+	if !ok {
+		m.fatalf("%s can't be appended to", name)
+	}
+	so := m.noted()
+	if err := appender.Append(more); err != nil {
+		m.ahead, n.void = a, n.void || m.hasFailed("sync", so)
+		return err
+	}
+	if !n.void {
+		n.synced, n.ever = n.content, true
+	}
+	m.promote(a.later)
+	return nil
+}
+
+func (m *model) noted() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.trace)
+}
+
+// hasFailed reports whether an operation was made to fail since then.
+func (m *model) hasFailed(op string, since int) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.ContainsFunc(m.trace[since:], func(line string) bool {
+		return strings.HasPrefix(line, "    "+op+" ") && strings.HasSuffix(line, " fails")
+	})
+}
+
+// promote notes that what was recorded of files is durable.
+func (m *model) promote(later map[*inode][]byte) {
+	for n, content := range later {
+		n.synced, n.ever, n.later = content, true, nil
+	}
 }
 
 func (m *model) sync(f vfs.File, n *inode) error {
@@ -330,6 +390,12 @@ func (m *model) syncDir(dir string) bool {
 
 // holds fails unless the tree is what a power cut may leave.
 func (m *model) holds(tree vfs.FS) {
+	if a := m.ahead; a != nil && !m.goOn {
+		if fi, err := tree.Stat(a.name); err == nil && fi.Size() > int64(a.before) {
+			m.note("%s has %d bytes, and had %d", a.name, fi.Size(), a.before)
+			m.promote(a.later)
+		}
+	}
 	for name, b := range m.names {
 		if m.doubted[path.Dir(name)] {
 			continue

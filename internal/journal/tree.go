@@ -80,7 +80,8 @@ type entry struct {
 	epoch     *epoch // of its newest bytes that are in a log
 	unwritten int    // how many touched have it that aren't in a log yet
 	whole     bool   // no part of it is only on the disk
-	moving    int    // how many are changing its name, which may be done already
+	moving    int    // how many are changing its name, or its content, which may be done already
+	late      bool   // it was written to after it was recorded, and maybe after it was synced
 	syncing   int    // how many sync the file now
 	suspect   bool   // a sync of it failed: the next one would succeed without writing anything
 }
@@ -218,6 +219,14 @@ func (t *tree) touchDirs(names ...string) {
 	for _, name := range names {
 		t.next.dirs[path.Dir(name)] = true
 	}
+}
+
+// barrier waits until all that is recorded is durable.
+func (t *tree) barrier() error {
+	t.gate.RLock()
+	seq := t.recorded()
+	t.gate.RUnlock()
+	return t.wait(seq)
 }
 
 func (t *tree) recorded() uint64 {

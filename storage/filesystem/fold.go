@@ -1,6 +1,7 @@
 package filesystem
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -98,7 +99,7 @@ func (r *repo) fold(st *state) error {
 	}
 	staged := path.Join(r.stageDir(), rec.Staged)
 	before := r.log.size
-	if err := r.log.append(r.store.disk.Sync, rec); err != nil {
+	if err := r.log.append(r.store.disk, rec); err != nil {
 		return errors.Join(err, r.store.fs.Remove(staged))
 	}
 	if err := r.store.fs.Rename(staged, indexPath(r.name)); err != nil {
@@ -120,18 +121,18 @@ func (r *repo) fold(st *state) error {
 	return r.removeLog()
 }
 
-// stageFold writes the new index.json beside the log.
+// stageFold writes the new index.json beside the log. It's durable with the log's next record.
 func (r *repo) stageFold(idx *layout.Index) (rec record, data []byte, err error) {
 	old, err := r.readFile(indexPath(r.name))
 	if err != nil {
 		return record{}, nil, err
 	}
 	data = idx.Bytes()
-	staged, err := r.store.disk.Stage(r.stageDir(), data)
+	staged, err := r.store.disk.StageLater(r.stageDir(), bytes.NewReader(data), 0)
 	if err != nil {
 		return record{}, nil, err
 	}
-	if err := r.store.disk.SyncDir(r.stageDir()); err != nil {
+	if err := r.store.disk.SyncDirLater(r.stageDir()); err != nil {
 		return record{}, nil, errors.Join(err, r.store.fs.Remove(staged))
 	}
 	return record{Fold: digest.FromBytes(data), Base: digest.FromBytes(old), Staged: path.Base(staged)}, data, nil

@@ -85,16 +85,14 @@ func killThenCut(t *testing.T, opts filesystem.Options) {
 	root, left := memoryDir(t), memoryDir(t)
 	memory := must(vfs.NewForgetful(must(vfs.Dir(root))(t)))(t)
 	withReserve(t, root)
-	var armed, log, dead atomic.Bool
+	var armed, dead atomic.Bool
 	p := &theatre{opts, vfs.NewFaulty(memory, func(s vfs.Step) error {
-		if armed.Load() && s.Op == "write" && strings.HasSuffix(s.Name, "/log") {
-			log.Store(true)
-		}
-		if log.Load() && (s.Op == "sync" || s.Op == "write" && strings.HasPrefix(s.Name, "_journal")) {
-			dead.Store(true) // killed before the record is durable
-		}
-		if dead.Load() {
+		switch {
+		case dead.Load():
 			return syscall.EIO
+		case armed.Load() && s.Op == "write" && strings.HasSuffix(s.Name, "/log"):
+			dead.Store(true) // killed when the whole record is written
+			return vfs.Short{Err: syscall.EIO, Done: func(n int) int { return n }}
 		}
 		return nil
 	}), dead.Load}

@@ -24,6 +24,9 @@ func (r *repo) persist(st *state, b *batch) error {
 		return errors.Join(err, r.unwrite(b))
 	}
 	if len(b.changes) == 0 {
+		if err := r.store.disk.Barrier(); err != nil {
+			return err
+		}
 		if len(b.manifests) > 0 {
 			r.keep(st, b.index) // it knows more of what was listed and absent
 		}
@@ -42,7 +45,8 @@ func (r *repo) persist(st *state, b *batch) error {
 }
 
 // prepare does all that comes before the index, which doesn't show yet. What
-// need not wait for each other is synced together.
+// need not wait for each other is synced together, at the latest with the index: the
+// rename of index.json waits for it, and so does a record in the log.
 func (r *repo) prepare(st *state, b *batch) error {
 	if len(b.changes) > 0 || len(b.manifests) > 0 {
 		if err := r.makeDirs(st); err != nil {
@@ -57,14 +61,10 @@ func (r *repo) prepare(st *state, b *batch) error {
 		func() error { return r.appendHistory(b) },
 		func() error { return r.writeMarks(b) },
 	}
-	replaces := len(b.changes) > 0 && r.replaces(st)
-	if replaces {
+	if len(b.changes) > 0 && r.replaces(st) {
 		wave = append(wave, func() error { return r.stageIndex(b) })
 	}
-	if err := r.together(wave); err != nil || replaces {
-		return err // the rename of index.json waits for all of it
-	}
-	return r.store.disk.Barrier()
+	return r.together(wave)
 }
 
 // atOnce is how many files are synced at the same time.
@@ -242,16 +242,16 @@ func (r *repo) writeIndex(st *state, b *batch) (*state, error) {
 	}
 	changes := fromStorage(b.changes)
 	if len(changes) == 0 {
-		return next, nil
+		return next, r.store.disk.Barrier()
 	}
 	if !r.logBegins() {
-		return next, r.log.append(r.store.disk.Sync, record{Changes: changes})
+		return next, r.log.append(r.store.disk, record{Changes: changes})
 	}
 	first, err := r.beginLog(st)
 	if err != nil {
 		return nil, err
 	}
-	return next, r.log.append(r.store.disk.Sync, first, record{Changes: changes})
+	return next, r.log.append(r.store.disk, first, record{Changes: changes})
 }
 
 // logFromBusy is Options.LogFrom for a repository that one change after the other

@@ -13,6 +13,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/caddy-oci/oci-registry/internal/durable"
 	"github.com/caddy-oci/oci-registry/internal/vfs"
 	"github.com/caddy-oci/oci-registry/oci"
 	"github.com/caddy-oci/oci-registry/storage"
@@ -293,9 +294,9 @@ func (r *repo) closeLog() {
 	}
 }
 
-// append adds records and makes them durable. If that fails, the log is as it
-// was before, unless the error is joined by another one.
-func (w *wal) append(sync func(vfs.File) error, records ...record) error {
+// append adds records and makes them durable, after all that was done before. If that
+// fails, the log is as it was before, unless the error is joined by another one.
+func (w *wal) append(disk *durable.Writer, records ...record) error {
 	var lines []byte
 	for _, rec := range records {
 		line, err := encodeRecord(rec)
@@ -304,11 +305,7 @@ func (w *wal) append(sync func(vfs.File) error, records ...record) error {
 		}
 		lines = append(lines, line...)
 	}
-	_, err := w.file.Write(lines)
-	if err == nil {
-		err = sync(w.file)
-	}
-	if err != nil {
+	if err := disk.Append(w.file, lines); err != nil {
 		return errors.Join(err, w.cut(w.size))
 	}
 	w.size += int64(len(lines))
