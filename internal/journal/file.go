@@ -21,7 +21,7 @@ func (f *FS) OpenFile(name string, flag int) (vfs.File, error) {
 	if flag&os.O_WRONLY != 0 {
 		flag = flag&^os.O_WRONLY | os.O_RDWR // what has changed is read when it's synced
 	}
-	under, err := f.tree.open(f.name(name), flag, func() (vfs.File, error) { return f.FS.OpenFile(name, flag) })
+	under, err := f.tree.open(f.name(name), flag, func(flag int) (vfs.File, error) { return f.FS.OpenFile(name, flag) })
 	if err != nil {
 		return nil, err
 	}
@@ -33,21 +33,20 @@ func (f *FS) OpenFile(name string, flag int) (vfs.File, error) {
 }
 
 // open opens a file. One that it makes is pending, until the journal has it.
-func (t *tree) open(name string, flag int, do func() (vfs.File, error)) (vfs.File, error) {
+func (t *tree) open(name string, flag int, do func(flag int) (vfs.File, error)) (f vfs.File, err error) {
 	if flag&os.O_CREATE == 0 {
-		return do()
+		return do(flag)
 	}
 	t.gate.RLock()
 	defer t.gate.RUnlock()
 	unlock := t.lockNames(name, "")
 	defer unlock()
-	made := flag&os.O_EXCL != 0
-	if !made {
-		_, err := t.under.Stat(name)
-		made = errors.Is(err, fs.ErrNotExist)
+	if flag&os.O_EXCL == 0 {
+		if f, err = do(flag &^ os.O_CREATE); !errors.Is(err, fs.ErrNotExist) {
+			return f, err
+		}
 	}
-	f, err := do()
-	if err == nil && made {
+	if f, err = do(flag); err == nil {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		if t.on {

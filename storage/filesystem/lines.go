@@ -12,10 +12,11 @@ import (
 // that a crash has cut off is ended first, so that it spoils no other one. If they
 // are synced, they're durable from the next Barrier on.
 func (s *Store) appendLines(name string, lines []byte, synced bool) (size int64, err error) {
-	if err := s.disk.MakeDir(path.Dir(name)); err != nil {
-		return 0, err
-	}
-	f, err := s.fs.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_APPEND)
+	var f vfs.File
+	err = s.disk.Within(name, func() (err error) {
+		f, err = s.fs.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_APPEND)
+		return err
+	})
 	if err != nil {
 		return 0, err
 	}

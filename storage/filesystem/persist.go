@@ -166,15 +166,12 @@ func (r *repo) writeManifest(b *batch, m oci.Manifest) error {
 		}
 		return r.syncBlob(m.Digest) // a blob or a left-over; its content was verified when it came
 	}
-	dir := blobDir(r.name, m.Digest.Algorithm())
-	if err := r.store.disk.MakeDir(dir); err != nil {
-		return err
-	}
 	tmp, err := r.store.disk.StageLater(r.stageDir(), bytes.NewReader(m.Raw), 0)
 	if err != nil {
 		return fmt.Errorf("write manifest %s: %w", m.Digest, err)
 	}
-	if err := r.nameBlob(tmp, blobPath(r.name, m.Digest)); err != nil {
+	name := blobPath(r.name, m.Digest)
+	if err := r.store.disk.Within(name, func() error { return r.nameBlob(tmp, name) }); err != nil {
 		return errors.Join(err, r.store.fs.Remove(tmp))
 	}
 	r.noteBlob(m.Digest, true)
