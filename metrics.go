@@ -130,8 +130,10 @@ func (m *meters) observe(r *http.Request, e *handler.Event) {
 	op := m.operations[e.Operation]()
 	op.byStatus[class].Inc()
 	op.duration.Observe(e.Duration.Seconds())
-	m.received.Add(float64(e.Received))
-	m.sent.Add(float64(e.Sent))
+	if e.Received+e.Sent > 0 {
+		m.received.Add(float64(e.Received))
+		m.sent.Add(float64(e.Sent))
+	}
 	switch {
 	case failed(r, e):
 		m.failures.WithLabelValues(readiness(e.Err)).Inc()

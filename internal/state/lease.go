@@ -22,6 +22,9 @@ type Lease struct {
 // is held. The first call opens it; one that failed may be called again. Opening isn't
 // interrupted by ctx: others wait for it too.
 func (l *Lease) Open(ctx context.Context) (storage.Store, error) {
+	if store := l.state.opened.Load(); store != nil {
+		return *store, nil
+	}
 	return l.state.open(context.WithoutCancel(ctx), l.backend)
 }
 

@@ -13,6 +13,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/caddy-oci/oci-registry/storage"
 )
@@ -43,9 +44,10 @@ type State struct {
 	identity string
 	leases   int // guarded by the pool
 
+	opened atomic.Pointer[storage.Store] // nil while it isn't open; written with mu held
+
 	mu      sync.Mutex
-	store   storage.Store // nil while it isn't open
-	started []*Lease      // the newest last: its tunables apply
+	started []*Lease // the newest last: its tunables apply
 }
 
 // Acquire takes a Lease on the place that identity stands for. It does no I/O:
@@ -69,14 +71,14 @@ func Acquire(identity string, b Backend) *Lease {
 func (s *State) open(ctx context.Context, b Backend) (storage.Store, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.store != nil {
-		return s.store, nil
+	if store := s.opened.Load(); store != nil {
+		return *store, nil
 	}
 	store, err := b.Open(ctx)
 	if err != nil {
 		return nil, err
 	}
-	s.store = store
+	s.opened.Store(&store)
 	s.tune()
 	return store, nil
 }
@@ -104,8 +106,9 @@ func (s *State) stop(l *Lease) {
 
 // tune applies the newest generation's tunables. The caller holds mu.
 func (s *State) tune() {
-	if n := len(s.started); n > 0 && s.store != nil {
-		s.started[n-1].backend.Tune(s.store)
+	store := s.opened.Load()
+	if n := len(s.started); n > 0 && store != nil {
+		s.started[n-1].backend.Tune(*store)
 	}
 }
 
@@ -121,13 +124,13 @@ func (s *State) drop() error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.inUse() {
+	store, unused := s.takeUnused()
+	if !unused {
 		return nil
 	}
 	var err error
-	if s.store != nil {
-		err = s.store.Close()
-		s.store = nil
+	if store != nil {
+		err = (*store).Close()
 	}
 	pool.Lock()
 	defer pool.Unlock()
@@ -137,8 +140,13 @@ func (s *State) drop() error {
 	return err
 }
 
-func (s *State) inUse() bool {
+// takeUnused takes the store, if no lease is held: who acquires one after that doesn't
+// find it open.
+func (s *State) takeUnused() (store *storage.Store, unused bool) {
 	pool.Lock()
 	defer pool.Unlock()
-	return s.leases > 0
+	if s.leases > 0 {
+		return nil, false
+	}
+	return s.opened.Swap(nil), true
 }

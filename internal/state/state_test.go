@@ -249,6 +249,9 @@ func TestAcquireWhileClosing(t *testing.T) {
 	p.onClose = func() {
 		p.onClose = nil
 		second = Acquire(t.Name(), generation{p, "b"})
+		if second.state.opened.Load() != nil {
+			t.Error("the successor finds the store open that is being closed")
+		}
 	}
 	must(t, first.Release())
 	if second.state != first.state {
@@ -277,7 +280,7 @@ func TestAcquireBeforeClosing(t *testing.T) {
 	first.state.mu.Lock()
 	exited := make(chan error)
 	go func() { exited <- first.Exit() }()
-	for first.state.inUse() { // until Exit waits for mu
+	for isLeased(first.state) { // until Exit waits for mu
 		runtime.Gosched()
 	}
 	second := Acquire(t.Name(), generation{p, "b"})
@@ -287,6 +290,12 @@ func TestAcquireBeforeClosing(t *testing.T) {
 		t.Fatalf("the store was closed, %d times", p.closed)
 	}
 	must(t, second.Release())
+}
+
+func isLeased(s *State) bool {
+	pool.Lock()
+	defer pool.Unlock()
+	return s.leases > 0
 }
 
 // place.Open panics if the place is open already.
