@@ -82,13 +82,12 @@ func TestOneStepThatFailsHarmsNothing(t *testing.T) {
 		}
 		for n, errno := range []error{syscall.ENOSPC, syscall.EIO} {
 			t.Run(fmt.Sprintf("%s, %v", name, errno), func(t *testing.T) {
-				frozen(t, func(t *testing.T) {
-					steps := n * (stride - 1)
-					for failParts(t, opts, errno, steps) {
-						steps += stride
-					}
-					t.Logf("each %d of %d steps failed", stride, steps)
-				})
+				t.Parallel()
+				steps := n * (stride - 1)
+				for failParts(t, opts, errno, steps) {
+					steps += stride
+				}
+				t.Logf("each %d of %d steps failed", stride, steps)
 			})
 		}
 	}
@@ -100,7 +99,7 @@ func failParts(t *testing.T, opts filesystem.Options, errno error, at int) bool 
 	first := at / 2 % len(doneOf)
 	for i := range doneOf {
 		b := &breaker{at: at, err: vfs.Short{Err: errno, Done: doneOf[(first+i)%len(doneOf)]}, of: changes}
-		if !failStep(t, opts, b) {
+		if !replay(t, func(t *testing.T) bool { return failStep(t, opts, b) }) {
 			return false
 		}
 		if !soak() || b.broken.Op != "write" {
@@ -119,13 +118,14 @@ func TestOneReadThatFailsHarmsNothing(t *testing.T) {
 	for name, opts := range map[string]filesystem.Options{"synced": {Recheck: -1}, "log only": {LogFrom: 1, Recheck: -1}} {
 		for n, errno := range []error{syscall.EIO, syscall.EMFILE} {
 			t.Run(fmt.Sprintf("%s, %v", name, errno), func(t *testing.T) {
-				frozen(t, func(t *testing.T) {
-					steps := n
-					for failStep(t, opts, &breaker{at: steps, err: errno, of: reads}) {
-						steps += stride
-					}
-					t.Logf("each %d of %d reads failed", stride, steps)
-				})
+				t.Parallel()
+				steps := n
+				for replay(t, func(t *testing.T) bool {
+					return failStep(t, opts, &breaker{at: steps, err: errno, of: reads})
+				}) {
+					steps += stride
+				}
+				t.Logf("each %d of %d reads failed", stride, steps)
 			})
 		}
 	}

@@ -29,17 +29,18 @@ func TestPowerCutsThatKeepSomething(t *testing.T) {
 	}
 	for name, opts := range variants() {
 		t.Run(name, func(t *testing.T) {
-			frozen(t, func(t *testing.T) {
-				steps, runs := int64(0), 0
-				for blown := true; blown; steps += stride {
-					for seed := range seeds {
+			t.Parallel()
+			steps, runs := int64(0), 0
+			for blown := true; blown; steps += stride {
+				for seed := range seeds {
+					blown = replay(t, func(t *testing.T) bool {
 						u := unlucky{t: t, opts: opts, steps: steps, seed: seed}
-						blown = u.play()
-						runs++
-					}
+						return u.play()
+					})
+					runs++
 				}
-				t.Logf("the power was cut in %d runs, in each %d of %d steps", runs, stride, steps)
-			})
+			}
+			t.Logf("the power was cut in %d runs, in each %d of %d steps", runs, stride, steps)
 		})
 	}
 }

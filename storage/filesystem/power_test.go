@@ -237,16 +237,15 @@ func (p *theatre) play(t *testing.T, script []*act) (at string, before, after me
 func TestPowerCutAtEachStepLosesNothingAcknowledged(t *testing.T) {
 	for name, opts := range syncing() {
 		t.Run(name, func(t *testing.T) {
-			frozen(t, func(t *testing.T) {
-				steps, stride := int64(0), int64(3)
-				if soak() {
-					stride = 1
-				}
-				for cutPower(t, opts, steps) {
-					steps += stride
-				}
-				t.Logf("the power was cut at each %d of %d steps", stride, steps)
-			})
+			t.Parallel()
+			steps, stride := int64(0), int64(3)
+			if soak() {
+				stride = 1
+			}
+			for replay(t, func(t *testing.T) bool { return cutPower(t, opts, steps) }) {
+				steps += stride
+			}
+			t.Logf("the power was cut at each %d of %d steps", stride, steps)
 		})
 	}
 }

@@ -284,6 +284,15 @@ func frozen(t *testing.T, test func(t *testing.T)) {
 	synctest.Test(t, test)
 }
 
+// replay is frozen for a test of thousands of runs, each in a bubble of its own: what
+// one holds goes with it, and each begins at the same time, so that one can be played
+// alone. It returns what the run returns. The test that has the runs is parallel itself.
+func replay(t *testing.T, run func(t *testing.T) bool) (more bool) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) { more = run(t) })
+	return more
+}
+
 // snapshot copies a live root as it is at this moment, which is what a killed
 // process leaves. The reserve isn't worth the copying.
 func snapshot(t testing.TB, root string) string {
