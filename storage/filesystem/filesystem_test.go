@@ -1,6 +1,7 @@
 package filesystem_test
 
 import (
+	"runtime/debug"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -11,7 +12,12 @@ import (
 	"github.com/caddy-oci/oci-registry/storage/storagetest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain lets garbage grow: thousands of stores come and go, and little of them is
+// alive at a time.
+func TestMain(m *testing.M) {
+	debug.SetGCPercent(800)
+	goleak.VerifyTestMain(m)
+}
 
 func open(t testing.TB, root string, opts filesystem.Options) *filesystem.Store {
 	t.Helper()

@@ -1,6 +1,7 @@
 package s3
 
 import (
+	"runtime/debug"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -9,7 +10,12 @@ import (
 	"github.com/caddy-oci/oci-registry/storage/storagetest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain lets garbage grow: thousands of stores come and go, and little of them is
+// alive at a time.
+func TestMain(m *testing.M) {
+	debug.SetGCPercent(800)
+	goleak.VerifyTestMain(m)
+}
 
 // variants are the ways in which a store can work.
 func variants() map[string]Options {
