@@ -239,6 +239,18 @@ func TestSyncAfterARename(t *testing.T) {
 	}
 }
 
+// logOf is the log of a root whose journal has begun.
+func logOf(t *testing.T, root string) (name string, data []byte) {
+	t.Helper()
+	for _, name = range []string{"tmp-b", "tmp-a"} {
+		name = filepath.Join(root, "_journal", name)
+		if data = must(os.ReadFile(name))(t); string(data[:7]) == "ocijrnl" {
+			break
+		}
+	}
+	return name, data
+}
+
 // A journal of a later version isn't thrown away.
 func TestJournalOfALaterVersion(t *testing.T) {
 	t.Parallel()
@@ -246,17 +258,30 @@ func TestJournalOfALaterVersion(t *testing.T) {
 	b := begin(t, root, machine("one", 7))
 	b.stage("f", "content")
 	b.crash()
-	name := filepath.Join(root, "_journal", "tmp-b")
-	data := must(os.ReadFile(name))(t)
-	if string(data[:7]) != "ocijrnl" {
-		name = filepath.Join(root, "_journal", "tmp-a")
-		data = must(os.ReadFile(name))(t)
-	}
+	name, data := logOf(t, root)
 	data[7] = '2'
 	check(t, os.WriteFile(name, data, 0o600))
 	j := journal.New(must(vfs.Dir(root))(t), machine("two", 7))
 	err := j.Begin(never(t))
 	if err == nil {
 		t.Fatal("a later version's journal was thrown away without a word")
+	}
+}
+
+// A head that was only begun is none, wherever it ends: the journal begins anew.
+func TestHeadThatWasBegun(t *testing.T) {
+	t.Parallel()
+	root, opts := t.TempDir(), journal.Options{Limit: 24 << 10}
+	begin(t, root, opts).crash()
+	name, data := logOf(t, root)
+	for n := range 512 {
+		torn := make([]byte, len(data))
+		copy(torn, data[:n])
+		check(t, os.WriteFile(name, torn, 0o600))
+		j := journal.New(must(vfs.Dir(root))(t), opts)
+		if err := j.Begin(never(t)); err != nil {
+			t.Fatalf("%d bytes of a head: %v", n, err)
+		}
+		check(t, j.End(), j.Close())
 	}
 }

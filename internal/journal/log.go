@@ -54,10 +54,11 @@ func (h head) encode() []byte {
 	return append(b, make([]byte, headSize-len(b))...)
 }
 
-// isLater reports whether b begins as a log of a later version does.
+// isLater reports whether b begins as a log of a later version does. Of a head that
+// was only begun there may be any part, and zeros behind it.
 func isLater(b []byte) bool {
 	const n = len(magic) - 1
-	return len(b) > n && string(b[:n]) == magic[:n] && b[n] != magic[n]
+	return len(b) > n && string(b[:n]) == magic[:n] && b[n] > magic[n]
 }
 
 // decodeHead returns false for what is none, as a file that was never begun.
