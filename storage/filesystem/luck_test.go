@@ -57,15 +57,14 @@ type unlucky struct {
 	may  []meaning // what may be there
 }
 
-func (u *unlucky) fatalf(format string, args ...any) {
-	u.t.Helper()
-	u.t.Logf("cut after %d steps, in %s; seed %d", u.steps, u.at, u.seed)
-	u.t.Fatalf(format, args...)
-}
-
 // play returns false if the script came to its end before the first power cut.
 func (u *unlucky) play() bool {
 	u.t.Helper()
+	defer func() {
+		if u.t.Failed() {
+			u.t.Logf("cut after %d steps, in %s; seed %d", u.steps, u.at, u.seed)
+		}
+	}()
 	u.luck = rand.New(rand.NewPCG(u.seed, uint64(u.steps)))
 	var blown bool
 	root := u.cut(memoryDir(u.t), u.steps, func(p *theatre) {
@@ -78,7 +77,7 @@ func (u *unlucky) play() bool {
 	s := open(u.t, root, filesystem.AfterReboot(u.opts))
 	u.look(s, never)
 	if err := put(u.t.Context(), repository(u.t, s, "a/b"), image(u.t, "at last"), "last"); err != nil && !u.isBroken(err) {
-		u.fatalf("push at last: %v", err)
+		u.t.Fatalf("push at last: %v", err)
 	}
 	shut(u.t, s)
 	check(u.t, os.RemoveAll(root))
@@ -113,7 +112,7 @@ func (u *unlucky) recovers(p *theatre) {
 		err = s.Close()
 	}
 	if !p.dead() && err != nil {
-		u.fatalf("recover: %v", err)
+		u.t.Fatalf("recover: %v", err)
 	}
 }
 
@@ -138,7 +137,7 @@ func (u *unlucky) goOn(p *theatre, s *filesystem.Store) {
 	case err == nil:
 		u.may = after
 	case !u.isBroken(err):
-		u.fatalf("push: %v", err)
+		u.t.Fatalf("push: %v", err)
 	}
 }
 
@@ -149,7 +148,7 @@ func (u *unlucky) look(s storage.Store, dead func() bool) (meaning, bool) {
 	u.t.Helper()
 	if u.opts.Unsynced {
 		if err := honest(u.t.Context(), s); err != nil && !dead() && !u.isBroken(err) {
-			u.fatalf("%v", err)
+			u.t.Fatalf("%v", err)
 		}
 		return nil, false
 	}
@@ -158,7 +157,7 @@ func (u *unlucky) look(s storage.Store, dead func() bool) (meaning, bool) {
 		return nil, false
 	}
 	if err != nil {
-		u.fatalf("%v", err)
+		u.t.Fatalf("%v", err)
 	}
 	for _, m := range u.may {
 		without(u.t, s, m, got)
@@ -167,7 +166,7 @@ func (u *unlucky) look(s storage.Store, dead func() bool) (meaning, bool) {
 		return nil, false
 	}
 	if !slices.ContainsFunc(u.may, func(m meaning) bool { return maps.Equal(m, got) }) {
-		u.fatalf("there is %v,\nwant one of %v", got, u.may)
+		u.t.Fatalf("there is %v,\nwant one of %v", got, u.may)
 	}
 	return got, true
 }
