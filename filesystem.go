@@ -2,8 +2,6 @@ package ociregistry
 
 import (
 	"context"
-	"errors"
-	"io/fs"
 	"log/slog"
 	"path/filepath"
 
@@ -48,31 +46,11 @@ func (f *FilesystemStorage) Provision(ctx caddy.Context) error {
 	if root == "" {
 		root = defaultRoot()
 	}
-	f.root, err = canonical(root)
+	f.root, err = filesystem.Canonical(root)
 	return err
 }
 
 func defaultRoot() string { return filepath.Join(caddy.AppDataDir(), "oci_registry") }
-
-// canonical returns the one absolute path, free of symbolic links, of a folder
-// that need not exist yet.
-func canonical(folder string) (string, error) {
-	folder, err := filepath.Abs(folder)
-	if err != nil {
-		return "", err
-	}
-	missing := ""
-	for existing := folder; ; existing = filepath.Dir(existing) {
-		real, err := filepath.EvalSymlinks(existing)
-		if err == nil {
-			return filepath.Join(real, missing), nil
-		}
-		if !errors.Is(err, fs.ErrNotExist) || existing == filepath.Dir(existing) {
-			return "", err
-		}
-		missing = filepath.Join(filepath.Base(existing), missing)
-	}
-}
 
 // Identity implements Backend.
 func (f *FilesystemStorage) Identity() string { return f.root }

@@ -18,6 +18,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-oci/oci-registry/authz"
+	"github.com/caddy-oci/oci-registry/storage/filesystem"
 )
 
 // server is 'caddy oci-registry serve'.
@@ -54,7 +55,7 @@ func (s *server) setDefaults() (err error) {
 	if s.root == "" {
 		s.root = defaultRoot()
 	}
-	if s.root, err = canonical(s.root); err != nil {
+	if s.root, err = filesystem.Canonical(s.root); err != nil {
 		return fmt.Errorf("--root: %w", err)
 	}
 	switch {

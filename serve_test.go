@@ -16,6 +16,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-oci/oci-registry/authz"
+	"github.com/caddy-oci/oci-registry/storage/filesystem"
 )
 
 func TestServe(t *testing.T) {
@@ -233,7 +234,7 @@ func TestIsLoopback(t *testing.T) {
 
 func mustCanonical(t *testing.T, folder string) string {
 	t.Helper()
-	folder, err := canonical(folder)
+	folder, err := filesystem.Canonical(folder)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,7 +8,6 @@ import (
 	"maps"
 	"net/url"
 	"os"
-	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -74,7 +73,7 @@ func remark(out io.Writer, root string) error {
 	switch {
 	case by != "":
 		_, err = fmt.Fprintf(out, "%s is running on %s: what is read is what it has at this moment\n", by, root)
-	case isUnsynced(root):
+	case filesystem.IsUnsynced(root):
 		_, err = fmt.Fprintf(out, "%s was written with sync off, and not closed: what is damaged in it stays, and a registry that's started on it removes that\n", root)
 	}
 	return err
@@ -150,7 +149,7 @@ func (f storeFlags) openNamed(ctx context.Context, at string, write bool) (stora
 	if scheme, _, ok := strings.Cut(at, "://"); ok {
 		return openURL(ctx, scheme, at, write)
 	}
-	root, err := canonical(at)
+	root, err := filesystem.Canonical(at)
 	if err != nil {
 		return nil, err
 	}
@@ -183,12 +182,6 @@ func openURL(ctx context.Context, scheme, at string, write bool) (storage.Store,
 		return nil, err
 	}
 	return open(ctx, u, write)
-}
-
-// isUnsynced reports whether a root was written with sync off, and not closed.
-func isUnsynced(root string) bool {
-	_, err := os.Stat(filepath.Join(root, "_unsynced"))
-	return err == nil
 }
 
 // openRegistry opens what the registry called name has, as its configuration says.
