@@ -15,57 +15,9 @@ import (
 	"github.com/caddy-oci/oci-registry/oci"
 )
 
-// supposed is a question that nobody has asked: would this user be let do that?
-type supposed struct {
-	user       string // or anonymous; user:NAME is a user, whatever the name, and user@PROVIDER:NAME one of that
-	groups     []string
-	provider   string
-	action     string
-	repository string // empty for the registry as such
-	reference  string // tag or digest; may be empty
-	client     string // address; may be empty
-}
-
-// question returns s as an Authorizer is asked.
-func (s supposed) question() (q authz.Question, err error) {
-	if s.user != "anonymous" {
-		q.Who = authz.ParseUser(s.user)
-		q.Who.Groups, q.Who.Provider = s.groups, cmp.Or(q.Who.Provider, s.provider)
-	}
-	switch {
-	case s.user == "":
-		return q, errors.New("who? Want the name of a user, or anonymous")
-	case q.Who.IsAnonymous() && len(s.groups) > 0:
-		return q, errors.New("who hasn't signed in is in no group")
-	}
-	w := authz.Access{Action: authz.Action(s.action)}
-	switch w.Action {
-	case authz.Pull, authz.Push, authz.Overwrite, authz.Delete, authz.List:
-	default:
-		return q, fmt.Errorf("action %q: want pull, push, overwrite, delete or list", s.action)
-	}
-	if s.repository != "" {
-		if w.Repository, err = oci.ParseName(s.repository); err != nil {
-			return q, err
-		}
-	}
-	if s.reference != "" {
-		if w.Reference, err = oci.ParseReference(s.reference); err != nil {
-			return q, err
-		}
-	}
-	if s.client != "" {
-		if q.Client, err = netip.ParseAddr(s.client); err != nil {
-			return q, fmt.Errorf("address of the client: %w", err)
-		}
-	}
-	q.Want = []authz.Access{w}
-	return q, nil
-}
-
 // explain says whether s would be granted, and why.
-func (r *Registry) explain(ctx context.Context, s supposed) (authz.Explanation, error) { //nolint:contextcheck // what PrepareRequest returns goes on from ctx
-	q, err := s.question()
+func (r *Registry) explain(ctx context.Context, s authz.Supposed) (authz.Explanation, error) { //nolint:contextcheck // what PrepareRequest returns goes on from ctx
+	q, err := s.Question()
 	if err != nil {
 		return authz.Explanation{}, err
 	}
@@ -135,9 +87,9 @@ func serveExplain(w http.ResponseWriter, r *http.Request) error {
 	if err := r.ParseForm(); err != nil {
 		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 	}
-	e, err := reg.explain(r.Context(), supposed{
-		user: r.Form.Get("user"), groups: r.Form["group"], provider: r.Form.Get("provider"), action: r.Form.Get("action"),
-		repository: r.Form.Get("repository"), reference: r.Form.Get("reference"), client: r.Form.Get("client"),
+	e, err := reg.explain(r.Context(), authz.Supposed{
+		User: r.Form.Get("user"), Groups: r.Form["group"], Provider: r.Form.Get("provider"), Action: r.Form.Get("action"),
+		Repository: r.Form.Get("repository"), Reference: r.Form.Get("reference"), Client: r.Form.Get("client"),
 	})
 	if err != nil {
 		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}

@@ -9,12 +9,14 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/caddy-oci/oci-registry/authz"
 )
 
 // explanation is what 'caddy oci-registry explain' is told.
 type explanation struct {
 	storeFlags
-	supposed
+	authz.Supposed
 
 	registry string
 	json     bool
@@ -38,18 +40,18 @@ The exit code is 1 if it's refused.`,
 		Args: cobra.RangeArgs(2, 3),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cmd.SilenceUsage = true
-			e.user, e.action = args[0], args[1]
+			e.User, e.Action = args[0], args[1]
 			if len(args) == 3 {
-				e.repository, e.reference = cutReference(args[2])
+				e.Repository, e.Reference = cutReference(args[2])
 			}
 			return e.run(cmd.Context(), cmd.OutOrStdout())
 		},
 	}
 	f := cmd.Flags()
 	f.StringVarP(&e.registry, "registry", "r", "", "The registry's name, if the configuration has several")
-	f.StringArrayVarP(&e.groups, "group", "g", nil, "A group that the user is in; may be given several times")
-	f.StringVarP(&e.provider, "provider", "", "", "The provider that knows the user, for rules and conditions that look at it")
-	f.StringVarP(&e.client, "from", "", "", "The client's address, for conditions that look at requests")
+	f.StringArrayVarP(&e.Groups, "group", "g", nil, "A group that the user is in; may be given several times")
+	f.StringVarP(&e.Provider, "provider", "", "", "The provider that knows the user, for rules and conditions that look at it")
+	f.StringVarP(&e.Client, "from", "", "", "The client's address, for conditions that look at requests")
 	f.BoolVarP(&e.json, "json", "", false, "Print JSON")
 	e.add(cmd)
 	return cmd
@@ -75,7 +77,7 @@ func (e *explanation) run(ctx context.Context, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	found, err := r.explain(ctx, e.supposed)
+	found, err := r.explain(ctx, e.Supposed)
 	if err != nil {
 		return err
 	}
