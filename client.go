@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/caddy-oci/oci-registry/internal/origin"
 	"github.com/caddy-oci/oci-registry/oci"
 )
 
@@ -21,7 +22,7 @@ type client struct {
 }
 
 func newClient(registry string) (*client, error) {
-	if err := checkExternalURL(withoutUser(registry)); err != nil || registry == "" {
+	if err := origin.Check(withoutUser(registry)); err != nil {
 		return nil, fmt.Errorf("--registry: want https://host or http://host, got %q", withoutUser(registry))
 	}
 	u, err := url.Parse(registry)

@@ -6,6 +6,7 @@ import (
 	"text/template"
 
 	"github.com/caddy-oci/oci-registry/authz"
+	"github.com/caddy-oci/oci-registry/internal/origin"
 )
 
 // greeting is what 'serve' prints once it serves: where, with what, and what
@@ -69,7 +70,7 @@ func (s *server) greeting() string {
 		"Site":        site,
 		"ReadOnly":    s.readOnly,
 		"Open":        s.anonymous() == authz.AnonymousAll,
-		"Insecure":    s.domain == "" && !isLoopback(s.host()),
+		"Insecure":    s.domain == "" && !origin.IsLoopback(s.host()),
 	})
 	if err != nil {
 		return err.Error() + "\n"
@@ -101,7 +102,7 @@ func (s *server) publicHost() string {
 		return net.JoinHostPort(s.domain, port)
 	case err != nil: // a Unix socket: whatever stands before it has a name
 		return "HOST"
-	case isLoopback(host):
+	case origin.IsLoopback(host):
 		host = "localhost"
 	case isUnspecified(host):
 		host = "HOST"

@@ -32,6 +32,7 @@ var layers = map[string]string{
 	"internal/durable":    "internal/vfs",
 	"internal/journal":    "internal/vfs",
 	"internal/versioned":  "",
+	"internal/origin":     "",
 	"storage":             "oci",
 	"storage/layout":      "oci storage",
 	"storage/memory":      "oci storage storage/layout internal/vfs internal/durable internal/versioned",

@@ -4,6 +4,8 @@ import (
 	"html/template"
 	"log/slog"
 	"net/http"
+
+	"github.com/caddy-oci/oci-registry/internal/origin"
 )
 
 // page says what this is to people who look at it with a browser. It loads
@@ -44,7 +46,7 @@ func (h *Handler) servePage(w http.ResponseWriter, r *http.Request) {
 		Host     string
 		Insecure bool
 		ReadOnly bool
-	}{host, scheme == "http" && !isLoopback(host), h.registry.ReadOnly})
+	}{host, scheme == "http" && !origin.IsLoopback(host), h.registry.ReadOnly})
 	if err != nil { // the client went away
 		h.log.LogAttrs(r.Context(), slog.LevelDebug, "writing the page", slog.Any("error", err))
 	}

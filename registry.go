@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"path"
 	"slices"
-	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -18,6 +16,7 @@ import (
 	"github.com/caddy-oci/oci-registry/authz/authn/apikey"
 	"github.com/caddy-oci/oci-registry/authz/keep"
 	"github.com/caddy-oci/oci-registry/authz/token"
+	"github.com/caddy-oci/oci-registry/internal/origin"
 	"github.com/caddy-oci/oci-registry/storage"
 	"github.com/caddy-oci/oci-registry/storage/readonly"
 )
@@ -234,12 +233,8 @@ func checkExternalURL(s string) error {
 	if s == "" {
 		return nil
 	}
-	u, err := url.Parse(s)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return fmt.Errorf("external_url %q: want https://host or http://host", s)
-	}
-	if u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "" {
-		return fmt.Errorf("external_url %q: want nothing but %s://%s; clients look for a registry at the root of its host", s, u.Scheme, u.Host)
+	if err := origin.Check(s); err != nil {
+		return fmt.Errorf("external_url %q: %w", s, err)
 	}
 	return nil
 }

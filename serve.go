@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -18,6 +17,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-oci/oci-registry/authz"
+	"github.com/caddy-oci/oci-registry/internal/origin"
 	"github.com/caddy-oci/oci-registry/storage/filesystem"
 )
 
@@ -100,7 +100,7 @@ func (s *server) anonymous() authz.Anonymous {
 
 // open reports whether everybody who gets here may do everything: who is on this
 // machine. A domain on loopback means that something in front lets others in.
-func (s *server) open() bool { return isLoopback(s.host()) && s.domain == "" }
+func (s *server) open() bool { return origin.IsLoopback(s.host()) && s.domain == "" }
 
 // hosts are the names that an open registry answers to, so that no page can reach it
 // by a name of its own that it points here (DNS rebinding).
@@ -120,16 +120,6 @@ func (s *server) host() string {
 		return ""
 	}
 	return addr.JoinHostPort(0)
-}
-
-// isLoopback reports whether only this machine can reach a host, with a port or
-// without one.
-func isLoopback(host string) bool {
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
-	return strings.EqualFold(host, "localhost") || err == nil && ip.Unmap().IsLoopback()
 }
 
 // config is what Caddy runs: one site with a registry, and no admin endpoint,
