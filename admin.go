@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-oci/oci-registry/authz"
+	"github.com/caddy-oci/oci-registry/internal/adminapi"
 	"github.com/caddy-oci/oci-registry/oci"
 	"github.com/caddy-oci/oci-registry/storage"
 )
@@ -35,13 +36,11 @@ func (adminAPI) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-const adminPath = "/oci_registry/registries"
-
 // Routes implements caddy.AdminRouter.
 func (a *adminAPI) Routes() []caddy.AdminRoute {
 	return append(slices.Concat(a.jobRoutes(), a.tokenRoutes()), a.restoreRoute(), a.explainRoute(),
-		caddy.AdminRoute{Pattern: adminPath, Handler: caddy.AdminHandlerFunc(a.list)},
-		caddy.AdminRoute{Pattern: adminPath + "/", Handler: caddy.AdminHandlerFunc(a.show)},
+		caddy.AdminRoute{Pattern: adminapi.Path, Handler: caddy.AdminHandlerFunc(a.list)},
+		caddy.AdminRoute{Pattern: adminapi.Path + "/", Handler: caddy.AdminHandlerFunc(a.show)},
 	)
 }
 
@@ -87,7 +86,7 @@ func (a *adminAPI) show(w http.ResponseWriter, r *http.Request) error {
 	if err := onlyGet(r); err != nil {
 		return err
 	}
-	reg, err := servedAs(strings.TrimPrefix(r.URL.Path, adminPath+"/"))
+	reg, err := servedAs(strings.TrimPrefix(r.URL.Path, adminapi.Path+"/"))
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-oci/oci-registry/authz"
+	"github.com/caddy-oci/oci-registry/internal/adminapi"
 	"github.com/caddy-oci/oci-registry/oci"
 )
 
@@ -71,7 +72,7 @@ func requestFor(ctx context.Context, q authz.Question) *http.Request {
 // It answers an authz.Explanation. user is a name or anonymous; group may come several
 // times; repository, reference and client may be left out. POST takes the same as a form.
 func (a *adminAPI) explainRoute() caddy.AdminRoute {
-	return caddy.AdminRoute{Pattern: adminPath + "/{name}/explain", Handler: caddy.AdminHandlerFunc(serveExplain)}
+	return caddy.AdminRoute{Pattern: adminapi.Path + "/{name}/explain", Handler: caddy.AdminHandlerFunc(serveExplain)}
 }
 
 func serveExplain(w http.ResponseWriter, r *http.Request) error {

@@ -10,12 +10,13 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
+	"github.com/caddy-oci/oci-registry/internal/adminapi"
 	"github.com/caddy-oci/oci-registry/tasks"
 	"github.com/caddy-oci/oci-registry/tasks/gc"
 )
 
 func gcCommand() *cobra.Command {
-	j := jobClient{job: gcJob}
+	r := newRunning()
 	var dry bool
 	cmd := &cobra.Command{
 		Use:   "gc [--dry-run] [--name <registry>] [--path <prefix>] [--address <admin>]",
@@ -29,17 +30,17 @@ what would go, and when.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cmd.SilenceUsage = true
-			return j.round(cmd.Context(), dry, func(last *tasks.Report) error { return j.tell(cmd.OutOrStdout(), last, dry) })
+			return r.round(cmd.Context(), gcJob, dry, func(last *tasks.Report) error { return r.tell(cmd.OutOrStdout(), last, dry) })
 		},
 	}
 	cmd.Flags().BoolVarP(&dry, "dry-run", "n", false, "Change nothing, and list what would go")
-	j.flags(cmd)
+	r.jobFlags(cmd)
 	return cmd
 }
 
 // tell prints what a round has found.
-func (j *jobClient) tell(out io.Writer, last *tasks.Report, dry bool) error {
-	found, err := findingsOf[gc.Finding](j)
+func (r *running) tell(out io.Writer, last *tasks.Report, dry bool) error {
+	found, err := adminapi.FindingsOf[gc.Finding](&r.Client, gcJob)
 	if err != nil {
 		return err
 	}

@@ -10,11 +10,12 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/caddy-oci/oci-registry/internal/adminapi"
 	"github.com/caddy-oci/oci-registry/storage"
 	"github.com/caddy-oci/oci-registry/tasks"
 )
 
-// jobsAPI is the part of the admin API that background work is asked for with:
+// jobRoutes are the part of the admin API that background work is asked for with:
 //
 //	GET  /oci_registry/registries/{name}/jobs                 all there are, and when they're due
 //	GET  /oci_registry/registries/{name}/jobs/{job}           one
@@ -24,22 +25,13 @@ import (
 // They are about the store of what's under no path; with ?path=PREFIX, about that of
 // a path. A round that runs already is 409, whatever process runs it.
 func (a *adminAPI) jobRoutes() []caddy.AdminRoute {
-	const jobs = adminPath + "/{name}/jobs"
+	const jobs = adminapi.Path + "/{name}/jobs"
 	return []caddy.AdminRoute{
 		{Pattern: "GET " + jobs, Handler: ofPlace(listJobs)},
 		{Pattern: "GET " + jobs + "/{job}", Handler: ofPlace(showJob)},
 		{Pattern: "POST " + jobs + "/{job}", Handler: ofPlace(beginRound)},
 		{Pattern: "GET " + jobs + "/{job}/findings", Handler: ofPlace(listFindings)},
 	}
-}
-
-// roundFindings is what the admin API says of what a round has found.
-type roundFindings[T any] struct {
-	// Findings are in the order in which they were found.
-	Findings []T `json:"findings"`
-
-	// More is how many there were beyond these.
-	More int `json:"more"`
 }
 
 // ofPlace handles requests that are about what is done on a registry's store.
@@ -149,7 +141,7 @@ func listFindings(w http.ResponseWriter, r *http.Request, at *workplace) error {
 
 func writeFindings[T any](w http.ResponseWriter, of *findings[T]) error {
 	list, more := of.all()
-	return writeJSON(w, roundFindings[T]{append([]T{}, list...), more})
+	return writeJSON(w, adminapi.Findings[T]{Findings: append([]T{}, list...), More: more})
 }
 
 // jobError is what the admin API answers.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/caddy-oci/oci-registry/internal/adminapi"
 	"github.com/caddy-oci/oci-registry/tasks"
 	"github.com/caddy-oci/oci-registry/tasks/gc"
 	"github.com/caddy-oci/oci-registry/test/age"
@@ -36,7 +37,7 @@ func (w *web) round(t *testing.T, job, query string) *tasks.Report {
 // findings are what the last round has found, of one kind.
 func (w *web) findings(t *testing.T, kind gc.Kind) (names []string) {
 	t.Helper()
-	var found roundFindings[gc.Finding]
+	var found adminapi.Findings[gc.Finding]
 	decode(t, w.want(t, http.StatusOK, http.MethodGet, mainJobs+"/gc/findings", ""), &found)
 	for _, f := range found.Findings {
 		if f.Kind == kind && f.Problem == "" {

@@ -58,6 +58,7 @@ var layers = map[string]string{
 	"tasks/scrub":         "oci storage",
 	"tasks":               "",
 	"internal/state":      "caddy oci storage",
+	"internal/adminapi":   "tasks",
 	".":                   "caddy *",
 	"xcaddy":              "caddy .",
 	"examples/embed":      "oci storage storage/memory storage/filesystem authz handler",

@@ -17,6 +17,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/caddy-oci/oci-registry/authz"
+	"github.com/caddy-oci/oci-registry/internal/adminapi"
 )
 
 // as is how a user signs in whose password is that of alice.
@@ -280,7 +281,7 @@ func TestExplainByTheAdminAPI(t *testing.T) {
 	w := newWeb(t)
 	admin := w.runWithAdmin(t, "", withPolicy("allow pull ** to *\nallow pull push team/** to group:dev"))
 	q := url.Values{"user": {"erin"}, "group": {"dev", "ops"}, "action": {"push"}, "repository": {"team/app"}, "reference": {"v1"}, "client": {"10.0.0.1"}}
-	const at = adminPath + "/inline/explain"
+	const at = adminapi.Path + "/inline/explain"
 	for _, a := range []answer{
 		admin.want(t, http.StatusOK, http.MethodGet, at+"?"+q.Encode(), ""),
 		admin.want(t, http.StatusOK, http.MethodPost, at, q.Encode(), "Content-Type", "application/x-www-form-urlencoded"),
@@ -293,7 +294,7 @@ func TestExplainByTheAdminAPI(t *testing.T) {
 	}
 	admin.want(t, http.StatusBadRequest, http.MethodGet, at+"?user=erin&action=read", "")
 	admin.want(t, http.StatusBadRequest, http.MethodGet, at+"?action=pull", "")
-	admin.want(t, http.StatusNotFound, http.MethodGet, adminPath+"/none/explain?user=erin&action=pull", "")
+	admin.want(t, http.StatusNotFound, http.MethodGet, adminapi.Path+"/none/explain?user=erin&action=pull", "")
 	admin.want(t, http.StatusMethodNotAllowed, http.MethodDelete, at, "")
 }
 
@@ -319,7 +320,7 @@ func TestUsersOfOneProvider(t *testing.T) {
 	w.want(t, http.StatusForbidden, http.MethodPost, "/v2/b/blobs/uploads/", "", "Authorization", alice)
 	for user, want := range map[string]bool{"user@htpasswd:alice": true, "user@mtls:alice": false, "alice": false, "alice&provider=htpasswd": true} {
 		var e authz.Explanation
-		decode(t, admin.want(t, http.StatusOK, http.MethodGet, adminPath+"/inline/explain?action=push&repository=a&user="+user, ""), &e)
+		decode(t, admin.want(t, http.StatusOK, http.MethodGet, adminapi.Path+"/inline/explain?action=push&repository=a&user="+user, ""), &e)
 		if e.Granted != want {
 			t.Errorf("%s: %+v", user, e)
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/spf13/cobra"
 
+	"github.com/caddy-oci/oci-registry/internal/adminapi"
 	"github.com/caddy-oci/oci-registry/oci"
 	"github.com/caddy-oci/oci-registry/storage"
 )
@@ -43,7 +44,7 @@ func breakages(r *http.Request, s storage.Store) []breakage {
 //	POST /oci_registry/registries/{name}/restore/{repository}
 func (a *adminAPI) restoreRoute() caddy.AdminRoute {
 	return caddy.AdminRoute{
-		Pattern: "POST " + adminPath + "/{name}/restore/{repository...}",
+		Pattern: "POST " + adminapi.Path + "/{name}/restore/{repository...}",
 		Handler: caddy.AdminHandlerFunc(restoreRepository),
 	}
 }
@@ -88,7 +89,7 @@ func (r *Registry) restore(ctx context.Context, name oci.Name) error {
 }
 
 func restoreCommand() *cobra.Command {
-	var j jobClient
+	r := newRunning()
 	cmd := &cobra.Command{
 		Use:   "restore [--name <registry>] [--address <admin>] REPOSITORY",
 		Short: "Puts back the last good names of a damaged repository",
@@ -99,12 +100,9 @@ repository that isn't damaged is left as it is. It asks Caddy's admin endpoint.`
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cmd.SilenceUsage = true
-			if err := j.findRegistry(); err != nil {
-				return err
-			}
-			return j.post("/restore/" + args[0])
+			return r.Post("/restore/" + args[0])
 		},
 	}
-	j.registryFlags(cmd)
+	r.flags(cmd)
 	return cmd
 }

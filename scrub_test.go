@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
 
+	"github.com/caddy-oci/oci-registry/internal/adminapi"
 	"github.com/caddy-oci/oci-registry/oci"
 	"github.com/caddy-oci/oci-registry/storage"
 	"github.com/caddy-oci/oci-registry/storage/filesystem"
@@ -56,7 +57,7 @@ func TestScrub(t *testing.T) {
 	if r := admin.round(t, scrubJob, ""); r.Error != "" || r.Counts["problems"] != 2 || r.Counts["checked_bytes"] == 0 {
 		t.Fatalf("a round: %+v", r)
 	}
-	var found roundFindings[scrub.Finding]
+	var found adminapi.Findings[scrub.Finding]
 	decode(t, admin.want(t, http.StatusOK, http.MethodGet, mainJobs+"/scrub/findings", ""), &found)
 	for i, name := range []string{layer, m} {
 		f := found.Findings[i]
@@ -229,16 +230,16 @@ func TestRestoreCommand(t *testing.T) {
 	for path, want := range map[string]int{
 		"/main/restore/team/app": http.StatusNoContent, "/main/restore/A": http.StatusBadRequest, "/other/restore/a": http.StatusNotFound,
 	} {
-		admin.want(t, want, http.MethodPost, adminPath+path, "")
+		admin.want(t, want, http.MethodPost, adminapi.Path+path, "")
 	}
 }
 
 func TestRestoreIsRefused(t *testing.T) {
 	w := newWeb(t)
 	admin := w.runWithAdmin(t, onRoot(t.TempDir(), "read_only"), "oci_registry main")
-	admin.want(t, http.StatusConflict, http.MethodPost, adminPath+"/main/restore/a", "")
+	admin.want(t, http.StatusConflict, http.MethodPost, adminapi.Path+"/main/restore/a", "")
 	admin = w.runWithAdmin(t, "oci_registry {\nregistry main {\nstorage memory\n}\n}", "oci_registry main")
-	admin.want(t, http.StatusNotFound, http.MethodPost, adminPath+"/main/restore/a", "")
+	admin.want(t, http.StatusNotFound, http.MethodPost, adminapi.Path+"/main/restore/a", "")
 	root := t.TempDir()
 	admin = w.runWithAdmin(t, onRoot(root, ""), "oci_registry main")
 	if err := os.MkdirAll(filepath.Join(root, "a"), 0o700); err != nil {
@@ -247,7 +248,7 @@ func TestRestoreIsRefused(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(root, "a", "index.json"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	a := admin.want(t, http.StatusConflict, http.MethodPost, adminPath+"/main/restore/a", "")
+	a := admin.want(t, http.StatusConflict, http.MethodPost, adminapi.Path+"/main/restore/a", "")
 	if !strings.Contains(a.body, "take index.json from a backup") {
 		t.Fatal(a.body)
 	}

@@ -9,12 +9,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/caddy-oci/oci-registry/internal/adminapi"
 	"github.com/caddy-oci/oci-registry/tasks"
 	"github.com/caddy-oci/oci-registry/tasks/scrub"
 )
 
 func scrubCommand() *cobra.Command {
-	j := jobClient{job: scrubJob}
+	r := newRunning()
 	var dry bool
 	cmd := &cobra.Command{
 		Use:   "scrub [--dry-run] [--name <registry>] [--path <prefix>] [--address <admin>]",
@@ -29,17 +30,17 @@ changes nothing.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cmd.SilenceUsage = true
-			return j.round(cmd.Context(), dry, func(last *tasks.Report) error { return j.tellDamage(cmd.OutOrStdout(), last) })
+			return r.round(cmd.Context(), scrubJob, dry, func(last *tasks.Report) error { return r.tellDamage(cmd.OutOrStdout(), last) })
 		},
 	}
 	cmd.Flags().BoolVarP(&dry, "dry-run", "n", false, "Change nothing, and list what is wrong")
-	j.flags(cmd)
+	r.jobFlags(cmd)
 	return cmd
 }
 
 // tellDamage prints what a scrub has found.
-func (j *jobClient) tellDamage(out io.Writer, last *tasks.Report) error {
-	found, err := findingsOf[scrub.Finding](j)
+func (r *running) tellDamage(out io.Writer, last *tasks.Report) error {
+	found, err := adminapi.FindingsOf[scrub.Finding](&r.Client, scrubJob)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-oci/oci-registry/authz"
+	"github.com/caddy-oci/oci-registry/internal/adminapi"
 )
 
 // tokenRoutes are the part of the admin API that ends tokens and sessions:
@@ -23,8 +24,8 @@ import (
 // each one that can give refresh tokens. They are answered 204 once it's written down.
 func (a *adminAPI) tokenRoutes() []caddy.AdminRoute {
 	return []caddy.AdminRoute{
-		{Pattern: "POST " + adminPath + "/{name}/tokens/revoke", Handler: ofTokens((*Registry).revokeRefresh)},
-		{Pattern: "POST " + adminPath + "/{name}/tokens/replace-keys", Handler: ofTokens((*Registry).replaceKeys)},
+		{Pattern: "POST " + adminapi.Path + "/{name}/tokens/revoke", Handler: ofTokens((*Registry).revokeRefresh)},
+		{Pattern: "POST " + adminapi.Path + "/{name}/tokens/replace-keys", Handler: ofTokens((*Registry).replaceKeys)},
 	}
 }
 

@@ -17,7 +17,7 @@ func tokensCommand() *cobra.Command {
 }
 
 func revokeCommand() *cobra.Command {
-	var j jobClient
+	r := newRunning()
 	var provider string
 	cmd := &cobra.Command{
 		Use:   "revoke [--provider <name>] [--name <registry>] [--address <admin>] USER",
@@ -29,19 +29,16 @@ of that name of each one. It asks Caddy's admin endpoint.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cmd.SilenceUsage = true
-			if err := j.findRegistry(); err != nil {
-				return err
-			}
-			return j.post("/tokens/revoke?" + url.Values{"user": args, "provider": {provider}}.Encode())
+			return r.Post("/tokens/revoke?" + url.Values{"user": args, "provider": {provider}}.Encode())
 		},
 	}
 	cmd.Flags().StringVarP(&provider, "provider", "", "", "The provider that knows the user")
-	j.registryFlags(cmd)
+	r.flags(cmd)
 	return cmd
 }
 
 func replaceKeysCommand() *cobra.Command {
-	var j jobClient
+	r := newRunning()
 	cmd := &cobra.Command{
 		Use:   "replace-keys [--name <registry>] [--address <admin>]",
 		Short: "Ends every token and session, since a key that signs them has become known",
@@ -52,12 +49,9 @@ asks Caddy's admin endpoint.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cmd.SilenceUsage = true
-			if err := j.findRegistry(); err != nil {
-				return err
-			}
-			return j.post("/tokens/replace-keys")
+			return r.Post("/tokens/replace-keys")
 		},
 	}
-	j.registryFlags(cmd)
+	r.flags(cmd)
 	return cmd
 }
