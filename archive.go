@@ -29,8 +29,8 @@ func (o *archiveOptions) add(cmd *cobra.Command) {
 	requireFlags(cmd, "store")
 }
 
-func exportCommand() *cobra.Command {
-	var o archiveOptions
+func exportCommand(c Caddy) *cobra.Command {
+	o := archiveOptions{storeFlags: storeFlags{caddy: c}}
 	cmd := &cobra.Command{
 		Use:   "export --store <store> [--file <file>] [REPOSITORY…]",
 		Short: "Writes repositories to a tar file of OCI image layouts",
@@ -56,8 +56,8 @@ that is a root that can be served.
 	return cmd
 }
 
-func importCommand() *cobra.Command {
-	var o archiveOptions
+func importCommand(c Caddy) *cobra.Command {
+	o := archiveOptions{storeFlags: storeFlags{caddy: c}}
 	cmd := &cobra.Command{
 		Use:   "import --store <store> [--file <file>] [--into <name>] [--overwrite]",
 		Short: "Reads repositories from a tar file of OCI image layouts",

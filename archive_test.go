@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/caddy-oci/oci-registry/storage"
+	"github.com/caddy-oci/oci-registry/storage/storagetest"
 )
 
 func TestExportAndImport(t *testing.T) {
@@ -27,7 +28,7 @@ func TestExportAndImport(t *testing.T) {
 	}
 	s := openFolder(t, to)
 	defer s.Close()
-	pushTo(t, s, "mirror/a", "v2") // it's there
+	storagetest.Push(t, s, "mirror/a", "v2") // it's there
 }
 
 func TestExportOneToAFile(t *testing.T) {

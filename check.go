@@ -23,8 +23,8 @@ type checkOptions struct {
 	store string
 }
 
-func checkCommand() *cobra.Command {
-	var o checkOptions
+func checkCommand(c Caddy) *cobra.Command {
+	o := checkOptions{storeFlags: storeFlags{caddy: c}}
 	cmd := &cobra.Command{
 		Use:   "check --store <store> [REPOSITORY…]",
 		Short: "Reads all that a store holds, and lists what is wrong",

@@ -3,10 +3,8 @@ package ociregistry
 import (
 	"bytes"
 	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -88,51 +86,4 @@ func TestCheckOfWhatWasWrittenUnsynced(t *testing.T) {
 	if _, err := os.Stat(mark); err != nil {
 		t.Errorf("the mark is gone: %v", err)
 	}
-}
-
-// What a command reads it leaves as it is, files and folders.
-func TestReadingLeavesNothing(t *testing.T) {
-	newWeb(t) // one Caddy at a time
-	root, config := t.TempDir(), filepath.Join(t.TempDir(), "Caddyfile")
-	if err := os.CopyFS(root, os.DirFS("test/testdata/foreign/zot")); err != nil {
-		t.Fatal(err)
-	}
-	text := "{\n\tadmin off\n\toci_registry {\n\t\tregistry main {\n\t\t\troot " + root + "\n\t\t}\n\t}\n}\n"
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	was := names(t, root)
-	for _, store := range []string{root, "registry:main"} {
-		o := checkOptions{store: store, storeFlags: storeFlags{config: config}}
-		var table, said bytes.Buffer
-		if err := o.run(t.Context(), &table, &said, nil); err != nil {
-			t.Errorf("%s: check: %s%s, %v", store, table.String(), said.String(), err)
-		}
-		from := archiveOptions{store: store, storeFlags: o.storeFlags, file: filepath.Join(t.TempDir(), "all.tar")}
-		if err := from.export(t.Context(), nil, &said, nil); err != nil {
-			t.Errorf("%s: export: %v", store, err)
-		}
-		if _, err := runCopy(t, copyOptions{from: store, to: t.TempDir(), storeFlags: o.storeFlags}); err != nil {
-			t.Errorf("%s: copy: %v", store, err)
-		}
-	}
-	if is := names(t, root); !slices.Equal(was, is) {
-		t.Errorf("there was %q, and is %q", was, is)
-	}
-	if _, _, err := runCheck(t, t.TempDir()); err == nil || !strings.Contains(err.Error(), "there's no registry in it") {
-		t.Errorf("an empty folder: %v", err)
-	}
-}
-
-// names are those of all files and folders below one.
-func names(t *testing.T, root string) (all []string) {
-	t.Helper()
-	err := filepath.WalkDir(root, func(at string, _ fs.DirEntry, err error) error {
-		all = append(all, at)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return all
 }

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
 )
 
@@ -22,47 +21,6 @@ func command(ctx context.Context, cmd *cobra.Command, args ...string) (string, e
 	cmd.SilenceErrors = true
 	err := cmd.ExecuteContext(ctx)
 	return out.String(), err
-}
-
-func TestListAndRemove(t *testing.T) {
-	w := newWeb(t)
-	w.run(t, "", inMemory)
-	url := "http://" + w.addr
-	for _, repository := range []string{"b", "a/nested"} {
-		for _, tag := range []string{"v2", "v1"} {
-			if err := w.push(t.Context(), repository, tag, "layer of "+tag); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	manifest := w.want(t, http.StatusOK, http.MethodGet, "/v2/b/manifests/v2", "").body
-	for _, step := range []struct {
-		cmd  *cobra.Command
-		args []string
-		out  string
-		err  string
-	}{
-		{cmd: listCommand(), out: "a/nested\nb\n"},
-		{cmd: listCommand(), args: []string{"b"}, out: "v1\nv2\n"},
-		{cmd: removeCommand(), args: []string{"b:v1"}},
-		{cmd: listCommand(), args: []string{"b"}, out: "v2\n"},
-		{cmd: removeCommand(), args: []string{"b@" + digest.FromString(manifest).String()}},
-		{cmd: listCommand(), args: []string{"b"}},
-		{cmd: removeCommand(), args: []string{"b:v2"}, err: "404 Not Found: MANIFEST_UNKNOWN: manifest unknown"},
-		{cmd: removeCommand(), args: []string{"b"}, err: "b: which tag or digest? Want REPOSITORY:TAG"},
-		{cmd: removeCommand(), args: []string{"B:v2"}, err: "invalid repository name"},
-		{cmd: removeCommand(), args: []string{"b@sha256:12"}, err: "digest"},
-		{cmd: listCommand(), args: []string{"none"}, err: "404 Not Found: NAME_UNKNOWN"},
-		{cmd: listCommand(), args: []string{"no/../name"}, err: "invalid repository name"},
-	} {
-		out, err := command(t.Context(), step.cmd, append([]string{"--registry", url}, step.args...)...)
-		if step.err == "" && err != nil || step.err != "" && (err == nil || !strings.Contains(err.Error(), step.err)) {
-			t.Errorf("%s %v: err = %v, want %q", step.cmd.Name(), step.args, err, step.err)
-		}
-		if out != step.out {
-			t.Errorf("%s %v: printed %q, want %q", step.cmd.Name(), step.args, out, step.out)
-		}
-	}
 }
 
 // A registry sends a list in pages, which Link joins; its URL may be relative.

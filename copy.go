@@ -5,10 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -25,8 +22,8 @@ type copyOptions struct {
 	parallel  int
 }
 
-func copyCommand() *cobra.Command {
-	var o copyOptions
+func copyCommand(c Caddy) *cobra.Command {
+	o := copyOptions{storeFlags: storeFlags{caddy: c}}
 	cmd := &cobra.Command{
 		Use:   "copy --from <store> --to <store> [--overwrite] [--parallel <n>] [REPOSITORY…]",
 		Short: "Copies repositories from one store to another",
@@ -55,19 +52,6 @@ listed, and the exit code is 1 then.
 	o.add(cmd)
 	requireFlags(cmd, "from", "to")
 	return cmd
-}
-
-func requireFlags(cmd *cobra.Command, names ...string) {
-	for _, name := range names {
-		if err := cmd.MarkFlagRequired(name); err != nil {
-			panic(err) // there's no such flag
-		}
-	}
-}
-
-// untilInterrupted is ctx until somebody wants the process to stop.
-func untilInterrupted(ctx context.Context) (context.Context, context.CancelFunc) {
-	return signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 }
 
 func (o *copyOptions) run(ctx context.Context, out io.Writer, repositories []string) (err error) {
@@ -114,29 +98,4 @@ func below(names []string) (func(oci.Name) bool, error) {
 		}
 		return len(names) == 0
 	}, nil
-}
-
-// end says how it ended.
-func (d *display) end(err error) error {
-	d.stop()
-	p := &d.progress
-	d.print(fmt.Sprintf("%s: %d of %d repositories, %d blobs and manifests written (%s), %d were there\n",
-		outcome(err, d.problems), p.Finished.Load(), p.Repositories.Load(), p.Copied.Load(), bytes10(p.Bytes.Load()), p.Skipped.Load()))
-	switch {
-	case err != nil:
-		return err
-	case d.problems > 0:
-		return fmt.Errorf("not all went well: the list above has %d", d.problems)
-	}
-	return nil
-}
-
-func outcome(err error, problems int) string {
-	switch {
-	case err != nil:
-		return "stopped"
-	case problems > 0:
-		return "done, with problems"
-	}
-	return "done"
 }

@@ -12,9 +12,9 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/caddy-oci/oci-registry/oci"
 	"github.com/caddy-oci/oci-registry/storage"
 	"github.com/caddy-oci/oci-registry/storage/filesystem"
+	"github.com/caddy-oci/oci-registry/storage/storagetest"
 )
 
 // fillFolder makes a registry with images in a folder.
@@ -22,7 +22,7 @@ func fillFolder(t *testing.T, root string, repositories ...string) {
 	t.Helper()
 	s := openFolder(t, root)
 	for _, n := range repositories {
-		pushTo(t, s, n, "v1")
+		storagetest.Push(t, s, n, "v1")
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -38,51 +38,12 @@ func openFolder(t *testing.T, root string) storage.Store {
 	return s
 }
 
-// pushTo pushes an image that's like no other repository's.
-func pushTo(t *testing.T, s storage.Store, repository, tag string) {
-	t.Helper()
-	name, err := oci.ParseName(repository)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, layer := s.Repository(name), digest.FromString(repository)
-	if _, err := storage.PutBlob(t.Context(), r, layer, strings.NewReader(repository), storage.UploadOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	m, err := oci.ParseManifest(oci.MediaTypeImageManifest, []byte(`{"schemaVersion":2,"layers":[{"mediaType":"a/b","digest":"`+layer.String()+`","size":1}]}`), digest.SHA256)
-	if err != nil {
-		t.Fatal(err)
-	}
-	v, err := oci.ParseTag(tag)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := storage.PutManifest(t.Context(), r, m, storage.PutOptions{Tags: []oci.Tag{v}}); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // wantRepositories fails unless a folder has these, with the image that fillFolder made.
 func wantRepositories(t *testing.T, root string, want ...string) {
 	t.Helper()
 	s := openFolder(t, root)
 	defer s.Close()
-	var got []string
-	for n, err := range s.Repositories(t.Context(), oci.Name{}) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		got = append(got, n.String())
-		b, err := s.Repository(n).OpenBlob(t.Context(), digest.FromString(n.String()))
-		if err != nil {
-			t.Errorf("%s: %v", n, err)
-			continue
-		}
-		_ = b.Close() // only opened
-	}
-	if strings.Join(got, " ") != strings.Join(want, " ") {
-		t.Errorf("%s has %q, want %q", root, got, want)
-	}
+	storagetest.WantPushed(t, s, want...)
 }
 
 // runCopy is 'caddy oci-registry copy'.
@@ -125,7 +86,7 @@ func TestCopyAndARunningRegistry(t *testing.T) {
 		t.Errorf("from a running one: %v", err)
 	}
 	wantRepositories(t, other, "a", "b")
-	pushTo(t, running, "c", "v1") // it goes on
+	storagetest.Push(t, running, "c", "v1") // it goes on
 }
 
 func TestCopySaysWhatItCouldNot(t *testing.T) {
@@ -145,6 +106,12 @@ func TestCopySaysWhatItCouldNot(t *testing.T) {
 	}
 }
 
+// onlyReads is a Caddy that reads configurations, and has nothing of them.
+var onlyReads = Caddy{Load: func(file, _ string) (Configuration, error) {
+	_, err := os.ReadFile(file)
+	return nil, err
+}}
+
 func TestCopyRefuses(t *testing.T) {
 	t.Parallel()
 	from, nowhere := t.TempDir(), filepath.Join(t.TempDir(), "nowhere")
@@ -157,7 +124,7 @@ func TestCopyRefuses(t *testing.T) {
 		{copyOptions{from: from, to: from}, nil, "can't be copied to itself"},
 		{copyOptions{from: "floppy://a", to: from}, nil, "floppy://a: no stores are called floppy:// (there are "},
 		{copyOptions{from: from, to: from + "/x"}, []string{"Team"}, `repository name "Team"`},
-		{copyOptions{from: "registry:main", to: from, storeFlags: storeFlags{config: nowhere}}, nil, "registry:main: "},
+		{copyOptions{from: "registry:main", to: from, storeFlags: storeFlags{caddy: onlyReads, config: nowhere}}, nil, "registry:main: open " + nowhere},
 	} {
 		if _, err := runCopy(t, tc.o, tc.repositories...); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%+v: err = %v, want %s", tc.o, err, tc.want)
@@ -166,57 +133,6 @@ func TestCopyRefuses(t *testing.T) {
 	if _, err := os.Stat(nowhere); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a folder to copy from was made: %v", err)
 	}
-}
-
-// A registry of a configuration is copied with its paths, into another one.
-func TestCopyRegistries(t *testing.T) {
-	newWeb(t) // one Caddy at a time
-	rest, team, to, rest2 := t.TempDir(), t.TempDir(), t.TempDir(), t.TempDir()
-	fillFolder(t, rest, "a", "team/hidden")
-	fillFolder(t, team, "b", "team/app")
-	config := filepath.Join(t.TempDir(), "Caddyfile")
-	text := "{\n\tadmin off\n\toci_registry {\n\t\tregistry old {\n\t\t\troot " + rest + "\n\t\t\tpath team {\n\t\t\t\troot " + team + "\n\t\t\t}\n\t\t}\n\t}\n}\n\n" +
-		"http://127.0.0.1:1 {\n\toci_registry {\n\t\troot " + rest2 + "\n\t\tpath team {\n\t\t\troot " + to + "\n\t\t}\n\t}\n}\n"
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	o := copyOptions{from: "registry:old", to: "registry:inline", storeFlags: storeFlags{config: config}}
-	if out, err := runCopy(t, o); err != nil {
-		t.Fatalf("%s, %v", out, err)
-	}
-	wantRepositories(t, rest2, "a")
-	wantRepositories(t, to, "team/app")
-	o.from = "registry:older"
-	if _, err := runCopy(t, o); err == nil || !strings.Contains(err.Error(), "the configuration has no registry of this name (it has: inline, old)") {
-		t.Errorf("err = %v", err)
-	}
-}
-
-// What is read_only in its configuration isn't written to by a command either, and
-// is read by one.
-func TestNothingIsWrittenToReadOnlyRegistries(t *testing.T) {
-	newWeb(t) // one Caddy at a time
-	other, root, config := t.TempDir(), t.TempDir(), filepath.Join(t.TempDir(), "Caddyfile")
-	fillFolder(t, other, "b")
-	fillFolder(t, root, "a")
-	text := "{\n\tadmin off\n\toci_registry {\n\t\tregistry main {\n\t\t\troot " + root + "\n\t\t\tread_only\n\t\t}\n\t}\n}\n"
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	flags := storeFlags{config: config}
-	_, copied := runCopy(t, copyOptions{from: other, to: "registry:main", storeFlags: flags})
-	into := archiveOptions{store: "registry:main", into: "c", storeFlags: flags}
-	imported := into.importFrom(t.Context(), strings.NewReader(""), new(bytes.Buffer))
-	for what, err := range map[string]error{"copy": copied, "import": imported} {
-		if want := "registry:main: it's read_only: take that out of its configuration first"; err == nil || err.Error() != want {
-			t.Errorf("%s: err = %v, want %s", what, err, want)
-		}
-	}
-	if out, err := runCopy(t, copyOptions{from: "registry:main", to: other, storeFlags: flags}); err != nil {
-		t.Errorf("from it: %s, %v", out, err)
-	}
-	wantRepositories(t, root, "a")
-	wantRepositories(t, other, "a", "b")
 }
 
 // What is shown says how far it is.

@@ -110,3 +110,28 @@ func (d *display) stop() {
 	close(d.quit)
 	d.done.Wait()
 }
+
+// end says how it ended.
+func (d *display) end(err error) error {
+	d.stop()
+	p := &d.progress
+	d.print(fmt.Sprintf("%s: %d of %d repositories, %d blobs and manifests written (%s), %d were there\n",
+		outcome(err, d.problems), p.Finished.Load(), p.Repositories.Load(), p.Copied.Load(), bytes10(p.Bytes.Load()), p.Skipped.Load()))
+	switch {
+	case err != nil:
+		return err
+	case d.problems > 0:
+		return fmt.Errorf("not all went well: the list above has %d", d.problems)
+	}
+	return nil
+}
+
+func outcome(err error, problems int) string {
+	switch {
+	case err != nil:
+		return "stopped"
+	case problems > 0:
+		return "done, with problems"
+	}
+	return "done"
+}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 
@@ -22,8 +21,8 @@ type explanation struct {
 	json     bool
 }
 
-func explainCommand() *cobra.Command {
-	var e explanation
+func explainCommand(c Caddy) *cobra.Command {
+	e := explanation{storeFlags: storeFlags{caddy: c}}
 	cmd := &cobra.Command{
 		Use:   "explain [--config <file>] [--registry <name>] [--group <name>]… USER ACTION [REPOSITORY[:TAG|@DIGEST]]",
 		Short: "Says whether a user may do something, and which rule decides",
@@ -68,16 +67,12 @@ func cutReference(s string) (repository, reference string) {
 }
 
 func (e *explanation) run(ctx context.Context, out io.Writer) (err error) {
-	app, err := e.app()
+	config, err := e.load()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, app.Cleanup()) }()
-	r, err := app.one(e.registry)
-	if err != nil {
-		return err
-	}
-	found, err := r.explain(ctx, e.Supposed)
+	defer func() { err = errors.Join(err, config.Close()) }()
+	found, err := config.Explain(ctx, e.registry, e.Supposed)
 	if err != nil {
 		return err
 	}
@@ -96,17 +91,3 @@ func (e *explanation) run(ctx context.Context, out io.Writer) (err error) {
 
 // errRefused makes the exit code of a refusal another one than that of a grant.
 var errRefused = errors.New("refused")
-
-// one returns the registry called name, or the only one there is if name is empty.
-func (a *App) one(name string) (*Registry, error) {
-	if name == "" && len(a.serving) == 1 {
-		return a.serving[0], nil
-	}
-	if r, ok := a.registry(name); ok {
-		return r, nil
-	}
-	if name == "" {
-		return nil, fmt.Errorf("which registry? Say --registry NAME (there are: %s)", a.allNames())
-	}
-	return nil, fmt.Errorf("the configuration has no registry %q (it has: %s)", name, a.allNames())
-}

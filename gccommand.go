@@ -15,8 +15,8 @@ import (
 	"github.com/caddy-oci/oci-registry/tasks/gc"
 )
 
-func gcCommand() *cobra.Command {
-	r := newRunning()
+func gcCommand(c Caddy) *cobra.Command {
+	r := newRunning(c)
 	var dry bool
 	cmd := &cobra.Command{
 		Use:   "gc [--dry-run] [--name <registry>] [--path <prefix>] [--address <admin>]",

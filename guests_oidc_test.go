@@ -335,12 +335,12 @@ func TestSessionsThatEnd(t *testing.T) {
 	admin := w.runWithAdmin(t, global+"\nlog {\noutput file "+file+"\nformat json\n}", site("require_group staff"))
 	b.want(t, http.StatusForbidden, http.MethodGet, "/v2/", "")
 	signIn()
-	if out, err := admin.command(t, tokensCommand(), "replace-keys"); err != nil || out != "" {
+	if out, err := admin.command(t, "tokens", "replace-keys"); err != nil || out != "" {
 		t.Errorf("%s %v", out, err)
 	}
 	b.want(t, http.StatusForbidden, http.MethodGet, "/v2/", "")
 	signIn()
-	if _, err := admin.command(t, tokensCommand(), "revoke", "alice@example.com"); err == nil || !strings.Contains(err.Error(), "gives no tokens") {
+	if _, err := admin.command(t, "tokens", "revoke", "alice@example.com"); err == nil || !strings.Contains(err.Error(), "gives no tokens") {
 		t.Errorf("there are no tokens to revoke: %v", err)
 	}
 	if err := caddy.Stop(); err != nil {

@@ -160,7 +160,7 @@ func TestRefreshTokenForASession(t *testing.T) {
 	if !strings.Contains(a.body, `"token"`) || strings.Contains(a.body, "refresh_token") {
 		t.Errorf("it's %s", a.body)
 	}
-	if _, err := admin.command(t, tokensCommand(), "revoke", "alice@example.com"); err == nil || !strings.Contains(err.Error(), "no provider of that name") {
+	if _, err := admin.command(t, "tokens", "revoke", "alice@example.com"); err == nil || !strings.Contains(err.Error(), "no provider of that name") {
 		t.Errorf("there's something to revoke: %v", err)
 	}
 }

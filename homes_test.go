@@ -196,13 +196,11 @@ func TestGarbageOfAPath(t *testing.T) {
 		w.want(t, http.StatusAccepted, http.MethodDelete, "/v2/"+n+"/manifests/"+m, "")
 	}
 	for path, want := range map[string]string{"": "a", "team": "team/app"} {
-		cmd, out := gcCommand(), new(strings.Builder)
-		cmd.SetOut(out)
-		cmd.SetArgs([]string{"--dry-run", "--path", path, "--address", admin.addr})
-		if err := cmd.ExecuteContext(t.Context()); err != nil {
+		out, err := admin.command(t, "gc", "--dry-run", "--path", path)
+		if err != nil {
 			t.Fatal(err)
 		}
-		if d := digest.FromString("layer of " + want).String(); !strings.Contains(out.String(), d) || strings.Count(out.String(), "would remove blobs") != 1 {
+		if d := digest.FromString("layer of " + want).String(); !strings.Contains(out, d) || strings.Count(out, "would remove blobs") != 1 {
 			t.Errorf("in %q %s doesn't go:\n%s", path, d, out)
 		}
 	}

@@ -189,7 +189,7 @@ func TestGCCommand(t *testing.T) {
 	w.want(t, http.StatusAccepted, http.MethodDelete, "/v2/a/manifests/v1", "")
 	run := func(args ...string) string {
 		t.Helper()
-		out, err := admin.command(t, gcCommand(), args...)
+		out, err := admin.command(t, append([]string{"gc"}, args...)...)
 		if err != nil {
 			t.Fatal(err)
 		}

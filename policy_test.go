@@ -1,7 +1,6 @@
 package ociregistry
 
 import (
-	"bytes"
 	"encoding/base64"
 	"fmt"
 	"net/http"
@@ -205,13 +204,7 @@ func TestPolicyWarnings(t *testing.T) {
 // explained is what 'caddy oci-registry explain' says.
 func explained(t *testing.T, args ...string) (string, error) {
 	t.Helper()
-	cmd := explainCommand()
-	var out bytes.Buffer
-	cmd.SetOut(&out)
-	cmd.SetErr(&out)
-	cmd.SetArgs(args)
-	err := cmd.ExecuteContext(t.Context())
-	return out.String(), err
+	return runCommand(t, append([]string{"explain"}, args...)...)
 }
 
 func TestExplain(t *testing.T) {

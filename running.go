@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
@@ -26,9 +25,9 @@ type running struct {
 }
 
 // newRunning returns a registry that flags are to name.
-func newRunning() *running {
+func newRunning(c Caddy) *running {
 	r := new(running)
-	r.Do = func(method, path string) (*http.Response, error) { return askAdmin(r.address, method, path) }
+	r.Do = func(method, path string) (*http.Response, error) { return c.Ask(r.address, method, path) }
 	return r
 }
 
@@ -85,18 +84,4 @@ func tellCounts(out io.Writer, last *tasks.Report, nothing string) error {
 		}
 	}
 	return nil
-}
-
-// askAdmin sends a request to the admin endpoint at an address; empty for Caddy's. What
-// isn't answered with success is an error. The caller closes the answer's body.
-func askAdmin(address, method, path string) (*http.Response, error) {
-	address, err := caddycmd.DetermineAdminAPIAddress(address, nil, "", "")
-	if err != nil {
-		return nil, err
-	}
-	resp, err := caddycmd.AdminAPIRequest(address, method, path, nil, nil)
-	if err != nil {
-		return nil, fmt.Errorf("ask Caddy's admin endpoint at %s: %w", address, err)
-	}
-	return resp, nil
 }

@@ -1,7 +1,6 @@
 package ociregistry
 
 import (
-	"context"
 	"log/slog"
 	"net/http"
 	"os"
@@ -12,7 +11,6 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
-	"github.com/spf13/cobra"
 
 	"github.com/caddy-oci/oci-registry/internal/adminapi"
 	"github.com/caddy-oci/oci-registry/oci"
@@ -85,21 +83,10 @@ func TestScrub(t *testing.T) {
 	}
 }
 
-// command runs a command against the admin endpoint.
-func (w *web) command(t *testing.T, cmd *cobra.Command, args ...string) (string, error) {
-	t.Helper()
-	var out strings.Builder
-	cmd.SetOut(&out)
-	cmd.SetErr(&out)
-	cmd.SetArgs(append(args, "--address", w.addr))
-	err := cmd.ExecuteContext(context.WithoutCancel(t.Context()))
-	return out.String(), err
-}
-
 func TestScrubCommand(t *testing.T) {
 	w, root := newWeb(t), t.TempDir()
 	admin := w.runWithAdmin(t, onRoot(root, ""), "oci_registry main")
-	out, err := admin.command(t, scrubCommand())
+	out, err := admin.command(t, "scrub")
 	if err != nil || out != "nothing to check\n" {
 		t.Fatalf("an empty registry: %s, %v", out, err)
 	}
@@ -115,7 +102,7 @@ func TestScrubCommand(t *testing.T) {
 		{"--name=main", "blob  a  " + layer + "  damaged  repaired from b  v1\n"},
 		{"--name=main", "checked objects: 6\n"},
 	} {
-		out, err := admin.command(t, scrubCommand(), step.flag)
+		out, err := admin.command(t, "scrub", step.flag)
 		if err != nil || !strings.Contains(out, step.want) {
 			t.Fatalf("%s prints\n%s%v, want %s", step.flag, out, err, step.want)
 		}
@@ -215,7 +202,7 @@ func TestRestoreCommand(t *testing.T) {
 		t.Fatalf("the status is %+v", s)
 	}
 	for range 2 {
-		if out, err := admin.command(t, restoreCommand(), "team/app"); err != nil || out != "" {
+		if out, err := admin.command(t, "restore", "team/app"); err != nil || out != "" {
 			t.Fatalf("%s, %v", out, err)
 		}
 	}
@@ -224,7 +211,7 @@ func TestRestoreCommand(t *testing.T) {
 	}
 	w.want(t, http.StatusOK, http.MethodGet, "/v2/team/app/manifests/v1", "")
 	decode(t, admin.want(t, http.StatusOK, http.MethodGet, "/oci_registry/registries/main", ""), &s)
-	if out, err := admin.command(t, restoreCommand(), "none"); err == nil || !strings.Contains(err.Error(), "404") {
+	if out, err := admin.command(t, "restore", "none"); err == nil || !strings.Contains(err.Error(), "404") {
 		t.Fatalf("%s, %v; want 404", out, err)
 	}
 	for path, want := range map[string]int{
@@ -265,14 +252,14 @@ func TestRestoreUnderAPath(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(team, "team", "app", "index.json"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := admin.command(t, restoreCommand(), "--path", "team", "team/app"); err == nil || !strings.Contains(err.Error(), "unknown flag: --path") {
+	if out, err := admin.command(t, "restore", "--path", "team", "team/app"); err == nil || !strings.Contains(err.Error(), "unknown flag: --path") {
 		t.Fatalf("%s, %v", out, err)
 	}
 	push := func() error { return w.push(t.Context(), "team/app", "v2", "layer") }
 	if err := push(); err == nil {
 		t.Fatal("a broken repository takes pushes")
 	}
-	if out, err := admin.command(t, restoreCommand(), "team/app"); err != nil || out != "" {
+	if out, err := admin.command(t, "restore", "team/app"); err != nil || out != "" {
 		t.Fatalf("%s, %v", out, err)
 	}
 	if err := push(); err != nil {

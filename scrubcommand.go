@@ -14,8 +14,8 @@ import (
 	"github.com/caddy-oci/oci-registry/tasks/scrub"
 )
 
-func scrubCommand() *cobra.Command {
-	r := newRunning()
+func scrubCommand(c Caddy) *cobra.Command {
+	r := newRunning(c)
 	var dry bool
 	cmd := &cobra.Command{
 		Use:   "scrub [--dry-run] [--name <registry>] [--path <prefix>] [--address <admin>]",

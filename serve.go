@@ -15,6 +15,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/spf13/cobra"
 
 	"github.com/caddy-oci/oci-registry/authz"
 	"github.com/caddy-oci/oci-registry/internal/origin"
@@ -30,15 +31,41 @@ type server struct {
 	debug    bool
 }
 
+func serveCommand() *cobra.Command {
+	var s server
+	cmd := &cobra.Command{
+		Use:   "serve [--root <folder>] [--listen <address>] [--domain <name>] [--read-only] [--debug]",
+		Short: "Serves a registry, until it's interrupted",
+		Long: `Serves a registry, until it's interrupted: by plain HTTP on this machine only,
+or, with --domain, to everybody by HTTPS with a certificate that Caddy gets.
+
+On a loopback address anybody on this machine may push, pull and delete.
+Elsewhere anybody may pull and nobody may push: that takes users, and so a
+Caddyfile.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cmd.SilenceUsage = true
+			return s.run(cmd.Context(), cmd.OutOrStdout())
+		},
+	}
+	f := cmd.Flags()
+	f.StringVarP(&s.root, "root", "r", "", "The folder that keeps the content (default: where the directive oci_registry keeps it)")
+	f.StringVarP(&s.listen, "listen", "l", "", "The address to listen on (default 127.0.0.1:5000, with --domain :443)")
+	f.StringVarP(&s.domain, "domain", "d", "", "The name to serve by HTTPS")
+	f.BoolVarP(&s.readOnly, "read-only", "", false, "Refuse everything that changes content")
+	f.BoolVarP(&s.debug, "debug", "v", false, "Log every detail")
+	return cmd
+}
+
 // run serves until the process is told to stop; it returns only an error.
-func (s *server) run(out io.Writer) error {
+func (s *server) run(ctx context.Context, out io.Writer) error {
 	if err := s.setDefaults(); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(s.root, 0o750); err != nil {
 		return fmt.Errorf("--root: %w", err)
 	}
-	if err := s.checkFree(); err != nil {
+	if err := s.checkFree(ctx); err != nil {
 		return err
 	}
 	caddy.TrapSignals()
@@ -74,12 +101,12 @@ func (s *server) setDefaults() (err error) {
 
 // checkFree says in one line that the address is taken. Caddy's own listeners
 // wouldn't notice another Caddy there: they share ports, for reloads.
-func (s *server) checkFree() error {
+func (s *server) checkFree(ctx context.Context) error {
 	addr, err := caddy.ParseNetworkAddress(s.listen)
 	if err != nil || addr.IsUnixNetwork() || addr.PortRangeSize() != 1 {
 		return err
 	}
-	ln, err := new(net.ListenConfig).Listen(context.Background(), "tcp", addr.JoinHostPort(0))
+	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", addr.JoinHostPort(0))
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return fmt.Errorf("something else listens on %s already: stop that, or choose another address, as in --listen %s",
 			addr.JoinHostPort(0), net.JoinHostPort(addr.Host, "5001"))

@@ -25,7 +25,7 @@ func TestServe(t *testing.T) {
 	if err := s.setDefaults(); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.checkFree(); err != nil {
+	if err := s.checkFree(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if err := caddy.Run(s.config()); err != nil {
@@ -43,7 +43,7 @@ func TestServe(t *testing.T) {
 	}
 	w.want(t, http.StatusMisdirectedRequest, http.MethodGet, "/v2/_catalog", "", "Host", "a.page.example") // which points here
 	twice := server{listen: w.addr}
-	if err := twice.checkFree(); err == nil || !strings.Contains(err.Error(), "something else listens on "+w.addr) {
+	if err := twice.checkFree(t.Context()); err == nil || !strings.Contains(err.Error(), "something else listens on "+w.addr) {
 		t.Fatalf("a second one on the address: %v", err)
 	}
 }

@@ -47,10 +47,7 @@ func (s *stateful) move(t *testing.T, to string) (out string, err error) {
 	if err := os.WriteFile(file, caddyfile.Format([]byte(text)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	var b bytes.Buffer
-	m := moving{storeFlags{config: file}, "", to}
-	err = m.run(t.Context(), &b)
-	return b.String(), err
+	return runCommand(t, "state", "move", "--config", file, "--to", to)
 }
 
 // A change of state is refused, by a start and by a reload, until the keys are moved.
@@ -70,7 +67,7 @@ func TestStateInTheOtherHome(t *testing.T) {
 	if err := caddy.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	running := openFolder(t, s.root) // as another process has it
+	running := openRoot(t, s.root) // as another process has it
 	if _, err := s.move(t, "store"); err == nil || !strings.Contains(err.Error(), "If registry inline is running, stop it first") {
 		t.Fatalf("moved from under a running registry: %v", err)
 	}

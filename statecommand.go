@@ -7,9 +7,6 @@ import (
 	"io"
 
 	"github.com/spf13/cobra"
-
-	"github.com/caddy-oci/oci-registry/authz/keep"
-	"github.com/caddy-oci/oci-registry/storage"
 )
 
 // moving is what 'caddy oci-registry state move' is told.
@@ -20,18 +17,18 @@ type moving struct {
 	to       string
 }
 
-func stateCommand() *cobra.Command {
+func stateCommand(c Caddy) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "state move …",
 		Short: "Moves what a registry keeps for itself: the keys that sign, API keys",
 		Args:  cobra.NoArgs,
 	}
-	cmd.AddCommand(stateMoveCommand())
+	cmd.AddCommand(stateMoveCommand(c))
 	return cmd
 }
 
-func stateMoveCommand() *cobra.Command {
-	var m moving
+func stateMoveCommand(c Caddy) *cobra.Command {
+	m := moving{storeFlags: storeFlags{caddy: c}}
 	cmd := &cobra.Command{
 		Use:   "move --to caddy|store [--config <file>] [--registry <name>]",
 		Short: "Moves a registry's keys into Caddy's storage, or beside the content",
@@ -62,41 +59,22 @@ oci_registry/NAME/state of Caddy's storage.`,
 }
 
 func (m *moving) run(ctx context.Context, out io.Writer) (err error) {
-	to := StateHome(m.to)
-	if to != StateCaddy && to != StateStore {
-		return fmt.Errorf("--to %s: want %s or %s", m.to, StateCaddy, StateStore)
+	if m.to != "caddy" && m.to != "store" {
+		return fmt.Errorf("--to %s: want caddy or store", m.to)
 	}
-	app, err := m.app()
+	config, err := m.load()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, app.Cleanup()) }()
-	r, err := app.one(m.registry)
-	if err != nil {
-		return err
-	}
-	if r.homes[0].module == "memory" {
-		return fmt.Errorf("registry %s is in memory, where nothing outlives its process: write 'state caddy'", r.name)
-	}
-	if _, err := app.open(ctx, r.name, true); err != nil { // which closes with the app
-		return err
-	}
-	return r.moveState(ctx, to, out)
-}
-
-// moveState moves the registry's state to a home, and says what it has moved.
-func (r *Registry) moveState(ctx context.Context, to StateHome, out io.Writer) error {
+	defer func() { err = errors.Join(err, config.Close()) }()
 	n := 0
-	err := keep.Move(ctx, r.stateIn[to.other()], r.stateIn[to], func(key string) {
+	err = config.MoveState(ctx, m.registry, m.to, func(key string) {
 		n++
 		_, _ = fmt.Fprintln(out, key) // if nobody can read it, it's moved all the same
 	})
-	switch {
-	case errors.Is(err, storage.ErrStandby):
-		return fmt.Errorf("%w\nIf registry %s is running, stop it first", err, r.name)
-	case err != nil:
-		return fmt.Errorf("move the state of registry %s to %s: %w", r.name, to, advised(err))
+	if err != nil {
+		return err
 	}
-	_, err = fmt.Fprintf(out, "%d moved to %s; the configuration has to say 'state %[2]s', or have that as the default\n", n, to)
+	_, err = fmt.Fprintf(out, "%d moved to %s; the configuration has to say 'state %[2]s', or have that as the default\n", n, m.to)
 	return err
 }

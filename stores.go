@@ -12,8 +12,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/caddyserver/caddy/v2"
-	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 
 	"github.com/caddy-oci/oci-registry/storage"
@@ -37,12 +35,12 @@ What is only read is left as it is, may be mounted read-only, and may have a
 registry running on it: then it's read as it is at that moment. To be written to, a
 folder must be nobody else's.`
 
-// storeSchemes open stores by the scheme of their URL. Those that a build leaves out
-// aren't there. They open for reading only, unless asked to for writing too.
-var storeSchemes = map[string]func(ctx context.Context, u *url.URL, write bool) (storage.Store, error){}
-
 // storeFlags say where a command finds what a store is called.
-type storeFlags struct{ config, adapter string }
+type storeFlags struct {
+	caddy Caddy
+
+	config, adapter string
+}
 
 func (f *storeFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&f.config, "config", "c", "Caddyfile", "The file that declares what registry:NAME names")
@@ -56,7 +54,7 @@ func (f storeFlags) read(ctx context.Context, out io.Writer, at string) (storage
 	if err != nil {
 		return nil, err
 	}
-	for _, root := range rootsOf(s) {
+	for _, root := range s.folders {
 		if err := remark(out, root); err != nil {
 			return nil, errors.Join(fmt.Errorf("%s: %w", shown(at), err), s.Close())
 		}
@@ -79,25 +77,23 @@ func remark(out io.Writer, root string) error {
 	return err
 }
 
-// folder is the store in a folder.
-type folder struct {
+// opened is a store that a command has opened.
+type opened struct {
 	storage.Store
 
-	root string
+	folders []string      // that it's in
+	of      Configuration // that it closes with; nil if there's none
 }
 
 // Unwrap is for storage.As.
-func (f folder) Unwrap() any { return f.Store }
+func (o opened) Unwrap() any { return o.Store }
 
-// rootsOf are the folders that a store is in which a command has opened.
-func rootsOf(s storage.Store) []string {
-	switch s := s.(type) {
-	case folder:
-		return []string{s.root}
-	case *appStore:
-		return s.roots
+// Close implements storage.Store.
+func (o opened) Close() error {
+	if o.of != nil {
+		return o.of.Close()
 	}
-	return nil
+	return o.Store.Close()
 }
 
 // write opens a store for writing, and makes its folder if need be. The caller
@@ -134,24 +130,25 @@ func explain(err error, at string) error {
 	return fmt.Errorf("%w\nIf a registry is running on %s, stop it first; or write to a new place, and have the registry use that one then", err, shown(at))
 }
 
-func (f storeFlags) open(ctx context.Context, at string, write bool) (storage.Store, error) {
+func (f storeFlags) open(ctx context.Context, at string, write bool) (opened, error) {
 	s, err := f.openNamed(ctx, at, write)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", shown(at), err)
+		return opened{}, fmt.Errorf("%s: %w", shown(at), err)
 	}
 	return s, nil
 }
 
-func (f storeFlags) openNamed(ctx context.Context, at string, write bool) (storage.Store, error) {
+func (f storeFlags) openNamed(ctx context.Context, at string, write bool) (opened, error) {
 	if name, ok := strings.CutPrefix(at, "registry:"); ok {
 		return f.openRegistry(ctx, name, write)
 	}
 	if scheme, _, ok := strings.Cut(at, "://"); ok {
-		return openURL(ctx, scheme, at, write)
+		s, err := f.openURL(ctx, scheme, at, write)
+		return opened{Store: s}, err
 	}
 	root, err := filesystem.Canonical(at)
 	if err != nil {
-		return nil, err
+		return opened{}, err
 	}
 	var s *filesystem.Store
 	if write {
@@ -160,16 +157,16 @@ func (f storeFlags) openNamed(ctx context.Context, at string, write bool) (stora
 		s, err = filesystem.OpenReadOnly(ctx, root, filesystem.Options{})
 	}
 	if err != nil {
-		return nil, err
+		return opened{}, err
 	}
-	return folder{s, root}, nil
+	return opened{Store: s, folders: []string{root}}, nil
 }
 
 // openURL opens a store by the scheme of its URL.
-func openURL(ctx context.Context, scheme, at string, write bool) (storage.Store, error) {
-	open, known := storeSchemes[scheme]
+func (f storeFlags) openURL(ctx context.Context, scheme, at string, write bool) (storage.Store, error) {
+	open, known := f.caddy.Schemes[scheme]
 	if !known {
-		return nil, fmt.Errorf("no stores are called %s:// (there are %s)", scheme, strings.Join(slices.Sorted(maps.Keys(storeSchemes)), ", "))
+		return nil, fmt.Errorf("no stores are called %s:// (there are %s)", scheme, strings.Join(slices.Sorted(maps.Keys(f.caddy.Schemes)), ", "))
 	}
 	if strings.Contains(at, "@") {
 		return nil, errors.New("keys in a URL would be for all to see: leave them to AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or to another part of AWS's usual chain")
@@ -185,94 +182,17 @@ func openURL(ctx context.Context, scheme, at string, write bool) (storage.Store,
 }
 
 // openRegistry opens what the registry called name has, as its configuration says.
-func (f storeFlags) openRegistry(ctx context.Context, name string, write bool) (storage.Store, error) {
-	app, err := f.app()
+func (f storeFlags) openRegistry(ctx context.Context, name string, write bool) (opened, error) {
+	config, err := f.load()
 	if err != nil {
-		return nil, err
+		return opened{}, err
 	}
-	s, err := app.open(ctx, name, write)
+	s, folders, err := config.Open(ctx, name, write)
 	if err != nil {
-		return nil, errors.Join(err, app.Cleanup())
+		return opened{}, errors.Join(err, config.Close())
 	}
-	return s, nil
+	return opened{s, folders, config}, nil
 }
 
-// app returns the app of the configuration, which is provisioned and not started. The
-// caller cleans it up.
-func (f storeFlags) app() (*App, error) {
-	raw, _, _, err := caddycmd.LoadConfig(f.config, f.adapter)
-	if err != nil {
-		return nil, err
-	}
-	var config *caddy.Config
-	if err := caddy.StrictUnmarshalJSON(caddy.RemoveMetaFields(raw), &config); err != nil {
-		return nil, fmt.Errorf("%s: %w", f.config, err)
-	}
-	config.Logging = quietLogging()
-	running, err := caddy.ProvisionContext(config)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.config, err)
-	}
-	mod, err := running.App("oci_registry")
-	if err != nil {
-		return nil, err
-	}
-	app, ok := mod.(*App)
-	if !ok {
-		return nil, fmt.Errorf("app oci_registry is a %T", mod)
-	}
-	return app, nil
-}
-
-// open returns the open store of a registry, as long as the app has it.
-func (a *App) open(ctx context.Context, name string, write bool) (*appStore, error) {
-	r, ok := a.registry(name)
-	if !ok {
-		return nil, fmt.Errorf("the configuration has no registry of this name (it has: %s)", a.allNames())
-	}
-	if write && r.ReadOnly {
-		return nil, errors.New("it's read_only: take that out of its configuration first")
-	}
-	var roots []string
-	for _, h := range r.homes {
-		if f, ok := h.backend.(*FilesystemStorage); ok {
-			roots = append(roots, f.root)
-		}
-		if b, ok := h.backend.(commanded); ok {
-			b.byCommand(write)
-		}
-	}
-	s, err := r.open(ctx)
-	return &appStore{s, a, roots}, err
-}
-
-// appStore is a registry's store, which closes with its app.
-type appStore struct {
-	storage.Store
-
-	app   *App
-	roots []string // of what of it is in folders
-}
-
-// Unwrap is for storage.As.
-func (a *appStore) Unwrap() any { return a.Store }
-
-// Close implements storage.Store.
-func (a *appStore) Close() error { return a.app.Cleanup() }
-
-// allNames lists the registries that are declared or described.
-func (a *App) allNames() string {
-	names := make([]string, len(a.serving))
-	for i, r := range a.serving {
-		names[i] = r.name
-	}
-	if len(names) == 0 {
-		return "none"
-	}
-	return strings.Join(names, ", ")
-}
-
-// quietLogging is for commands, which say themselves what there is to say.
-func quietLogging() *caddy.Logging {
-	return &caddy.Logging{Logs: map[string]*caddy.CustomLog{"default": {BaseLog: caddy.BaseLog{Level: "ERROR"}}}}
-}
+// load returns the configuration. The caller closes it.
+func (f storeFlags) load() (Configuration, error) { return f.caddy.Load(f.config, f.adapter) }

@@ -41,7 +41,7 @@ func TestTokenCommands(t *testing.T) {
 	admin := w.runWithAdmin(t, "log audit {\noutput file "+file+"\nformat json\ninclude oci_registry.audit\n}\nlog default {\noutput discard\n}", withAuth(htpasswdAlice(t)))
 	run := func(wrong string, args ...string) {
 		t.Helper()
-		out, err := admin.command(t, tokensCommand(), args...)
+		out, err := admin.command(t, append([]string{"tokens"}, args...)...)
 		if wrong == "" && (err != nil || out != "") || wrong != "" && (err == nil || !strings.Contains(err.Error(), wrong)) {
 			t.Errorf("%s: %s %v, want %q", args, out, err, wrong)
 		}
@@ -90,7 +90,7 @@ func TestTokenCommands(t *testing.T) {
 func TestTokenCommandsWithoutTokens(t *testing.T) {
 	w := newWeb(t)
 	admin := w.runWithAdmin(t, "", withAuth(htpasswdAlice(t), "anonymous none"))
-	if _, err := admin.command(t, tokensCommand(), "replace-keys"); err == nil || !strings.Contains(err.Error(), "registry inline gives no tokens") {
+	if _, err := admin.command(t, "tokens", "replace-keys"); err == nil || !strings.Contains(err.Error(), "registry inline gives no tokens") {
 		t.Errorf("error %v", err)
 	}
 }

@@ -6,18 +6,18 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func tokensCommand() *cobra.Command {
+func tokensCommand(c Caddy) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "tokens revoke|replace-keys …",
 		Short: "Ends tokens of a running registry",
 		Args:  cobra.NoArgs,
 	}
-	cmd.AddCommand(revokeCommand(), replaceKeysCommand())
+	cmd.AddCommand(revokeCommand(c), replaceKeysCommand(c))
 	return cmd
 }
 
-func revokeCommand() *cobra.Command {
-	r := newRunning()
+func revokeCommand(c Caddy) *cobra.Command {
+	r := newRunning(c)
 	var provider string
 	cmd := &cobra.Command{
 		Use:   "revoke [--provider <name>] [--name <registry>] [--address <admin>] USER",
@@ -37,8 +37,8 @@ of that name of each one. It asks Caddy's admin endpoint.`,
 	return cmd
 }
 
-func replaceKeysCommand() *cobra.Command {
-	r := newRunning()
+func replaceKeysCommand(c Caddy) *cobra.Command {
+	r := newRunning(c)
 	cmd := &cobra.Command{
 		Use:   "replace-keys [--name <registry>] [--address <admin>]",
 		Short: "Ends every token and session, since a key that signs them has become known",

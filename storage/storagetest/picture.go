@@ -41,6 +41,31 @@ func Fill(t testing.TB, s storage.Store) {
 	repository(t, s, "bytes").pushBlob("only a blob")
 }
 
+// Push pushes an image into a repository of a store, whose only layer is the repository's
+// name.
+func Push(t testing.TB, s storage.Store, name, tag string) {
+	t.Helper()
+	r := repository(t, s, name)
+	r.push(image(t, name, r.pushBlob(name)), tag)
+}
+
+// WantPushed fails unless a store has these repositories, sorted, and in each the layer
+// that Push has put there.
+func WantPushed(t testing.TB, s storage.Store, names ...string) {
+	t.Helper()
+	var got []string
+	for n, err := range s.Repositories(t.Context(), oci.Name{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, n.String())
+		repo{s.Repository(n), t}.wantBlob(digest.FromString(n.String()), n.String())
+	}
+	if !slices.Equal(got, names) {
+		t.Errorf("there are %q, want %q", got, names)
+	}
+}
+
 // hashed is a manifest under the digest of another algorithm.
 func hashed(t testing.TB, a digest.Algorithm, m oci.Manifest) oci.Manifest {
 	t.Helper()
