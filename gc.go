@@ -10,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/caddy-oci/oci-registry/internal/adminapi"
 	"github.com/caddy-oci/oci-registry/oci"
 	"github.com/caddy-oci/oci-registry/tasks"
 	"github.com/caddy-oci/oci-registry/tasks/gc"
@@ -69,7 +70,7 @@ func (g *GarbageCollection) provision() (err error) {
 
 // task is the collection of garbage as a Task.
 func (g *GarbageCollection) task(run func(context.Context, *tasks.Round) error) tasks.Task {
-	t := tasks.Task{Name: gcJob, Every: 24 * time.Hour, Window: g.window, Run: run}
+	t := tasks.Task{Name: adminapi.GC, Every: 24 * time.Hour, Window: g.window, Run: run}
 	switch {
 	case g.Off:
 		t.Every = 0
@@ -78,9 +79,6 @@ func (g *GarbageCollection) task(run func(context.Context, *tasks.Round) error) 
 	}
 	return t
 }
-
-// gcJob is the job's name.
-const gcJob = "gc"
 
 // collectGarbage is the Run of the job.
 func (w *workplace) collectGarbage(ctx context.Context, r *tasks.Round) error {

@@ -30,7 +30,7 @@ what would go, and when.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cmd.SilenceUsage = true
-			return r.round(cmd.Context(), gcJob, dry, func(last *tasks.Report) error { return r.tell(cmd.OutOrStdout(), last, dry) })
+			return r.round(cmd.Context(), adminapi.GC, dry, func(last *tasks.Report) error { return r.tell(cmd.OutOrStdout(), last, dry) })
 		},
 	}
 	cmd.Flags().BoolVarP(&dry, "dry-run", "n", false, "Change nothing, and list what would go")
@@ -40,7 +40,7 @@ what would go, and when.`,
 
 // tell prints what a round has found.
 func (r *running) tell(out io.Writer, last *tasks.Report, dry bool) error {
-	found, err := adminapi.FindingsOf[gc.Finding](&r.Client, gcJob)
+	found, err := adminapi.FindingsOf[gc.Finding](&r.Client, adminapi.GC)
 	if err != nil {
 		return err
 	}

@@ -131,9 +131,9 @@ func isDry(r *http.Request) (bool, error) {
 
 func listFindings(w http.ResponseWriter, r *http.Request, at *workplace) error {
 	switch r.PathValue("job") {
-	case gcJob:
+	case adminapi.GC:
 		return writeFindings(w, &at.findings)
-	case scrubJob:
+	case adminapi.Scrub:
 		return writeFindings(w, &at.damage)
 	}
 	return jobError(r, tasks.ErrUnknown)

@@ -64,13 +64,13 @@ func TestGarbageGoes(t *testing.T) {
 	m := w.want(t, http.StatusOK, http.MethodHead, "/v2/a/manifests/drop", "").Header.Get("Docker-Content-Digest")
 	w.want(t, http.StatusAccepted, http.MethodDelete, "/v2/a/manifests/"+m, "")
 
-	if r := admin.round(t, gcJob, "?dry_run"); r.Error != "" || r.Counts["would_remove_blobs"] < 2 {
+	if r := admin.round(t, adminapi.GC, "?dry_run"); r.Error != "" || r.Counts["would_remove_blobs"] < 2 {
 		t.Fatalf("a dry run: %+v", r)
 	}
 	if names := strings.Join(admin.findings(t, gc.Blob), " "); !strings.Contains(names, dropped) || strings.Contains(names, kept) {
 		t.Fatalf("a dry run found %s, want %s and not %s", names, dropped, kept)
 	}
-	if r := admin.round(t, gcJob, ""); r.Error != "" || len(r.Counts) != 0 {
+	if r := admin.round(t, adminapi.GC, ""); r.Error != "" || len(r.Counts) != 0 {
 		t.Fatalf("a round within the grace: %+v", r)
 	}
 	w.run(t, "", "respond hello")
@@ -78,7 +78,7 @@ func TestGarbageGoes(t *testing.T) {
 		t.Fatal("nothing is marked")
 	}
 	admin = w.runWithAdmin(t, onRoot(root, "gc {\ngrace 1h\n}"), "oci_registry main")
-	if r := admin.round(t, gcJob, ""); r.Error != "" || r.Counts["removed_blobs"] < 2 || r.Counts["freed_bytes"] == 0 {
+	if r := admin.round(t, adminapi.GC, ""); r.Error != "" || r.Counts["removed_blobs"] < 2 || r.Counts["freed_bytes"] == 0 {
 		t.Fatalf("a round after the grace: %+v", r)
 	}
 	w.want(t, http.StatusNotFound, http.MethodHead, "/v2/a/blobs/"+dropped, "")
@@ -91,16 +91,16 @@ func TestDryRunsAndTheMetricOfCompleteRounds(t *testing.T) {
 	w := newWeb(t)
 	admin := w.runWithAdmin(t, onRoot(t.TempDir(), ""), "oci_registry main")
 	complete := func() float64 { return measured(t)["job_complete_timestamp_seconds gc main"] }
-	admin.round(t, gcJob, "?dry_run")
+	admin.round(t, adminapi.GC, "?dry_run")
 	if at := complete(); at != 0 {
 		t.Fatalf("a round was complete at %v, and there was only a dry run", at)
 	}
-	last := admin.round(t, gcJob, "")
+	last := admin.round(t, adminapi.GC, "")
 	for range 2 {
 		if at, want := complete(), float64(last.Ended.Unix()); at != want {
 			t.Fatalf("a round was complete at %v, want %v", at, want)
 		}
-		admin.round(t, gcJob, "?dry_run")
+		admin.round(t, adminapi.GC, "?dry_run")
 	}
 }
 
@@ -158,7 +158,7 @@ func TestGCOff(t *testing.T) {
 		t.Fatalf("off, and due at %v", s.Due)
 	}
 	for query, dry := range map[string]bool{"?dry_run": true, "?dry_run=1": true, "?dry_run=false": false} { // when it's asked for
-		if r := admin.round(t, gcJob, query); r.Error != "" || (len(r.Params) > 0) != dry {
+		if r := admin.round(t, adminapi.GC, query); r.Error != "" || (len(r.Params) > 0) != dry {
 			t.Errorf("%s: %+v", query, r)
 		}
 	}
@@ -219,7 +219,7 @@ func TestRoundGoesOn(t *testing.T) {
 			})
 			defer func() { _ = runner.Stop(context.Background()) }()
 			came := make(chan string)
-			err := runner.Schedule(tasks.Task{Name: gcJob, Run: func(ctx context.Context, r *tasks.Round) error {
+			err := runner.Schedule(tasks.Task{Name: adminapi.GC, Run: func(ctx context.Context, r *tasks.Round) error {
 				from, err := placeOf(r)
 				if err != nil {
 					return err
@@ -233,7 +233,7 @@ func TestRoundGoesOn(t *testing.T) {
 			}
 			begin := func() string {
 				for {
-					_, err := runner.Trigger(t.Context(), gcJob, nil)
+					_, err := runner.Trigger(t.Context(), adminapi.GC, nil)
 					if err == nil {
 						return <-came
 					}

@@ -23,6 +23,7 @@ import (
 
 	"github.com/caddy-oci/oci-registry/authz/authn/apikey"
 	"github.com/caddy-oci/oci-registry/handler"
+	"github.com/caddy-oci/oci-registry/internal/adminapi"
 	"github.com/caddy-oci/oci-registry/storage"
 )
 
@@ -371,8 +372,8 @@ func metricRows(t *testing.T) map[string]string {
 func TestMetricsAreDocumented(t *testing.T) {
 	w := newWeb(t)
 	admin := w.runWithAdmin(t, onRoot(t.TempDir(), ""), "oci_registry main")
-	admin.round(t, gcJob, "")
-	admin.round(t, scrubJob, "")
+	admin.round(t, adminapi.GC, "")
+	admin.round(t, adminapi.Scrub, "")
 	w.want(t, http.StatusOK, http.MethodGet, "/v2/", "")
 	doc, err := os.ReadFile("docs/operations.md")
 	if err != nil {

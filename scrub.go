@@ -9,6 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/caddy-oci/oci-registry/internal/adminapi"
 	"github.com/caddy-oci/oci-registry/tasks"
 	"github.com/caddy-oci/oci-registry/tasks/scrub"
 )
@@ -59,7 +60,7 @@ func (s *Scrubbing) provision() (err error) {
 
 // task is the scrubbing as a Task.
 func (s *Scrubbing) task(run func(context.Context, *tasks.Round) error) tasks.Task {
-	t := tasks.Task{Name: scrubJob, Every: defaultScrub, Window: s.window, Run: run}
+	t := tasks.Task{Name: adminapi.Scrub, Every: defaultScrub, Window: s.window, Run: run}
 	switch {
 	case s.Off:
 		t.Every = 0
@@ -68,9 +69,6 @@ func (s *Scrubbing) task(run func(context.Context, *tasks.Round) error) tasks.Ta
 	}
 	return t
 }
-
-// scrubJob is the job's name.
-const scrubJob = "scrub"
 
 // scrub is the Run of the job.
 func (w *workplace) scrub(ctx context.Context, r *tasks.Round) error {

@@ -48,11 +48,11 @@ func TestScrub(t *testing.T) {
 	m := w.want(t, http.StatusOK, http.MethodHead, "/v2/b/manifests/v1", "").Header.Get("Docker-Content-Digest")
 	flip(t, root, "a", layer)
 	flip(t, root, "b", m)
-	if r := admin.round(t, scrubJob, "?dry_run"); r.Error != "" || r.Counts["problems"] != 2 || r.Counts["damaged"] != 2 {
+	if r := admin.round(t, adminapi.Scrub, "?dry_run"); r.Error != "" || r.Counts["problems"] != 2 || r.Counts["damaged"] != 2 {
 		t.Fatalf("a dry run: %+v", r)
 	}
 	w.want(t, http.StatusOK, http.MethodHead, "/v2/a/blobs/"+layer, "")
-	if r := admin.round(t, scrubJob, ""); r.Error != "" || r.Counts["problems"] != 2 || r.Counts["checked_bytes"] == 0 {
+	if r := admin.round(t, adminapi.Scrub, ""); r.Error != "" || r.Counts["problems"] != 2 || r.Counts["checked_bytes"] == 0 {
 		t.Fatalf("a round: %+v", r)
 	}
 	var found adminapi.Findings[scrub.Finding]
@@ -78,7 +78,7 @@ func TestScrub(t *testing.T) {
 	if got := w.want(t, http.StatusOK, http.MethodGet, "/v2/a/blobs/"+layer, "").body; got != "layer of a" {
 		t.Fatalf("the layer is %q", got)
 	}
-	if r := admin.round(t, scrubJob, ""); r.Error != "" || r.Counts["problems"] != 0 {
+	if r := admin.round(t, adminapi.Scrub, ""); r.Error != "" || r.Counts["problems"] != 0 {
 		t.Fatalf("a round after the push: %+v", r)
 	}
 }
@@ -125,10 +125,10 @@ func TestScrubGoesOn(t *testing.T) {
 	}
 	w.run(t, "", "respond hello") // which closes the store
 	admin = w.runWithAdmin(t, onRoot(root, ""), "oci_registry main")
-	if r := admin.round(t, scrubJob, ""); r.Error != "" || r.Counts["checked_objects"] == 0 || r.Counts["checked_objects"] >= 9 {
+	if r := admin.round(t, adminapi.Scrub, ""); r.Error != "" || r.Counts["checked_objects"] == 0 || r.Counts["checked_objects"] >= 9 {
 		t.Fatalf("after %q: %+v", s.Current.Cursor, r)
 	}
-	if r := admin.round(t, scrubJob, ""); r.Counts["checked_objects"] != 9 {
+	if r := admin.round(t, adminapi.Scrub, ""); r.Counts["checked_objects"] != 9 {
 		t.Fatalf("the next one: %+v", r)
 	}
 }

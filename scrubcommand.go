@@ -30,7 +30,7 @@ changes nothing.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cmd.SilenceUsage = true
-			return r.round(cmd.Context(), scrubJob, dry, func(last *tasks.Report) error { return r.tellDamage(cmd.OutOrStdout(), last) })
+			return r.round(cmd.Context(), adminapi.Scrub, dry, func(last *tasks.Report) error { return r.tellDamage(cmd.OutOrStdout(), last) })
 		},
 	}
 	cmd.Flags().BoolVarP(&dry, "dry-run", "n", false, "Change nothing, and list what is wrong")
@@ -40,7 +40,7 @@ changes nothing.`,
 
 // tellDamage prints what a scrub has found.
 func (r *running) tellDamage(out io.Writer, last *tasks.Report) error {
-	found, err := adminapi.FindingsOf[scrub.Finding](&r.Client, scrubJob)
+	found, err := adminapi.FindingsOf[scrub.Finding](&r.Client, adminapi.Scrub)
 	if err != nil {
 		return err
 	}

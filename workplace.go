@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/caddy-oci/oci-registry/internal/adminapi"
 	"github.com/caddy-oci/oci-registry/internal/state"
 	"github.com/caddy-oci/oci-registry/storage"
 	"github.com/caddy-oci/oci-registry/tasks"
@@ -95,8 +96,8 @@ func (w *workplace) schedule() {
 	w.pace.SetRate(float64(p.GC.Rate))
 	w.scrubPace.SetRate(float64(p.Scrub.Rate))
 	if p.ReadOnly {
-		w.runner.Unschedule(gcJob)
-		w.runner.Unschedule(scrubJob)
+		w.runner.Unschedule(adminapi.GC)
+		w.runner.Unschedule(adminapi.Scrub)
 		p.log.Info("read-only: no garbage is collected, and nothing is scrubbed")
 		return
 	}

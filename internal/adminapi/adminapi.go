@@ -6,6 +6,12 @@ package adminapi
 // registry's name.
 const Path = "/oci_registry/registries"
 
+// The jobs that a store may have, by the names that they have in the API.
+const (
+	GC    = "gc"
+	Scrub = "scrub"
+)
+
 // Findings is what the API says of what a round of a job has found.
 type Findings[T any] struct {
 	// Findings are in the order in which they were found.
