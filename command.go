@@ -6,6 +6,8 @@ import (
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
+
+	"github.com/caddy-oci/oci-registry/internal/command"
 )
 
 func init() {
@@ -25,14 +27,14 @@ for, use the Caddyfile directive oci_registry.`,
 // addCommands adds all sub-commands.
 func addCommands(cmd *cobra.Command) {
 	cmd.AddCommand(serveCommand())
-	cmd.AddCommand(allCommands(Caddy{Load: loadOffline, Ask: askAdmin, Schemes: storeSchemes})...)
+	cmd.AddCommand(command.All(command.Caddy{Load: loadOffline, Ask: askAdmin, Schemes: storeSchemes})...)
 }
 
 // storeSchemes open stores by the scheme of their URL. Those that a build leaves out
 // aren't there.
-var storeSchemes = map[string]Opener{}
+var storeSchemes = map[string]command.Opener{}
 
-// askAdmin implements Ask of Caddy.
+// askAdmin is Ask of a command.Caddy.
 func askAdmin(address, method, path string) (*http.Response, error) {
 	address, err := caddycmd.DetermineAdminAPIAddress(address, nil, "", "")
 	if err != nil {

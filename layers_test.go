@@ -57,6 +57,7 @@ var layers = map[string]string{
 	"tasks/gc":            "oci storage",
 	"tasks/scrub":         "oci storage",
 	"tasks":               "",
+	"internal/command":    "oci storage storage/filesystem storage/transfer storage/archive authz tasks tasks/gc tasks/scrub internal/origin internal/adminapi",
 	"internal/state":      "caddy oci storage",
 	"internal/adminapi":   "tasks",
 	".":                   "caddy *",

@@ -11,6 +11,7 @@ import (
 
 	"github.com/caddy-oci/oci-registry/authz"
 	"github.com/caddy-oci/oci-registry/authz/keep"
+	"github.com/caddy-oci/oci-registry/internal/command"
 	"github.com/caddy-oci/oci-registry/storage"
 )
 
@@ -18,10 +19,10 @@ import (
 // commands.
 type offline struct{ app *App }
 
-var _ Configuration = offline{}
+var _ command.Configuration = offline{}
 
-// loadOffline implements Load of Caddy.
-func loadOffline(file, adapter string) (Configuration, error) {
+// loadOffline is Load of a command.Caddy.
+func loadOffline(file, adapter string) (command.Configuration, error) {
 	raw, _, _, err := caddycmd.LoadConfig(file, adapter)
 	if err != nil {
 		return nil, err
@@ -51,7 +52,7 @@ func quietLogging() *caddy.Logging {
 	return &caddy.Logging{Logs: map[string]*caddy.CustomLog{"default": {BaseLog: caddy.BaseLog{Level: "ERROR"}}}}
 }
 
-// Open implements Configuration.
+// Open implements command.Configuration.
 func (o offline) Open(ctx context.Context, registry string, write bool) (s storage.Store, folders []string, err error) {
 	r, ok := o.app.registry(registry)
 	if !ok {
@@ -72,7 +73,7 @@ func (o offline) Open(ctx context.Context, registry string, write bool) (s stora
 	return s, folders, err
 }
 
-// Explain implements Configuration.
+// Explain implements command.Configuration.
 func (o offline) Explain(ctx context.Context, registry string, s authz.Supposed) (authz.Explanation, error) {
 	r, err := o.one(registry)
 	if err != nil {
@@ -81,7 +82,7 @@ func (o offline) Explain(ctx context.Context, registry string, s authz.Supposed)
 	return r.explain(ctx, s)
 }
 
-// MoveState implements Configuration.
+// MoveState implements command.Configuration.
 func (o offline) MoveState(ctx context.Context, registry, to string, moved func(key string)) error {
 	r, err := o.one(registry)
 	if err != nil {
@@ -103,7 +104,7 @@ func (o offline) MoveState(ctx context.Context, registry, to string, moved func(
 	return nil
 }
 
-// Close implements Configuration.
+// Close implements command.Configuration.
 func (o offline) Close() error { return o.app.Cleanup() }
 
 // one returns the registry called name, or the only one there is if name is empty.

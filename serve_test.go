@@ -212,7 +212,7 @@ func TestServeRefuses(t *testing.T) {
 		{[]string{"extra"}, "unknown command"},
 		{[]string{"--rot"}, "unknown flag"},
 	} {
-		if _, err := command(t.Context(), serveCommand(), tc.args...); err == nil || !strings.Contains(err.Error(), tc.want) {
+		if _, err := runCommand(t, append([]string{"serve"}, tc.args...)...); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("serve %v: %v, want %s", tc.args, err, tc.want)
 		}
 	}

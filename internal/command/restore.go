@@ -1,4 +1,4 @@
-package ociregistry
+package command
 
 import "github.com/spf13/cobra"
 

@@ -1,4 +1,8 @@
-package ociregistry
+// Package command is 'caddy oci-registry': what its sub-commands are told, what they do
+// and what they print, but for serve. It doesn't know Caddy. What takes Caddy, or the
+// modules that a configuration names, is handed in as a Caddy by who registers the
+// commands.
+package command
 
 import (
 	"context"
@@ -56,8 +60,8 @@ type Configuration interface {
 	Close() error
 }
 
-// allCommands are the sub-commands, but for serve.
-func allCommands(c Caddy) []*cobra.Command {
+// All returns the sub-commands, but for serve.
+func All(c Caddy) []*cobra.Command {
 	return []*cobra.Command{
 		listCommand(), removeCommand(),
 		gcCommand(c), scrubCommand(c), restoreCommand(c), tokensCommand(c),
