@@ -1,13 +1,16 @@
 package ociregistry
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 
+	"github.com/caddyserver/caddy/v2/caddyconfig"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 
 	"github.com/caddy-oci/oci-registry/internal/command"
+	"github.com/caddy-oci/oci-registry/internal/command/serve"
 )
 
 func init() {
@@ -26,8 +29,25 @@ for, use the Caddyfile directive oci_registry.`,
 
 // addCommands adds all sub-commands.
 func addCommands(cmd *cobra.Command) {
-	cmd.AddCommand(serveCommand())
+	cmd.AddCommand(serve.Command(serveModule))
 	cmd.AddCommand(command.All(command.Caddy{Load: loadOffline, Ask: askAdmin, Schemes: storeSchemes})...)
+}
+
+// serveModule is what serve serves with.
+var serveModule = serve.Module{Root: defaultRoot, Handler: serveHandler}
+
+// serveHandler is Handler of serveModule.
+func serveHandler(r serve.Registry) json.RawMessage {
+	return caddyconfig.JSONModuleObject(Handler{
+		Name: "serve",
+		Page: true,
+		Registry: Registry{
+			StorageRaw: caddyconfig.JSONModuleObject(FilesystemStorage{Root: r.Root}, "module", "filesystem", nil),
+			ReadOnly:   r.ReadOnly,
+			Anonymous:  r.Anonymous,
+			Health:     "/health",
+		},
+	}, "handler", "oci_registry", nil)
 }
 
 // storeSchemes open stores by the scheme of their URL. Those that a build leaves out

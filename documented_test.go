@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"slices"
 	"testing"
+
+	"github.com/caddy-oci/oci-registry/internal/command/serve"
 )
 
 // firsts are what the first group of re matches in a file, sorted.
@@ -41,7 +43,7 @@ func TestOptionsAreDocumented(t *testing.T) {
 func TestFlagsAreDocumented(t *testing.T) {
 	t.Parallel()
 	var want []string
-	for _, m := range regexp.MustCompile(`(?m)^ +(?:-\w, )?--([a-z-]+)`).FindAllStringSubmatch(serveCommand().Flags().FlagUsages(), -1) {
+	for _, m := range regexp.MustCompile(`(?m)^ +(?:-\w, )?--([a-z-]+)`).FindAllStringSubmatch(serve.Command(serveModule).Flags().FlagUsages(), -1) {
 		want = append(want, m[1])
 	}
 	slices.Sort(want)

@@ -1,4 +1,4 @@
-package ociregistry
+package serve
 
 import (
 	"net"
@@ -9,8 +9,7 @@ import (
 	"github.com/caddy-oci/oci-registry/internal/origin"
 )
 
-// greeting is what 'serve' prints once it serves: where, with what, and what
-// to do next.
+// greeting says where it's served, with what, and what to do next.
 var greeting = template.Must(template.New("greeting").Parse(`
 OCI registry
 
@@ -55,22 +54,22 @@ HOST is what clients call this machine.
 Ctrl-C stops it.
 `))
 
-// greeting is what run prints.
-func (s *server) greeting() string {
-	host, site := s.publicHost(), s.domain
-	if s.domain == "" {
+// Greeting is what serve prints once it serves.
+func (s *Server) Greeting() string {
+	host, site := s.publicHost(), s.Domain
+	if s.Domain == "" {
 		site = "http://" + s.host()
 	}
 	var b strings.Builder
 	err := greeting.Execute(&b, map[string]any{
 		"Listens":     s.listens(),
-		"Root":        s.root,
+		"Root":        s.Root,
 		"Host":        host,
 		"HostUnknown": strings.HasPrefix(host, "HOST"),
 		"Site":        site,
-		"ReadOnly":    s.readOnly,
+		"ReadOnly":    s.ReadOnly,
 		"Open":        s.anonymous() == authz.AnonymousAll,
-		"Insecure":    s.domain == "" && !origin.IsLoopback(s.host()),
+		"Insecure":    s.Domain == "" && !origin.IsLoopback(s.host()),
 	})
 	if err != nil {
 		return err.Error() + "\n"
@@ -79,13 +78,13 @@ func (s *server) greeting() string {
 }
 
 // listens says where s listens.
-func (s *server) listens() string {
+func (s *Server) listens() string {
 	host, port, err := net.SplitHostPort(s.host())
 	switch {
-	case s.domain != "":
+	case s.Domain != "":
 		return "https://" + s.publicHost()
 	case err != nil:
-		return s.listen
+		return s.Listen
 	case isUnspecified(host):
 		return "http, port " + port + " of every address of this machine"
 	}
@@ -93,13 +92,13 @@ func (s *server) listens() string {
 }
 
 // publicHost is the host by which clients name the registry.
-func (s *server) publicHost() string {
+func (s *Server) publicHost() string {
 	host, port, err := net.SplitHostPort(s.host())
 	switch {
-	case s.domain != "" && (err != nil || port == "443"):
-		return s.domain
-	case s.domain != "":
-		return net.JoinHostPort(s.domain, port)
+	case s.Domain != "" && (err != nil || port == "443"):
+		return s.Domain
+	case s.Domain != "":
+		return net.JoinHostPort(s.Domain, port)
 	case err != nil: // a Unix socket: whatever stands before it has a name
 		return "HOST"
 	case origin.IsLoopback(host):

@@ -1,4 +1,6 @@
-package ociregistry
+// Package serve is 'caddy oci-registry serve': a Caddy that has one registry, and needs
+// no configuration file.
+package serve
 
 import (
 	"context"
@@ -22,17 +24,38 @@ import (
 	"github.com/caddy-oci/oci-registry/storage/filesystem"
 )
 
-// server is 'caddy oci-registry serve'.
-type server struct {
-	root     string // default: defaultRoot()
-	listen   string // default: 127.0.0.1:5000, or :443 with a domain
-	domain   string // default: empty, plain HTTP
-	readOnly bool
-	debug    bool
+// Server is a registry that is to be served, as the command's flags say it.
+type Server struct {
+	Root     string // the folder that keeps the content; default: Module.Root()
+	Listen   string // the address; default: 127.0.0.1:5000, or :443 with a domain
+	Domain   string // the name to serve by HTTPS; default: empty, plain HTTP
+	ReadOnly bool   // refuses everything that changes content
+	Debug    bool   // logs every detail
+
+	Module Module
 }
 
-func serveCommand() *cobra.Command {
-	var s server
+// Module is what serves. All of it is required.
+type Module struct {
+	// Root returns the folder that keeps the content if nobody has said which one.
+	Root func() string
+
+	// Handler returns the configuration of an HTTP handler for a registry, with the
+	// handler's name as Caddy has it in a list. It has a page for browsers, and says
+	// below /health how it is.
+	Handler func(Registry) json.RawMessage
+}
+
+// Registry is what the handler of a Server is about.
+type Registry struct {
+	Root      string // absolute
+	ReadOnly  bool
+	Anonymous authz.Anonymous // what everybody may do, since nobody can sign in
+}
+
+// Command returns the command, which serves with m.
+func Command(m Module) *cobra.Command {
+	s := Server{Module: m}
 	cmd := &cobra.Command{
 		Use:   "serve [--root <folder>] [--listen <address>] [--domain <name>] [--read-only] [--debug]",
 		Short: "Serves a registry, until it's interrupted",
@@ -49,60 +72,66 @@ Caddyfile.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVarP(&s.root, "root", "r", "", "The folder that keeps the content (default: where the directive oci_registry keeps it)")
-	f.StringVarP(&s.listen, "listen", "l", "", "The address to listen on (default 127.0.0.1:5000, with --domain :443)")
-	f.StringVarP(&s.domain, "domain", "d", "", "The name to serve by HTTPS")
-	f.BoolVarP(&s.readOnly, "read-only", "", false, "Refuse everything that changes content")
-	f.BoolVarP(&s.debug, "debug", "v", false, "Log every detail")
+	f.StringVarP(&s.Root, "root", "r", "", "The folder that keeps the content (default: where the directive oci_registry keeps it)")
+	f.StringVarP(&s.Listen, "listen", "l", "", "The address to listen on (default 127.0.0.1:5000, with --domain :443)")
+	f.StringVarP(&s.Domain, "domain", "d", "", "The name to serve by HTTPS")
+	f.BoolVarP(&s.ReadOnly, "read-only", "", false, "Refuse everything that changes content")
+	f.BoolVarP(&s.Debug, "debug", "v", false, "Log every detail")
 	return cmd
 }
 
 // run serves until the process is told to stop; it returns only an error.
-func (s *server) run(ctx context.Context, out io.Writer) error {
-	if err := s.setDefaults(); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(s.root, 0o750); err != nil {
-		return fmt.Errorf("--root: %w", err)
-	}
-	if err := s.checkFree(ctx); err != nil {
+func (s *Server) run(ctx context.Context, out io.Writer) error {
+	if err := s.Prepare(ctx); err != nil {
 		return err
 	}
 	caddy.TrapSignals()
-	if err := caddy.Run(s.config()); err != nil {
+	if err := caddy.Run(s.Config()); err != nil {
 		return err
 	}
-	if _, err := io.WriteString(out, s.greeting()); err != nil {
+	if _, err := io.WriteString(out, s.Greeting()); err != nil {
 		return err
 	}
 	select {}
 }
 
-func (s *server) setDefaults() (err error) {
-	if s.root == "" {
-		s.root = defaultRoot()
+// Prepare fills in the defaults, makes the folder, and returns an error if it can't be
+// served at the address.
+func (s *Server) Prepare(ctx context.Context) error {
+	if err := s.setDefaults(); err != nil {
+		return err
 	}
-	if s.root, err = filesystem.Canonical(s.root); err != nil {
+	if err := os.MkdirAll(s.Root, 0o750); err != nil {
+		return fmt.Errorf("--root: %w", err)
+	}
+	return s.checkFree(ctx)
+}
+
+func (s *Server) setDefaults() (err error) {
+	if s.Root == "" {
+		s.Root = s.Module.Root()
+	}
+	if s.Root, err = filesystem.Canonical(s.Root); err != nil {
 		return fmt.Errorf("--root: %w", err)
 	}
 	switch {
-	case s.listen == "" && s.domain == "":
-		s.listen = "127.0.0.1:5000"
-	case s.listen == "":
-		s.listen = ":443"
+	case s.Listen == "" && s.Domain == "":
+		s.Listen = "127.0.0.1:5000"
+	case s.Listen == "":
+		s.Listen = ":443"
 	}
-	addr, err := caddy.ParseNetworkAddressWithDefaults(s.listen, "tcp", 5000)
+	addr, err := caddy.ParseNetworkAddressWithDefaults(s.Listen, "tcp", 5000)
 	if err != nil {
 		return fmt.Errorf("--listen: %w", err)
 	}
-	s.listen = addr.String()
+	s.Listen = addr.String()
 	return nil
 }
 
 // checkFree says in one line that the address is taken. Caddy's own listeners
 // wouldn't notice another Caddy there: they share ports, for reloads.
-func (s *server) checkFree(ctx context.Context) error {
-	addr, err := caddy.ParseNetworkAddress(s.listen)
+func (s *Server) checkFree(ctx context.Context) error {
+	addr, err := caddy.ParseNetworkAddress(s.Listen)
 	if err != nil || addr.IsUnixNetwork() || addr.PortRangeSize() != 1 {
 		return err
 	}
@@ -118,7 +147,7 @@ func (s *server) checkFree(ctx context.Context) error {
 }
 
 // anonymous is what callers may do without signing in, which nobody can here.
-func (s *server) anonymous() authz.Anonymous {
+func (s *Server) anonymous() authz.Anonymous {
 	if s.open() {
 		return authz.AnonymousAll
 	}
@@ -127,11 +156,11 @@ func (s *server) anonymous() authz.Anonymous {
 
 // open reports whether everybody who gets here may do everything: who is on this
 // machine. A domain on loopback means that something in front lets others in.
-func (s *server) open() bool { return origin.IsLoopback(s.host()) && s.domain == "" }
+func (s *Server) open() bool { return origin.IsLoopback(s.host()) && s.Domain == "" }
 
 // hosts are the names that an open registry answers to, so that no page can reach it
 // by a name of its own that it points here (DNS rebinding).
-func (s *server) hosts() caddyhttp.MatchHost {
+func (s *Server) hosts() caddyhttp.MatchHost {
 	host, _, _ := net.SplitHostPort(s.host())
 	names := caddyhttp.MatchHost{"localhost", "127.0.0.1", "::1"}
 	if host = strings.Trim(host, "[]"); !slices.Contains(names, host) {
@@ -141,39 +170,30 @@ func (s *server) hosts() caddyhttp.MatchHost {
 }
 
 // host is the host and port that s listens on; without a port for a Unix socket.
-func (s *server) host() string {
-	addr, err := caddy.ParseNetworkAddress(s.listen)
+func (s *Server) host() string {
+	addr, err := caddy.ParseNetworkAddress(s.Listen)
 	if err != nil || addr.IsUnixNetwork() {
 		return ""
 	}
 	return addr.JoinHostPort(0)
 }
 
-// config is what Caddy runs: one site with a registry, and no admin endpoint,
-// so that it can run beside another Caddy.
-func (s *server) config() *caddy.Config {
-	site := Handler{
-		Name: "serve",
-		Page: true,
-		Registry: Registry{
-			StorageRaw: caddyconfig.JSONModuleObject(FilesystemStorage{Root: s.root}, "module", "filesystem", nil),
-			ReadOnly:   s.readOnly,
-			Anonymous:  s.anonymous(),
-			Health:     "/health",
-		},
-	}
+// Config is what Caddy runs once s is prepared: one site with a registry, and no admin
+// endpoint, so that it can run beside another Caddy.
+func (s *Server) Config() *caddy.Config {
+	site := s.Module.Handler(Registry{Root: s.Root, ReadOnly: s.ReadOnly, Anonymous: s.anonymous()})
 	route := caddyhttp.Route{HandlersRaw: []json.RawMessage{
-		caddyconfig.JSONModuleObject(site, "handler", "oci_registry", nil),
+		site,
 		// Caddy's own answer to what nobody serves is an empty 200, which podman
 		// takes for a broken /v1/search.
 		caddyconfig.JSONModuleObject(caddyhttp.StaticResponse{StatusCode: "404"}, "handler", "static_response", nil),
 	}}
 	web := &caddyhttp.Server{
-		Listen: []string{s.listen},
+		Listen: []string{s.Listen},
 		Routes: caddyhttp.RouteList{route},
 	}
-	if s.domain != "" {
-		web.Routes[0].MatcherSetsRaw = []caddy.ModuleMap{{"host": caddyconfig.JSON(caddyhttp.MatchHost{s.domain}, nil)}}
+	if s.Domain != "" {
+		web.Routes[0].MatcherSetsRaw = []caddy.ModuleMap{{"host": caddyconfig.JSON(caddyhttp.MatchHost{s.Domain}, nil)}}
 	} else {
 		if s.open() {
 			web.Routes[0].MatcherSetsRaw = []caddy.ModuleMap{{"host": caddyconfig.JSON(s.hosts(), nil)}}
@@ -197,8 +217,8 @@ func (s *server) config() *caddy.Config {
 
 // logging lets through what an operator must know, so that the greeting stays
 // in sight: of the parts that serve also warnings, of Caddy itself only errors.
-func (s *server) logging() *caddy.Logging {
-	if s.debug {
+func (s *Server) logging() *caddy.Logging {
+	if s.Debug {
 		return &caddy.Logging{Logs: map[string]*caddy.CustomLog{"default": {BaseLog: caddy.BaseLog{Level: "DEBUG"}}}}
 	}
 	parts := []string{"tls", "oci_registry", "http.handlers.oci_registry"}
