@@ -29,7 +29,7 @@ func (o *archiveOptions) add(cmd *cobra.Command) {
 	requireFlags(cmd, "store")
 }
 
-func exportCommand(c Caddy) *cobra.Command {
+func newExport(c Caddy) *cobra.Command {
 	o := archiveOptions{storeFlags: storeFlags{caddy: c}}
 	cmd := &cobra.Command{
 		Use:   "export --store <store> [--file <file>] [REPOSITORY…]",
@@ -56,7 +56,7 @@ that is a root that can be served.
 	return cmd
 }
 
-func importCommand(c Caddy) *cobra.Command {
+func newImport(c Caddy) *cobra.Command {
 	o := archiveOptions{storeFlags: storeFlags{caddy: c}}
 	cmd := &cobra.Command{
 		Use:   "import --store <store> [--file <file>] [--into <name>] [--overwrite]",

@@ -23,7 +23,7 @@ type checkOptions struct {
 	store string
 }
 
-func checkCommand(c Caddy) *cobra.Command {
+func newCheck(c Caddy) *cobra.Command {
 	o := checkOptions{storeFlags: storeFlags{caddy: c}}
 	cmd := &cobra.Command{
 		Use:   "check --store <store> [REPOSITORY…]",

@@ -12,8 +12,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// command runs one of the sub-commands and returns what it printed.
-func command(ctx context.Context, cmd *cobra.Command, args ...string) (string, error) {
+// execute runs one of the sub-commands and returns what it printed.
+func execute(ctx context.Context, cmd *cobra.Command, args ...string) (string, error) {
 	var out bytes.Buffer
 	cmd.SetOut(&out)
 	cmd.SetErr(&out)
@@ -42,7 +42,7 @@ func TestListFollowsLinks(t *testing.T) {
 		}
 	}))
 	defer srv.Close()
-	out, err := command(t.Context(), listCommand(), "--registry", strings.Replace(srv.URL, "//", "//alice:secret@", 1))
+	out, err := execute(t.Context(), newList(), "--registry", strings.Replace(srv.URL, "//", "//alice:secret@", 1))
 	if err != nil || out != "a\nb\nc\n" {
 		t.Fatalf("printed %q, %v", out, err)
 	}
@@ -73,7 +73,7 @@ func TestClientErrors(t *testing.T) {
 		"empty":        {"", "--registry: want https://host"},
 		"path":         {"http://alice:secret@localhost:5000/v2/", "--registry: want"},
 	} {
-		_, err := command(t.Context(), listCommand(), "--registry", tc.url)
+		_, err := execute(t.Context(), newList(), "--registry", tc.url)
 		if err == nil || !strings.Contains(err.Error(), tc.want) || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: err = %v, want %q", name, err, tc.want)
 		}

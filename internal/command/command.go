@@ -63,10 +63,10 @@ type Configuration interface {
 // All returns the sub-commands, but for serve.
 func All(c Caddy) []*cobra.Command {
 	return []*cobra.Command{
-		listCommand(), removeCommand(),
-		gcCommand(c), scrubCommand(c), restoreCommand(c), tokensCommand(c),
-		copyCommand(c), exportCommand(c), importCommand(c), checkCommand(c),
-		explainCommand(c), stateCommand(c),
+		newList(), newRemove(),
+		newGC(c), newScrub(c), newRestore(c), newTokens(c),
+		newCopy(c), newExport(c), newImport(c), newCheck(c),
+		newExplain(c), newState(c),
 	}
 }
 

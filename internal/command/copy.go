@@ -22,7 +22,7 @@ type copyOptions struct {
 	parallel  int
 }
 
-func copyCommand(c Caddy) *cobra.Command {
+func newCopy(c Caddy) *cobra.Command {
 	o := copyOptions{storeFlags: storeFlags{caddy: c}}
 	cmd := &cobra.Command{
 		Use:   "copy --from <store> --to <store> [--overwrite] [--parallel <n>] [REPOSITORY…]",

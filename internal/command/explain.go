@@ -21,7 +21,7 @@ type explanation struct {
 	json     bool
 }
 
-func explainCommand(c Caddy) *cobra.Command {
+func newExplain(c Caddy) *cobra.Command {
 	e := explanation{storeFlags: storeFlags{caddy: c}}
 	cmd := &cobra.Command{
 		Use:   "explain [--config <file>] [--registry <name>] [--group <name>]… USER ACTION [REPOSITORY[:TAG|@DIGEST]]",

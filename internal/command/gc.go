@@ -15,7 +15,7 @@ import (
 	"github.com/caddy-oci/oci-registry/tasks/gc"
 )
 
-func gcCommand(c Caddy) *cobra.Command {
+func newGC(c Caddy) *cobra.Command {
 	r := newRunning(c)
 	var dry bool
 	cmd := &cobra.Command{

@@ -6,7 +6,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func listCommand() *cobra.Command {
+func newList() *cobra.Command {
 	var url string
 	cmd := &cobra.Command{
 		Use:   "ls [--registry <url>] [REPOSITORY]",
@@ -37,7 +37,7 @@ func listCommand() *cobra.Command {
 	return cmd
 }
 
-func removeCommand() *cobra.Command {
+func newRemove() *cobra.Command {
 	var url string
 	cmd := &cobra.Command{
 		Use:   "rm [--registry <url>] REPOSITORY:TAG|REPOSITORY@DIGEST",

@@ -2,7 +2,7 @@ package command
 
 import "github.com/spf13/cobra"
 
-func restoreCommand(c Caddy) *cobra.Command {
+func newRestore(c Caddy) *cobra.Command {
 	r := newRunning(c)
 	cmd := &cobra.Command{
 		Use:   "restore [--name <registry>] [--address <admin>] REPOSITORY",

@@ -14,7 +14,7 @@ import (
 	"github.com/caddy-oci/oci-registry/tasks/scrub"
 )
 
-func scrubCommand(c Caddy) *cobra.Command {
+func newScrub(c Caddy) *cobra.Command {
 	r := newRunning(c)
 	var dry bool
 	cmd := &cobra.Command{

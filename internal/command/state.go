@@ -17,17 +17,17 @@ type moving struct {
 	to       string
 }
 
-func stateCommand(c Caddy) *cobra.Command {
+func newState(c Caddy) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "state move …",
 		Short: "Moves what a registry keeps for itself: the keys that sign, API keys",
 		Args:  cobra.NoArgs,
 	}
-	cmd.AddCommand(stateMoveCommand(c))
+	cmd.AddCommand(newStateMove(c))
 	return cmd
 }
 
-func stateMoveCommand(c Caddy) *cobra.Command {
+func newStateMove(c Caddy) *cobra.Command {
 	m := moving{storeFlags: storeFlags{caddy: c}}
 	cmd := &cobra.Command{
 		Use:   "move --to caddy|store [--config <file>] [--registry <name>]",

@@ -6,17 +6,17 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func tokensCommand(c Caddy) *cobra.Command {
+func newTokens(c Caddy) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "tokens revoke|replace-keys …",
 		Short: "Ends tokens of a running registry",
 		Args:  cobra.NoArgs,
 	}
-	cmd.AddCommand(revokeCommand(c), replaceKeysCommand(c))
+	cmd.AddCommand(newRevoke(c), newReplaceKeys(c))
 	return cmd
 }
 
-func revokeCommand(c Caddy) *cobra.Command {
+func newRevoke(c Caddy) *cobra.Command {
 	r := newRunning(c)
 	var provider string
 	cmd := &cobra.Command{
@@ -37,7 +37,7 @@ of that name of each one. It asks Caddy's admin endpoint.`,
 	return cmd
 }
 
-func replaceKeysCommand(c Caddy) *cobra.Command {
+func newReplaceKeys(c Caddy) *cobra.Command {
 	r := newRunning(c)
 	cmd := &cobra.Command{
 		Use:   "replace-keys [--name <registry>] [--address <admin>]",
