@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -97,16 +96,12 @@ func check(ctx context.Context, s storage.Store, repositories int, out io.Writer
 
 // tabulate prints what is wrong.
 func tabulate(out io.Writer, found []scrub.Finding) error {
-	table := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	if _, err := fmt.Fprintln(table, "REPOSITORY\tKIND\tNAME\tFAULT\tPROBLEM\tTAGS"); err != nil {
-		return err
-	}
+	rows := make([][]string, 0, 1+len(found))
+	rows = append(rows, []string{"REPOSITORY", "KIND", "NAME", "FAULT", "PROBLEM", "TAGS"})
 	for _, f := range found {
-		if _, err := fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", f.Repository, f.Kind, f.Name, f.Fault, remedy(f), leading(f)); err != nil {
-			return err
-		}
+		rows = append(rows, []string{f.Repository, string(f.Kind), f.Name, string(f.Fault), remedy(f), leading(f)})
 	}
-	return table.Flush()
+	return printTable(out, rows)
 }
 
 // readable is a store of which some repositories are read.

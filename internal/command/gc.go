@@ -2,16 +2,12 @@ package command
 
 import (
 	"cmp"
-	"fmt"
-	"io"
-	"text/tabwriter"
 	"time"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
 	"github.com/caddy-oci/oci-registry/internal/adminapi"
-	"github.com/caddy-oci/oci-registry/tasks"
 	"github.com/caddy-oci/oci-registry/tasks/gc"
 )
 
@@ -30,7 +26,7 @@ what would go, and when.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cmd.SilenceUsage = true
-			return r.round(cmd.Context(), adminapi.GC, dry, func(last *tasks.Report) error { return r.tell(cmd.OutOrStdout(), last, dry) })
+			return collecting.round(cmd.Context(), r, dry, cmd.OutOrStdout())
 		},
 	}
 	cmd.Flags().BoolVarP(&dry, "dry-run", "n", false, "Change nothing, and list what would go")
@@ -38,23 +34,10 @@ what would go, and when.`,
 	return cmd
 }
 
-// tell prints what a round has found.
-func (r *running) tell(out io.Writer, last *tasks.Report, dry bool) error {
-	found, err := adminapi.FindingsOf[gc.Finding](&r.Client, adminapi.GC)
-	if err != nil {
-		return err
-	}
-	table := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	for _, f := range found.Findings {
-		if _, err := fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", f.Kind, cmp.Or(f.Repository, "-"), f.Name, humanize.IBytes(uint64(max(0, f.Size))), fate(f, dry)); err != nil {
-			return err
-		}
-	}
-	if err := table.Flush(); err != nil {
-		return err
-	}
-	return tellRest(out, found.More, last, "nothing to remove")
-}
+// collecting is the job.
+var collecting = job[gc.Finding]{adminapi.GC, func(f gc.Finding, dry bool) []string {
+	return []string{string(f.Kind), cmp.Or(f.Repository, "-"), f.Name, humanize.IBytes(uint64(max(0, f.Size))), fate(f, dry)}
+}, "nothing to remove"}
 
 // fate says what becomes of something.
 func fate(f gc.Finding, dry bool) string {

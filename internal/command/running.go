@@ -43,29 +43,43 @@ func (r *running) jobFlags(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&r.Prefix, "path", "", "", "The path whose store is meant, of a registry that has several (default: that of all that's under none)")
 }
 
-// round has a round of a job done, and tells what it came to.
-func (r *running) round(ctx context.Context, job string, dry bool, tell func(*tasks.Report) error) error {
-	last, err := r.Round(ctx, job, dry)
+// job is a kind of background work, and how what it finds is shown.
+type job[T any] struct {
+	name    string
+	row     func(found T, dry bool) []string
+	nothing string // what is printed if a round has counted nothing
+}
+
+// round has a round of the job done, and prints what it has found, a row for each thing,
+// and what it has counted.
+func (j job[T]) round(ctx context.Context, r *running, dry bool, out io.Writer) error {
+	last, err := r.Round(ctx, j.name, dry)
 	if err != nil {
 		return err
 	}
-	if err := tell(last); err != nil {
+	found, err := adminapi.FindingsOf[T](&r.Client, j.name)
+	if err != nil {
+		return err
+	}
+	rows := make([][]string, len(found.Findings))
+	for i, f := range found.Findings {
+		rows[i] = j.row(f, dry)
+	}
+	if err := printTable(out, rows); err != nil {
+		return err
+	}
+	if found.More > 0 {
+		if _, err := fmt.Fprintf(out, "and %d more\n", found.More); err != nil {
+			return err
+		}
+	}
+	if err := tellCounts(out, last, j.nothing); err != nil {
 		return err
 	}
 	if last.Error != "" {
 		return errors.New(last.Error)
 	}
 	return nil
-}
-
-// tellRest prints what isn't in the table of findings.
-func tellRest(out io.Writer, more int, last *tasks.Report, nothing string) error {
-	if more > 0 {
-		if _, err := fmt.Fprintf(out, "and %d more\n", more); err != nil {
-			return err
-		}
-	}
-	return tellCounts(out, last, nothing)
 }
 
 // tellCounts prints what a round has counted, a line each.

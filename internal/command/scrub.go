@@ -3,14 +3,11 @@ package command
 import (
 	"cmp"
 	"fmt"
-	"io"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"github.com/caddy-oci/oci-registry/internal/adminapi"
-	"github.com/caddy-oci/oci-registry/tasks"
 	"github.com/caddy-oci/oci-registry/tasks/scrub"
 )
 
@@ -30,7 +27,7 @@ changes nothing.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cmd.SilenceUsage = true
-			return r.round(cmd.Context(), adminapi.Scrub, dry, func(last *tasks.Report) error { return r.tellDamage(cmd.OutOrStdout(), last) })
+			return scrubbing.round(cmd.Context(), r, dry, cmd.OutOrStdout())
 		},
 	}
 	cmd.Flags().BoolVarP(&dry, "dry-run", "n", false, "Change nothing, and list what is wrong")
@@ -38,23 +35,10 @@ changes nothing.`,
 	return cmd
 }
 
-// tellDamage prints what a scrub has found.
-func (r *running) tellDamage(out io.Writer, last *tasks.Report) error {
-	found, err := adminapi.FindingsOf[scrub.Finding](&r.Client, adminapi.Scrub)
-	if err != nil {
-		return err
-	}
-	table := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	for _, f := range found.Findings {
-		if _, err := fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", f.Kind, f.Repository, f.Name, f.Fault, remedy(f), leading(f)); err != nil {
-			return err
-		}
-	}
-	if err := table.Flush(); err != nil {
-		return err
-	}
-	return tellRest(out, found.More, last, "nothing to check")
-}
+// scrubbing is the job.
+var scrubbing = job[scrub.Finding]{adminapi.Scrub, func(f scrub.Finding, _ bool) []string {
+	return []string{string(f.Kind), f.Repository, f.Name, string(f.Fault), remedy(f), leading(f)}
+}, "nothing to check"}
 
 // remedy says what was done about something.
 func remedy(f scrub.Finding) string {
