@@ -331,9 +331,6 @@ func bucketOf(u *url.URL) (*S3Storage, error) {
 			return nil, fmt.Errorf("option %s: want region, endpoint, path_style=true or single_writer=true", option)
 		}
 	}
-	if u.User != nil {
-		return nil, errors.New("keys in a URL would be for all to see: leave them to AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or to another part of AWS's usual chain")
-	}
 	return s, s.Provision(caddy.Context{})
 }
 
