@@ -154,7 +154,7 @@ func TestMetricsSurviveReloads(t *testing.T) {
 		if err := w.push(t.Context(), "a", "v1", "a layer"); err != nil {
 			t.Fatal(err)
 		}
-		load(t, withJSON(t, config, fmt.Sprint(i+1), "apps", "oci_registry", "registries", "main", "max_blob_size"))
+		load(t, withJSON(t, config, fmt.Sprint(1000+i), "apps", "oci_registry", "registries", "main", "max_blob_size"))
 		wantMeasured(t, map[string]float64{"pushes_total main": float64(i + 1), "open_uploads main": 1})
 		if err := caddy.Load(withJSON(t, config, "{}", "apps", "failing"), true); err == nil {
 			t.Fatal("an app that never starts has started")
