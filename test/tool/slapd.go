@@ -4,6 +4,7 @@ package tool
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -51,9 +52,17 @@ func NewSlapd(t *testing.T) *Slapd {
 	if err := os.WriteFile(file, fmt.Appendf(nil, slapdConf, dir), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s.Plain, s.Secure = "ldap://"+freeAddress(t), "ldaps://"+freeAddress(t)
-	s.args = []string{"-f", file, "-h", s.Plain + " " + s.Secure, "-d", "none"} // with -d it stays where it is
-	s.Restart()
+	var err error
+	for range 5 { // somebody may take a port before it does
+		s.Plain, s.Secure = "ldap://"+freeAddress(t), "ldaps://"+freeAddress(t)
+		s.args = []string{"-f", file, "-h", s.Plain + " " + s.Secure, "-d", "none"} // with -d it stays where it is
+		if err = s.start(); err == nil {
+			break
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	s.Add(SlapdBase, map[string][]string{"objectClass": {"dcObject", "organization"}, "dc": {"example"}, "o": {"Example"}})
 	return s
 }
@@ -85,19 +94,26 @@ overlay memberof
 // Restart starts the server that has ended, and waits until it answers.
 func (s *Slapd) Restart() {
 	s.t.Helper()
+	if err := s.start(); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// start waits until it's the server that answers: a port on which nobody listens yet may
+// be connected to itself.
+func (s *Slapd) start() error {
+	s.t.Helper()
 	s.Server = s.program.Start(s.args...)
 	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
 	defer cancel()
-	err := s.Until(ctx, func(context.Context) error {
+	return s.Until(ctx, func(context.Context) error {
 		c, err := ldap.DialURL(s.Plain, ldap.DialWithDialer(&net.Dialer{Timeout: time.Second}))
 		if err != nil {
 			return err
 		}
-		return c.Close()
+		c.SetTimeout(time.Second)
+		return errors.Join(c.Bind(SlapdAdmin, SlapdPassword), c.Close())
 	})
-	if err != nil {
-		s.t.Fatal(err)
-	}
 }
 
 // admin does something as who may do everything.
