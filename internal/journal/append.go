@@ -1,10 +1,11 @@
 package journal
 
+import "errors"
+
 // Append writes p where f was left off and makes it durable, both together with all
 // that was recorded before: one sync does what takes two by Barrier, Write and Sync.
 // Nothing of p is in the file before what was recorded earlier is durable. If it fails a
-// part of p may be in the file, which the caller cuts off; after a power cut p may be
-// there until something that was recorded later is durable.
+// part of p may be in the file, which the caller cuts off.
 func (f *file) Append(p []byte) error {
 	e, seq := f.recordAhead(p)
 	if e == nil {
@@ -15,8 +16,11 @@ func (f *file) Append(p []byte) error {
 		return err
 	}
 	done, err := f.writeRecorded(e, p)
-	if done || err != nil {
-		return err
+	if err != nil {
+		return errors.Join(err, f.tree.barrier()) // it doesn't come back
+	}
+	if done {
+		return nil
 	}
 	if _, err := f.Write(p); err != nil {
 		return err
@@ -43,7 +47,7 @@ func (f *file) recordAhead(p []byte) (e *entry, seq uint64) {
 	defer t.gate.RUnlock()
 	unlock := t.lockNames(f.name, "")
 	defer unlock()
-	if f.low >= 0 || f.appends || len(p) > maxChange || !t.isRecorded(f) {
+	if f.appends || len(p) > maxChange || !t.isRecorded(f) {
 		return nil, 0
 	}
 	seq = t.wrote(f, f.pos, p)
@@ -65,47 +69,57 @@ func (f *file) writeRecorded(e *entry, p []byte) (done bool, err error) {
 	t := f.tree
 	t.gate.RLock()
 	defer t.gate.RUnlock()
-	if !t.beginWrite(f.name, e) {
+	in := t.beginWrite(f.name, e)
+	if in == nil {
 		return false, nil
 	}
 	at := f.pos
 	n, err := f.File.Write(p)
 	f.pos = at + int64(n)
-	t.endWrite(e)
+	t.endWrite(e, in)
 	if err != nil {
 		f.changed(at)
-		t.recall(f.name, e, at)
+		f.recall(e, at)
 	}
 	return err == nil, err
 }
 
-// beginWrite keeps the epoch of e from being over, if it isn't.
-func (t *tree) beginWrite(name string, e *entry) bool {
+// beginWrite keeps the epoch whose log has what is going to be written from being over.
+// It's nil if it is.
+func (t *tree) beginWrite(name string, e *entry) *epoch {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.files[name] != e || e.isClosing() {
-		return false
+	if t.files[name] != e || e.unwritten > 0 || e.epoch.closing {
+		return nil
 	}
-	e.moving++
-	return true
+	e.epoch.writing++
+	return e.epoch
 }
 
-// endWrite has e synced again by whoever has just done that.
-func (t *tree) endWrite(e *entry) {
+// endWrite has e synced again by whoever has just done that for the epoch.
+func (t *tree) endWrite(e *entry, in *epoch) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	e.moving--
-	e.late = true
+	in.writing--
+	in.late[e] = true
 	t.stopped.Broadcast()
 }
 
-// recall records that a file ends where it did before it was to have more.
-func (t *tree) recall(name string, e *entry, end int64) {
+// recall records that the file ends where it did before it was to have more. What the
+// journal has of it may be nothing by now, since the epoch is over.
+func (f *file) recall(e *entry, end int64) {
+	t := f.tree
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.files[name] == e {
-		t.touch(e)
-		t.add(op{kind: opWrite, name: name, off: end})
-		t.touchNames(name)
+	if t.files[f.name] != e {
+		return
 	}
+	if e.isClosing() {
+		t.forget(f.name)
+		e = &entry{name: f.name}
+		t.files[f.name], f.entry = e, e
+	}
+	t.touch(e)
+	t.add(op{kind: opWrite, name: f.name, off: end})
+	t.touchNames(f.name)
 }

@@ -2,11 +2,13 @@ package journal
 
 import (
 	"errors"
+	"io"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -262,8 +264,6 @@ func TestAppendThatFails(t *testing.T) {
 		t.Fatalf("error %v, want ENOSPC", err)
 	}
 	a.watch(nil)
-	a.stageLater("other")
-	a.check(a.j.Barrier())
 	if got := a.afterPowerCut(); got != "one" {
 		t.Errorf("after a power cut the file holds %q", got)
 	}
@@ -299,5 +299,137 @@ func TestAppendAtTheEnd(t *testing.T) {
 	a.check(end.Append([]byte("two")), f.Close())
 	if got := a.afterPowerCut(); got != "onetwo" {
 		t.Errorf("after a power cut the file holds %q", got)
+	}
+}
+
+// What is appended after an epoch doesn't keep that from being over: it's the next one's.
+func TestEpochEndsWhileOthersAppend(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newAppending(t)
+		var first sync.Once
+		var syncs atomic.Int64
+		a.watch(func(s vfs.Step) error {
+			if s.Op == "sync" && s.Name == "log" {
+				syncs.Add(1)
+			}
+			if s.Op == "syncdir" && s.Name == "." {
+				first.Do(func() { a.check(a.Append([]byte("two"))) })
+			}
+			return nil
+		})
+		a.turn()
+		synctest.Wait()
+		if n := syncs.Load(); n != 1 || a.tree.past != nil {
+			t.Errorf("the file was synced %d times for the epoch, want once", n)
+		}
+		if got := a.afterPowerCut(); got != "onetwo" {
+			t.Errorf("after a power cut the file holds %q", got)
+		}
+		a.check(a.j.End())
+	})
+}
+
+// The journal may be given up while somebody waits for what is written.
+func TestJournalEndsWhileAnEpochWaits(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newAppending(t)
+		a.check(a.j.Mkdir("d"), a.j.Barrier())
+		synced, goOn := make(chan struct{}), make(chan struct{})
+		var first sync.Once
+		a.watch(func(s vfs.Step) error {
+			if s.Op == "syncdir" && s.Name == "." {
+				first.Do(func() {
+					close(synced)
+					<-goOn
+				})
+			}
+			return nil
+		})
+		e := a.tree.files["log"]
+		a.turn()
+		<-synced
+		in := a.tree.beginWrite("log", e)
+		close(goOn)
+		synctest.Wait() // until it waits for the write
+		a.tree.mu.Lock()
+		in.writing--
+		a.tree.stopped.Broadcast()
+		a.tree.reset() // as what ends the journal does, if it's faster
+		a.tree.mu.Unlock()
+		synctest.Wait()
+	})
+}
+
+// What is taken back once its epoch is over isn't all that the journal has of a file.
+func TestTakenBackAfterItsEpoch(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newAppending(t)
+		e, seq := a.recordAhead([]byte("two"))
+		a.check(a.tree.wait(seq))
+		a.tree.endWrite(e, a.tree.beginWrite("log", e)) // of nothing
+		a.changed(3)
+		isOver := make(chan struct{})
+		a.turn()
+		a.watch(func(s vfs.Step) error {
+			if s.Op == "write" && strings.HasPrefix(s.Name, "_journal") {
+				<-isOver
+			}
+			return nil
+		})
+		synctest.Wait()
+		a.recall(e, 3)
+		close(isOver)
+		a.check(a.Truncate(3))
+		_, err := a.Seek(3, io.SeekStart)
+		a.check(err, a.Append([]byte("two")))
+		if a.tree.files["log"].complete() {
+			t.Error("the journal takes what it has for the whole file")
+		}
+		synctest.Wait()
+		if got := a.afterPowerCut(); got != "onetwo" {
+			t.Errorf("after a power cut the file holds %q", got)
+		}
+		a.check(a.j.End())
+	})
+}
+
+// What the journal has of a file is remembered, however many there are.
+func TestSyncOfWhatIsForgotten(t *testing.T) {
+	for name, change := range map[string]func(*appending, func()){
+		"by the handle that wrote": func(a *appending, others func()) {
+			_, err := a.Write([]byte(",two,three"))
+			others()
+			a.check(err, a.Sync())
+		},
+		"by another handle": func(a *appending, others func()) {
+			for _, more := range []string{",two", ",three"} {
+				f, err := a.j.OpenFile("log", os.O_RDWR|os.O_APPEND)
+				a.check(err)
+				_, err = f.Write([]byte(more))
+				if a.check(err); more == ",three" {
+					a.check(f.Sync())
+				}
+				a.check(f.Close())
+				others()
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := newAppending(t)
+			change(a, func() {
+				a.tree.mu.Lock()
+				defer a.tree.mu.Unlock()
+				for i := range maxRemembered {
+					a.tree.changed(strconv.Itoa(i), 0)
+				}
+			})
+			if got := a.afterPowerCut(); got != "one,two,three" {
+				t.Errorf("after a power cut the file holds %q", got)
+			}
+		})
 	}
 }

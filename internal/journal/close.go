@@ -85,17 +85,18 @@ func (t *tree) finish(e *epoch) error {
 func (t *tree) unfinished(e *epoch, named map[*entry]string, first bool) (todo map[*entry]string, done bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	for t.past == e && !e.closing && e.isMoving() {
+		t.stopped.Wait()
+	}
 	if e.closing || t.past != e { // the journal was ended meanwhile
 		return nil, true
 	}
-	for e.isMoving() {
-		t.stopped.Wait()
-	}
 	todo = make(map[*entry]string)
 	for f := range e.files {
-		if f.name != "" && (f.late || named[f] != f.name) {
-			todo[f], f.late = f.name, false
+		if f.name != "" && (e.late[f] || named[f] != f.name) {
+			todo[f] = f.name
 		}
+		delete(e.late, f)
 	}
 	if len(todo) > 0 || first {
 		return todo, false
@@ -115,6 +116,9 @@ func (t *tree) unfinished(e *epoch, named map[*entry]string, first bool) (todo m
 }
 
 func (e *epoch) isMoving() bool {
+	if e.writing > 0 {
+		return true
+	}
 	for f := range e.files {
 		if f.moving > 0 {
 			return true

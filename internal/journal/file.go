@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"sync"
@@ -134,13 +135,14 @@ func (f *file) changed(off int64) {
 }
 
 // maxRemembered is of how many files is remembered what of them was synced and what
-// wasn't. Those that are never synced, as lists of what was pulled lately, stay
-// among them. Of a file that was forgotten all is synced.
+// wasn't, besides those that the journal has. Those that are never synced, as lists of
+// what was pulled lately, stay among them. Of a file that was forgotten all is synced.
 const maxRemembered = 4096
 
 func (t *tree) changed(name string, off int64) {
-	if t.dirty == nil || len(t.dirty) >= maxRemembered {
-		t.dirty = make(map[string]int64)
+	if len(t.dirty) >= max(maxRemembered, t.kept) {
+		maps.DeleteFunc(t.dirty, func(name string, _ int64) bool { return t.files[name] == nil })
+		t.kept = 2 * len(t.dirty)
 		clear(t.based)
 	}
 	if low, ok := t.dirty[name]; !ok || off < low {

@@ -38,6 +38,7 @@ type tree struct {
 	next    touched  // by what was recorded and isn't in a log yet
 
 	files   map[string]*entry            // by name, files whose bytes the journal has
+	kept    int                          // how many dirty may have, if that's more than maxRemembered
 	dirty   map[string]int64             // by name, from where on a file has changed since it was synced
 	based   map[string]bool              // by name, files of which all that isn't dirty was synced in this process
 	pending map[string]map[string]uint64 // by directory, names of files that the journal hasn't
@@ -58,8 +59,10 @@ type epoch struct {
 	number uint64
 	root   vfs.File // a handle that hears of what can't be written in this epoch; nil if there's none
 
-	finishing sync.Mutex // one at a time syncs its files
-	closing   bool       // they're synced, and who comes now doesn't count on its log
+	finishing sync.Mutex      // one at a time syncs its files
+	writing   int             // how many write what its log has
+	late      map[*entry]bool // written to after that was recorded, and maybe after a sync
+	closing   bool            // its files are synced, and who comes now doesn't count on its log
 }
 
 // touched are the files that something happened to, and the directories in which
@@ -80,8 +83,7 @@ type entry struct {
 	epoch     *epoch // of its newest bytes that are in a log
 	unwritten int    // how many touched have it that aren't in a log yet
 	whole     bool   // no part of it is only on the disk
-	moving    int    // how many are changing its name, or its content, which may be done already
-	late      bool   // it was written to after it was recorded, and maybe after it was synced
+	moving    int    // how many are changing its name, which may be done already
 	syncing   int    // how many sync the file now
 	suspect   bool   // a sync of it failed: the next one would succeed without writing anything
 }
@@ -117,7 +119,7 @@ func (e *epoch) end() {
 // newEpoch opens the root, to hear of what can't be written, for the epoch after:
 // what is recorded in this one may have been written before.
 func (t *tree) newEpoch(number uint64) *epoch {
-	e := &epoch{touched: newTouched(), number: number, root: t.root}
+	e := &epoch{touched: newTouched(), number: number, root: t.root, late: make(map[*entry]bool)}
 	t.root = t.openRoot()
 	return e
 }
