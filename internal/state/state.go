@@ -78,8 +78,8 @@ func (s *State) open(ctx context.Context, b Backend) (storage.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.opened.Store(&store)
-	s.tune()
+	s.tune(store)
+	s.opened.Store(&store) // where others find it
 	return store, nil
 }
 
@@ -88,7 +88,7 @@ func (s *State) start(l *Lease) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.started = append(s.started, l)
-	s.tune()
+	s.tuneOpen()
 }
 
 // stop takes l off the stack, and the generation below is the newest again: so
@@ -101,14 +101,20 @@ func (s *State) stop(l *Lease) {
 		return
 	}
 	s.started = slices.Delete(s.started, i, i+1)
-	s.tune()
+	s.tuneOpen()
+}
+
+// tuneOpen tunes the store if it's open. The caller holds mu.
+func (s *State) tuneOpen() {
+	if store := s.opened.Load(); store != nil {
+		s.tune(*store)
+	}
 }
 
 // tune applies the newest generation's tunables. The caller holds mu.
-func (s *State) tune() {
-	store := s.opened.Load()
-	if n := len(s.started); n > 0 && store != nil {
-		s.started[n-1].backend.Tune(*store)
+func (s *State) tune(store storage.Store) {
+	if n := len(s.started); n > 0 {
+		s.started[n-1].backend.Tune(store)
 	}
 }
 

@@ -238,6 +238,31 @@ func TestNewestStartedGenerationTunes(t *testing.T) {
 	}
 }
 
+// seen is a generation that is asked before it tunes.
+type seen struct {
+	generation
+	before func()
+}
+
+func (s seen) Tune(store storage.Store) {
+	s.before()
+	s.generation.Tune(store)
+}
+
+// Nobody finds a store that has the tunables of whoever opened it.
+func TestStoreIsTunedBeforeItIsFound(t *testing.T) {
+	t.Parallel()
+	var l *Lease
+	l = Acquire(t.Name(), seen{generation{new(place), "a"}, func() {
+		if l.state.opened.Load() != nil {
+			t.Error("the store is found already")
+		}
+	}})
+	l.Start()
+	mustOpen(t, l)
+	must(t, l.Release())
+}
+
 // A successor that comes while the store is being closed must neither use the
 // store nor open a second one beside it.
 func TestAcquireWhileClosing(t *testing.T) {
