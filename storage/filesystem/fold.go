@@ -57,6 +57,8 @@ func (r *repo) settle() error {
 		err = nil
 	}
 	if err != nil {
+		r.closeLog() // what is in it isn't known: read what the files say before going on
+		r.state.Store(nil)
 		r.retry = time.Now().Add(retryTime)
 		return err
 	}
@@ -138,8 +140,14 @@ func (r *repo) stageFold(idx *layout.Index) (rec record, data []byte, err error)
 	return record{Fold: digest.FromBytes(data), Base: digest.FromBytes(old), Staged: path.Base(staged)}, data, nil
 }
 
-// removeLog removes a log that index.json has all of.
+// removeLog removes a log that index.json has all of. If a dead process has renamed that,
+// its name is made durable first.
 func (r *repo) removeLog() error {
+	if r.log.spent {
+		if err := r.store.disk.SyncDir(r.name.String()); err != nil {
+			return err
+		}
+	}
 	names := make([]string, 0, 2+len(r.log.staged))
 	names = append(names, logPath(r.name), originalPath(r.name))
 	for _, name := range r.log.staged {

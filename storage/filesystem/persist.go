@@ -265,7 +265,7 @@ func (r *repo) replaces(st *state) bool {
 }
 
 // logBegins reports whether the next record is the first of a log.
-func (r *repo) logBegins() bool { return r.log == nil || r.log.spent }
+func (r *repo) logBegins() bool { return r.log == nil || r.log.spent || r.log.size == 0 }
 
 // stageIndex writes the batch's index.json, which isn't its name yet.
 func (r *repo) stageIndex(b *batch) error {
