@@ -95,6 +95,25 @@ func (a *appending) afterPowerCut() string {
 	return string(data)
 }
 
+func (a *appending) wantAfterPowerCut(want string) {
+	a.t.Helper()
+	if got := a.afterPowerCut(); got != want {
+		a.t.Errorf("after a power cut the file holds %q, want %q", got, want)
+	}
+}
+
+// hold has writes to what begins with a prefix wait until they're released.
+func (a *appending) hold(prefix string) (release func()) {
+	goOn := make(chan struct{})
+	a.watch(func(s vfs.Step) error {
+		if s.Op == "write" && strings.HasPrefix(s.Name, prefix) {
+			<-goOn
+		}
+		return nil
+	})
+	return func() { close(goOn) }
+}
+
 // Nothing is in the file before what was recorded earlier is durable; and both are made
 // so by one sync, unless the journal hasn't got what is in the file.
 func TestAppendComesAfterWhatWasRecorded(t *testing.T) {
@@ -162,9 +181,7 @@ func TestAppendWhileItsEpochIsSynced(t *testing.T) {
 	}
 	close(written)
 	a.tree.work.Wait()
-	if got := a.afterPowerCut(); got != "onetwo" {
-		t.Errorf("after a power cut the file holds %q", got)
-	}
+	a.wantAfterPowerCut("onetwo")
 }
 
 // turn begins another epoch, and the end of the one that was.
@@ -182,13 +199,7 @@ func TestEpochWaitsForAppend(t *testing.T) {
 		a := newAppending(t)
 		e, seq := a.recordAhead([]byte("two"))
 		a.check(a.tree.wait(seq))
-		writes := make(chan struct{})
-		a.watch(func(s vfs.Step) error {
-			if s.Op == "write" && s.Name == "log" {
-				<-writes
-			}
-			return nil
-		})
+		release := a.hold("log")
 		go func() {
 			if done, err := a.writeRecorded(e, []byte("two")); !done || err != nil {
 				t.Errorf("written: %v, %v", done, err)
@@ -200,11 +211,9 @@ func TestEpochWaitsForAppend(t *testing.T) {
 		if e.isClosing() {
 			t.Error("the epoch is over")
 		}
-		close(writes)
+		release()
 		synctest.Wait()
-		if got := a.afterPowerCut(); got != "onetwo" {
-			t.Errorf("after a power cut the file holds %q", got)
-		}
+		a.wantAfterPowerCut("onetwo")
 		a.check(a.j.End())
 	})
 }
@@ -217,18 +226,12 @@ func TestAppendAfterItsEpoch(t *testing.T) {
 		e, seq := a.recordAhead([]byte("two"))
 		a.check(a.tree.wait(seq))
 		a.turn()
-		isOver := make(chan struct{})
-		a.watch(func(s vfs.Step) error {
-			if s.Op == "write" && strings.HasPrefix(s.Name, "_journal") {
-				<-isOver
-			}
-			return nil
-		})
+		release := a.hold("_journal")
 		synctest.Wait()
 		if done, err := a.writeRecorded(e, []byte("two")); done || err != nil {
 			t.Errorf("it was written (%v) as if the journal had it, %v", done, err)
 		}
-		close(isOver)
+		release()
 		a.check(a.j.End())
 	})
 }
@@ -245,9 +248,7 @@ func TestAppendToWhatIsForgotten(t *testing.T) {
 	}
 	a.tree.mu.Unlock()
 	a.check(a.Append([]byte("two")))
-	if got := a.afterPowerCut(); got != "one,two" {
-		t.Errorf("after a power cut the file holds %q", got)
-	}
+	a.wantAfterPowerCut("one,two")
 }
 
 // What can't be written doesn't come back by a power cut, nor does it harm what comes after it.
@@ -264,13 +265,9 @@ func TestAppendThatFails(t *testing.T) {
 		t.Fatalf("error %v, want ENOSPC", err)
 	}
 	a.watch(nil)
-	if got := a.afterPowerCut(); got != "one" {
-		t.Errorf("after a power cut the file holds %q", got)
-	}
+	a.wantAfterPowerCut("one")
 	a.check(a.Append([]byte("three")))
-	if got := a.afterPowerCut(); got != "onetthree" {
-		t.Errorf("after another append the file holds %q", got)
-	}
+	a.wantAfterPowerCut("onetthree")
 }
 
 // Too much for a frame goes to the file alone.
@@ -297,9 +294,7 @@ func TestAppendAtTheEnd(t *testing.T) {
 	a.check(err)
 	end, _ := f.(*file)
 	a.check(end.Append([]byte("two")), f.Close())
-	if got := a.afterPowerCut(); got != "onetwo" {
-		t.Errorf("after a power cut the file holds %q", got)
-	}
+	a.wantAfterPowerCut("onetwo")
 }
 
 // What is appended after an epoch doesn't keep that from being over: it's the next one's.
@@ -323,9 +318,7 @@ func TestEpochEndsWhileOthersAppend(t *testing.T) {
 		if n := syncs.Load(); n != 1 || a.tree.past != nil {
 			t.Errorf("the file was synced %d times for the epoch, want once", n)
 		}
-		if got := a.afterPowerCut(); got != "onetwo" {
-			t.Errorf("after a power cut the file holds %q", got)
-		}
+		a.wantAfterPowerCut("onetwo")
 		a.check(a.j.End())
 	})
 }
@@ -371,17 +364,11 @@ func TestTakenBackAfterItsEpoch(t *testing.T) {
 		a.check(a.tree.wait(seq))
 		a.tree.endWrite(e, a.tree.beginWrite("log", e)) // of nothing
 		a.changed(3)
-		isOver := make(chan struct{})
 		a.turn()
-		a.watch(func(s vfs.Step) error {
-			if s.Op == "write" && strings.HasPrefix(s.Name, "_journal") {
-				<-isOver
-			}
-			return nil
-		})
+		release := a.hold("_journal")
 		synctest.Wait()
 		a.recall(e, 3)
-		close(isOver)
+		release()
 		a.check(a.Truncate(3))
 		_, err := a.Seek(3, io.SeekStart)
 		a.check(err, a.Append([]byte("two")))
@@ -389,9 +376,7 @@ func TestTakenBackAfterItsEpoch(t *testing.T) {
 			t.Error("the journal takes what it has for the whole file")
 		}
 		synctest.Wait()
-		if got := a.afterPowerCut(); got != "onetwo" {
-			t.Errorf("after a power cut the file holds %q", got)
-		}
+		a.wantAfterPowerCut("onetwo")
 		a.check(a.j.End())
 	})
 }
@@ -427,9 +412,7 @@ func TestSyncOfWhatIsForgotten(t *testing.T) {
 					a.tree.changed(strconv.Itoa(i), 0)
 				}
 			})
-			if got := a.afterPowerCut(); got != "one,two,three" {
-				t.Errorf("after a power cut the file holds %q", got)
-			}
+			a.wantAfterPowerCut("one,two,three")
 		})
 	}
 }
