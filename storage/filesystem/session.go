@@ -43,7 +43,7 @@ type session struct {
 	size      int64
 	algorithm digest.Algorithm
 	hash      hash.Hash
-	hashing   sync.WaitGroup // the chunk that is being hashed
+	hashing   sync.WaitGroup // the chunks that aren't hashed yet
 	by        string
 	began     time.Time
 	holder    int  // the Append that may write: the last one that claimed the session

@@ -1,6 +1,7 @@
 package filesystem_test
 
 import (
+	"errors"
 	"io"
 	"testing"
 
@@ -40,14 +41,73 @@ func TestStalledUploadsHoldLittleMemory(t *testing.T) {
 	g := &greedy{left: 2 << 20}
 	must(u.Append(t.Context(), 0, g))(t)
 	check(t, u.Close())
-	last := held{}
 	for _, h := range g.held {
-		last = h
 		if h.buffer > max(32<<10, h.sent) {
 			t.Errorf("after %d bytes there are %d for more", h.sent, h.buffer)
 		}
 	}
-	if last.buffer < 256<<10 {
-		t.Errorf("a long upload is read by %d bytes", last.buffer)
+	if most := g.most(); most < 256<<10 {
+		t.Errorf("a long upload is read by %d bytes", most)
+	}
+}
+
+// most is the most memory that it was read into.
+func (g *greedy) most() (most int) {
+	for _, h := range g.held {
+		most = max(most, h.buffer)
+	}
+	return most
+}
+
+// stopping is content that stops for a while when it has been read.
+type stopping struct {
+	*greedy
+
+	stopped, goOn chan struct{}
+}
+
+func (s stopping) Read(p []byte) (int, error) {
+	n, err := s.greedy.Read(p)
+	if err != nil {
+		s.stopped <- struct{}{}
+		<-s.goOn
+	}
+	return n, err
+}
+
+// Large uploads are read by larger pieces, and only a few of them at a time. It isn't
+// parallel: the few are the process's.
+func TestFewLargeUploadsHoldMuchMemory(t *testing.T) { //nolint:paralleltest // see above
+	const few, usual, large = 8, 256 << 10, 1 << 20
+	r := repository(t, open(t, t.TempDir(), filesystem.Options{}), "a")
+	upload := func(content io.Reader) error {
+		u, err := r.NewUpload(t.Context(), storage.UploadOptions{})
+		if err != nil {
+			return err
+		}
+		_, err = u.Append(t.Context(), 0, content)
+		return errors.Join(err, u.Close())
+	}
+	const size = 8 << 20
+	stopped, goOn, done := make(chan struct{}), make(chan struct{}), make(chan error)
+	for range few {
+		go func() { done <- upload(stopping{&greedy{left: size}, stopped, goOn}) }()
+	}
+	for range few {
+		<-stopped
+	}
+	late := &greedy{left: size}
+	check(t, upload(late))
+	if got := late.most(); got != usual {
+		t.Errorf("one more is read by %d bytes, want %d", got, usual)
+	}
+	close(goOn)
+	for range few {
+		check(t, <-done)
+	}
+	next := &greedy{left: size}
+	check(t, upload(next))
+	if got := next.most(); got != large {
+		t.Errorf("the next is read by %d bytes, want %d", got, large)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -147,62 +148,62 @@ func (u *upload) claim(offset int64) (me int, err error) {
 	if err := s.openFile(); err != nil {
 		return 0, s.fail(err)
 	}
+	s.hashing.Wait() // for what the one before has written
 	s.holder++
 	return s.holder, nil
 }
 
-// chunkSize is how much is read before it is written and hashed, in bytes. Until
-// that much has come it is read by firstChunk: of the uploads that stand still
-// most have hardly begun, and each keeps what it reads into.
+// How much is read before it is written and hashed, in bytes, grows with what has come,
+// to firstBytes and to narrowBytes: of the uploads that stand still most have hardly
+// begun, and each keeps what it reads into.
 const (
-	chunkSize  = 256 << 10
-	firstChunk = 32 << 10
+	firstChunk  = 32 << 10
+	firstBytes  = 256 << 10
+	narrowBytes = 4 << 20
 )
 
-var (
-	chunks      = sync.Pool{New: func() any { return new([chunkSize]byte) }}
-	firstChunks = sync.Pool{New: func() any { return new([firstChunk]byte) }}
-)
+var firstChunks = sync.Pool{New: func() any { return new([firstChunk]byte) }}
 
-// copyFrom reads r to its end. While one chunk is hashed the next is read and
+// copyFrom reads r to its end. While chunks are hashed the next are read and
 // written, so a stream is as fast as the slower of the two.
 func (s *session) copyFrom(ctx context.Context, me int, r io.Reader) error {
-	if ended, err := s.copyFirst(ctx, me, r); ended || err != nil {
-		return err
+	ended, err := s.copyFirst(ctx, me, r)
+	if !ended && err == nil {
+		ended, err = s.copyBy(ctx, me, r, openNarrowLane(s), narrowBytes)
 	}
-	var pair [2]*[chunkSize]byte
-	for i := range pair {
-		pair[i], _ = chunks.Get().(*[chunkSize]byte)
+	if !ended && err == nil {
+		_, err = s.copyBy(ctx, me, r, openLane(s), math.MaxInt)
 	}
-	defer func() {
-		s.mu.Lock()
-		s.hashing.Wait() // it may be reading one of them
-		s.mu.Unlock()
-		chunks.Put(pair[0])
-		chunks.Put(pair[1])
-	}()
-	for i := 0; ; i = 1 - i {
-		if ended, err := s.copyChunk(ctx, me, r, pair[i][:]); ended || err != nil {
-			return err
-		}
-	}
+	return err
 }
 
-// copyFirst is copyFrom for the first chunkSize bytes.
+// copyFirst is copyFrom for the first bytes.
 func (s *session) copyFirst(ctx context.Context, me int, r io.Reader) (ended bool, err error) {
 	buf, _ := firstChunks.Get().(*[firstChunk]byte)
 	defer firstChunks.Put(buf)
-	for n := 0; n < chunkSize && !ended && err == nil; n += firstChunk {
-		ended, err = s.copyChunk(ctx, me, r, buf[:])
+	for n := 0; n < firstBytes && !ended && err == nil; n += firstChunk {
+		ended, err = s.copyChunk(ctx, me, r, buf[:], nil)
 	}
 	return ended, err
 }
 
-// copyChunk adds what of r fits into buf, and reports whether r has ended.
-func (s *session) copyChunk(ctx context.Context, me int, r io.Reader, buf []byte) (ended bool, err error) {
+// copyBy is copyFrom by a lane, which it closes, for so many bytes or some more.
+func (s *session) copyBy(ctx context.Context, me int, r io.Reader, l *lane, bytes int) (ended bool, err error) {
+	defer l.close()
+	for n := 0; n < bytes && !ended && err == nil; {
+		buf := <-l.free
+		n += len(buf)
+		ended, err = s.copyChunk(ctx, me, r, buf, l)
+	}
+	return ended, err
+}
+
+// copyChunk adds what of r fits into buf, which is one of the lane's if there's a
+// lane. It reports whether r has ended.
+func (s *session) copyChunk(ctx context.Context, me int, r io.Reader, buf []byte, l *lane) (ended bool, err error) {
 	n, rerr := readChunk(r, buf)
 	if n > 0 {
-		if err := s.write(me, buf[:n]); err != nil {
+		if err := s.write(me, buf[:n], l); err != nil {
 			return false, err
 		}
 	}
@@ -226,8 +227,8 @@ func readChunk(r io.Reader, p []byte) (n int, err error) {
 	return n, err
 }
 
-// write adds a chunk. One of chunkSize mustn't change until hashing is done.
-func (s *session) write(me int, chunk []byte) error {
+// write adds a chunk. With a lane it's hashed later, in one of the lane's buffers.
+func (s *session) write(me int, chunk []byte, l *lane) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended {
@@ -241,11 +242,10 @@ func (s *session) write(me int, chunk []byte) error {
 	}
 	n := int64(len(chunk))
 	s.size += n
-	s.hashing.Wait()
-	if n < chunkSize {
+	if l == nil {
 		_, _ = s.hash.Write(chunk) // a hash doesn't fail
 	} else {
-		s.hashing.Go(func() { _, _ = s.hash.Write(chunk) })
+		l.add(chunk)
 	}
 	s.startWriteback(n)
 	return nil

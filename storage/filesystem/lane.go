@@ -1,0 +1,84 @@
+package filesystem
+
+import "sync"
+
+// A lane hashes a stream's chunks, in their order, while the next are read and written.
+// Two chunks are enough for that on a machine that has nothing else to do; on a busy one
+// whoever reads and whoever hashes wait for each other, and a wide lane lets either be a
+// while ahead, and wakes them less often.
+type lane struct {
+	session *session
+	buffers *sync.Pool
+	free    chan []byte // may be read into
+	full    chan []byte // are to be hashed
+	hashing sync.WaitGroup
+}
+
+// Sizes of lanes, in bytes. Memory is what they cost: the process has so many wide lanes
+// at a time, and whoever comes later gets a narrow one.
+const (
+	narrowChunk, narrowDepth = 256 << 10, 2
+	wideChunk, wideDepth     = 1 << 20, 3
+	wideLanes                = 8
+)
+
+var (
+	narrowChunks = chunkPool(narrowChunk)
+	wideChunks   = chunkPool(wideChunk)
+	wide         = make(chan struct{}, wideLanes) // one for each wide lane
+)
+
+func chunkPool(size int) *sync.Pool {
+	return &sync.Pool{New: func() any { return new(make([]byte, size)) }}
+}
+
+// openLane begins a lane, a wide one if there may be another. The caller closes it.
+func openLane(s *session) *lane {
+	select {
+	case wide <- struct{}{}:
+		return newLane(s, wideChunks, wideDepth)
+	default:
+		return openNarrowLane(s)
+	}
+}
+
+// openNarrowLane begins a narrow lane. The caller closes it.
+func openNarrowLane(s *session) *lane { return newLane(s, narrowChunks, narrowDepth) }
+
+func newLane(s *session, buffers *sync.Pool, depth int) *lane {
+	l := &lane{session: s, buffers: buffers, free: make(chan []byte, depth), full: make(chan []byte, depth)}
+	for range depth {
+		buf, _ := buffers.Get().(*[]byte)
+		l.free <- *buf
+	}
+	l.hashing.Go(l.hash)
+	return l
+}
+
+func (l *lane) hash() {
+	for chunk := range l.full {
+		_, _ = l.session.hash.Write(chunk) // a hash doesn't fail
+		l.session.hashing.Done()
+		l.free <- chunk[:cap(chunk)]
+	}
+}
+
+// add has a chunk hashed that is in a buffer of the lane, which is free after that. The
+// session's lock is held.
+func (l *lane) add(chunk []byte) {
+	l.session.hashing.Add(1)
+	l.full <- chunk // there's room for all buffers
+}
+
+// close ends the lane once all is hashed.
+func (l *lane) close() {
+	close(l.full)
+	l.hashing.Wait()
+	for len(l.free) > 0 {
+		buf := <-l.free
+		l.buffers.Put(&buf)
+	}
+	if l.buffers == wideChunks {
+		<-wide
+	}
+}
