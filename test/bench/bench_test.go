@@ -53,11 +53,9 @@ func TestBench(t *testing.T) {
 	r.users()
 	run(getManifest())
 	run(headBlob())
-	run(pushLarge(sz.large))
-	if wanted("push large") {
-		hardware(t, r, "push large", sz)
-		r.print(t, "push large")
-	}
+	large := pushLarge(sz.large)
+	large.beside = hardware(t, r, large.name, sz.large)
+	run(large)
 	run(pullLarge(sz.large))
 	run(mixed(max(sz.repos/50, 4)))
 	repos := make(map[*system]*grown)

@@ -30,6 +30,13 @@ type workload struct {
 
 	// op does it once and returns how many bytes of content were moved.
 	op func(*client) (bytes int, err error)
+
+	// undo takes back what op has done, so that doing it again is as much work. It isn't
+	// measured, and is for workloads of one client. Default: nothing.
+	undo func(*client) error
+
+	// beside measures something else, once in each round. Default: nothing.
+	beside func()
 }
 
 var errNotOffered = errors.New("not offered")
@@ -150,6 +157,9 @@ func measure(t *testing.T, r *report, w workload, sz size, systems []*system) {
 			}
 			r.add(w.name, w.unit, s.name, one)
 		}
+		if w.beside != nil {
+			w.beside()
+		}
 	}
 	for _, team := range teams {
 		for _, c := range team {
@@ -195,10 +205,11 @@ func (w *workload) round(team []*client, length time.Duration) (sample, error) {
 	began := time.Now()
 	var bytes atomic.Int64
 	var wg sync.WaitGroup
+	var aside pause
 	errs, took := make([]error, len(team)), make([][]time.Duration, len(team))
 	for i, c := range team {
 		wg.Go(func() {
-			for first := true; first || time.Since(began) < length; first = false {
+			for first := true; (first || time.Since(began) < length) && errs[i] == nil; first = false {
 				start := time.Now()
 				n, failed := w.op(c)
 				if failed != nil {
@@ -208,6 +219,9 @@ func (w *workload) round(team []*client, length time.Duration) (sample, error) {
 				c.rounds++
 				took[i] = append(took[i], time.Since(start))
 				bytes.Add(int64(n))
+				if w.undo != nil && errs[i] == nil {
+					errs[i] = aside.during(s, func() error { return w.undo(c) })
+				}
 			}
 		})
 	}
@@ -219,8 +233,26 @@ func (w *workload) round(team []*client, length time.Duration) (sample, error) {
 	}
 	errs = append(errs, stop())
 	after, err := s.used()
-	one.cpu, one.mallocs = after.cpu-before.cpu, after.mallocs-before.mallocs
+	one.elapsed -= aside.elapsed
+	one.cpu, one.mallocs = after.cpu-before.cpu-aside.cpu, after.mallocs-before.mallocs-aside.mallocs
 	return one, errors.Join(append(errs, err)...)
+}
+
+// pause is what was done during a round that isn't measured.
+type pause struct {
+	elapsed time.Duration
+	usage
+}
+
+func (p *pause) during(s *system, fn func() error) error {
+	began := time.Now()
+	before, err := s.used()
+	err = errors.Join(err, fn())
+	after, failed := s.used()
+	p.cpu += after.cpu - before.cpu
+	p.mallocs += after.mallocs - before.mallocs
+	p.elapsed += time.Since(began)
+	return errors.Join(err, failed)
 }
 
 // usage is what a server has used since it was started.

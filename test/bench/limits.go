@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 )
@@ -16,12 +17,14 @@ const (
 	writing = "dd conv=fsync"
 )
 
-// hardware measures how fast content can be hashed, and how fast written and synced.
-func hardware(t *testing.T, r *report, workload string, sz size) {
+// hardware measures how fast content can be hashed, and how fast written and synced:
+// once each time it's called, as rounds of a workload.
+func hardware(t *testing.T, r *report, workload string, size int) func() {
 	t.Helper()
-	b := newBlob(0, sz.large)
+	content := sync.OnceValue(func() blob { return newBlob(0, size) })
 	path := filepath.Join(t.TempDir(), "data")
-	for range sz.rounds {
+	return func() {
+		b := content()
 		r.add(workload, "MB", hashing, timed(len(b.bytes), func() { sha256.Sum256(b.bytes) }))
 		r.add(workload, "MB", writing, timed(len(b.bytes), func() { write(t, path, b.bytes) }))
 		if err := os.Remove(path); err != nil {

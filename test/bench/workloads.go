@@ -26,24 +26,28 @@ func pushSmall() workload {
 	}
 }
 
-// pushLarge pushes one blob in one stream.
+// pushLarge pushes one blob in one stream. It's deleted so that the next push has to
+// write it again. Not every registry does that; those that don't may have an easier time.
 func pushLarge(size int) workload {
+	type pushed struct {
+		repo string
+		blob
+	}
 	return workload{
 		name: "push large", unit: "MB",
 		prepare: func(c *client) error {
-			c.state = newLarge(0, size) // hashing it is the client's work, and not measured
+			c.state = &pushed{blob: newLarge(0, size)} // hashing it is the client's work, and not measured
 			return nil
 		},
 		op: func(c *client) (int, error) {
-			b := stateOf[blob](c)
-			repo := c.sys.repo("large")
-			if err := c.pushBlob(repo, b); err != nil {
-				return 0, err
-			}
-			// It's deleted so that the next push has to write it again. Not every
-			// registry does it; those that don't may have an easier time.
-			_, err := c.do(http.MethodDelete, "/v2/"+repo+"/blobs/"+b.digest.String(), "", nil, nil)
-			return b.size(), err
+			p := stateOf[*pushed](c)
+			p.repo = c.sys.repo("large")
+			return p.size(), c.pushBlob(p.repo, p.blob)
+		},
+		undo: func(c *client) error {
+			p := stateOf[*pushed](c)
+			_, err := c.do(http.MethodDelete, "/v2/"+p.repo+"/blobs/"+p.digest.String(), "", nil, nil)
+			return err
 		},
 	}
 }
