@@ -10,6 +10,7 @@ import (
 
 	"github.com/caddy-oci/oci-registry/authz"
 	"github.com/caddy-oci/oci-registry/oci"
+	"github.com/caddy-oci/oci-registry/storage"
 )
 
 // Sizes of a page of the catalog. A list of tags is whole unless a client
@@ -153,30 +154,26 @@ const maxReferrersPage = 4<<20 - 256 // room for what surrounds the list
 func (h *Handler) listReferrers(w http.ResponseWriter, r *request) error {
 	referrers, err := r.repo.Referrers(r.Context(), r.digest, r.page.digest)
 	if errors.Is(err, oci.NameUnknown) {
-		referrers = func(func(oci.Descriptor) bool) {}
+		referrers = func(func(storage.Referrer) bool) {}
 	} else if err != nil {
 		return err
 	}
 	body := append(takeBody(), `{"schemaVersion":2,"mediaType":"`+oci.MediaTypeImageIndex+`","manifests":[`...)
 	defer func() { giveBack(body) }()
 	n, next := 0, r.route
-	for desc := range referrers {
-		if !wantsType(r.artifactTypes, desc.ArtifactType) {
+	for referrer := range referrers {
+		if !wantsType(r.artifactTypes, referrer.ArtifactType) {
 			continue
 		}
-		have := len(body)
-		if n > 0 {
-			body = append(body, ',')
-		}
-		if body, err = appendDescriptor(body, desc); err != nil {
-			return err
-		}
-		if n == r.page.n || n > 0 && len(body) > maxReferrersPage {
-			body = body[:have]
+		if n == r.page.n || n > 0 && len(body)+1+len(referrer.JSON) > maxReferrersPage {
 			setNext(w.Header(), n, next)
 			break
 		}
-		n, next.page.digest = n+1, desc.Digest
+		if n > 0 {
+			body = append(body, ',')
+		}
+		body = append(body, referrer.JSON...)
+		n, next.page.digest = n+1, referrer.Digest
 	}
 	if r.artifactTypes != nil {
 		w.Header().Set("Oci-Filters-Applied", "artifactType")

@@ -7,10 +7,13 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/caddy-oci/oci-registry/authz"
 	"github.com/caddy-oci/oci-registry/handler"
@@ -148,6 +151,35 @@ func TestReferrersPages(t *testing.T) {
 		if !slices.Equal(got, tc.want) || !slices.Equal(pages, tc.pages) {
 			t.Errorf("%s: %d referrers in pages of %v, want %d in %v", tc.target, len(got), pages, len(tc.want), tc.pages)
 		}
+	}
+}
+
+// TestReferrersAreAnIndex: each page of them is an image index, byte by byte as
+// json.Marshal writes one of their descriptors.
+func TestReferrersAreAnIndex(t *testing.T) {
+	t.Parallel()
+	c := newClient(t, handler.Options{})
+	var all []oci.Descriptor
+	for _, note := range []string{"plain", `\"\\`, "</script>&", `\u0000\t\u2028`, "é\U0001f4a9\x7f"} {
+		raw := referrerTo(plainD, "a/<b>", note)
+		m, err := oci.ParseManifest(index, []byte(raw), digest.Canonical)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.pushManifest("a", "", index, raw)
+		all = append(all, m.Descriptor)
+	}
+	slices.SortFunc(all, func(a, b oci.Descriptor) int { return strings.Compare(a.Digest.String(), b.Digest.String()) })
+	base := "/v2/a/referrers/" + plainD.String()
+	for target, want := range map[string][]oci.Descriptor{
+		base: all, base + "?n=2": all[:2], base + "?last=" + all[3].Digest.String(): all[4:],
+		base + "?n=0": {}, base + "?artifactType=a/b": {}, base + "?artifactType=a/%3Cb%3E": all,
+	} {
+		body, err := json.Marshal(ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: index, Manifests: want})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.run(exchange{method: "GET", target: target, status: 200, is: string(body), want: []string{"Content-Length", strconv.Itoa(len(body))}})
 	}
 }
 

@@ -40,8 +40,8 @@ func DeleteManifest(ctx context.Context, from Repository, ref oci.Reference, by 
 
 func markReferrers(e *Edit, subject digest.Digest) {
 	now := time.Now()
-	for desc := range e.Referrers(subject, "") {
-		e.Mark(desc.Digest, now)
+	for referrer := range e.Referrers(subject, "") {
+		e.Mark(referrer.Digest, now)
 	}
 }
 

@@ -59,10 +59,9 @@ type Reader interface {
 	Resolve(ctx context.Context, ref oci.Reference) (oci.Descriptor, error)
 
 	// Referrers yields, in order of digest and beginning after the digest given,
-	// the manifests whose subject is this digest, with artifact type and
-	// annotations as distribution-spec "Listing Referrers" wants them. There
-	// need not be a manifest of that digest.
-	Referrers(ctx context.Context, subject, after digest.Digest) (iter.Seq[oci.Descriptor], error)
+	// the manifests whose subject is this digest. There need not be a manifest of
+	// that digest.
+	Referrers(ctx context.Context, subject, after digest.Digest) (iter.Seq[Referrer], error)
 
 	// Index returns what all the names of the repository mean at this moment.
 	Index(ctx context.Context) (Index, error)
@@ -162,6 +161,17 @@ type Upload interface {
 	Close() error
 }
 
+// A Referrer is a manifest that has a subject, as a list of referrers has it.
+type Referrer struct {
+	Digest       digest.Digest
+	ArtifactType string // empty if it has none
+
+	// JSON is the manifest's oci.Descriptor as json.Marshal writes it, with artifact
+	// type and annotations as distribution-spec "Listing Referrers" wants them.
+	// Lists have thousands, which are encoded once and sent often.
+	JSON string
+}
+
 // An Index is what a repository's names meant at one moment. It holds its
 // data: its methods do no I/O, and any number of goroutines may use it.
 type Index interface {
@@ -176,7 +186,7 @@ type Index interface {
 	Manifests() iter.Seq[oci.Descriptor]
 
 	// Referrers is Reader.Referrers at that moment.
-	Referrers(subject, after digest.Digest) iter.Seq[oci.Descriptor]
+	Referrers(subject, after digest.Digest) iter.Seq[Referrer]
 
 	// Parents yields the digests of the image indexes that list this manifest.
 	Parents(d digest.Digest) iter.Seq[digest.Digest]

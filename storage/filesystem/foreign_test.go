@@ -72,9 +72,9 @@ func wantForeign(t *testing.T, s storage.Store, all []expected) {
 		}
 		for subject, referrers := range want.Referrers {
 			got := make([]digest.Digest, 0, len(referrers))
-			for desc := range must(r.Referrers(t.Context(), subject, ""))(t) {
-				got = append(got, desc.Digest)
-				wantWhole(t, r, desc.Digest)
+			for referrer := range must(r.Referrers(t.Context(), subject, ""))(t) {
+				got = append(got, referrer.Digest)
+				wantWhole(t, r, referrer.Digest)
 			}
 			if !slices.Equal(got, slices.Sorted(slices.Values(referrers))) {
 				t.Fatalf("%s: referrers of %s are %v, want %v", want.Repository, subject, got, referrers)

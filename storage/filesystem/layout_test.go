@@ -142,8 +142,8 @@ func TestListedManifestIsHealedByAPush(t *testing.T) {
 			r.push(sig)
 			r.want("v1", subject)
 			r.want(sig.Digest.String(), sig)
-			for desc := range must(r.Referrers(t.Context(), subject.Digest, ""))(t) {
-				if desc.Digest == sig.Digest && desc.ArtifactType == "x/y" {
+			for referrer := range must(r.Referrers(t.Context(), subject.Digest, ""))(t) {
+				if referrer.Digest == sig.Digest && referrer.ArtifactType == "x/y" {
 					return
 				}
 			}

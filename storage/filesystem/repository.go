@@ -175,7 +175,7 @@ func (r *Repository) completed(ctx context.Context) (*state, error) {
 }
 
 // Referrers implements storage.Reader.
-func (r *Repository) Referrers(ctx context.Context, subject, after digest.Digest) (iter.Seq[oci.Descriptor], error) {
+func (r *Repository) Referrers(ctx context.Context, subject, after digest.Digest) (iter.Seq[storage.Referrer], error) {
 	st, err := r.completed(ctx)
 	if err != nil {
 		return nil, err

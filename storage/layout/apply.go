@@ -42,7 +42,7 @@ type applier struct {
 	manifests *iradix.Txn[*manifest]
 	tags      *iradix.Txn[*tagged]
 	hidden    *iradix.Txn[*manifest]
-	referrers *iradix.Txn[oci.Descriptor]
+	referrers *iradix.Txn[storage.Referrer]
 	parents   *iradix.Txn[struct{}]
 	unread    *iradix.Txn[oci.Descriptor]
 	events    []Event
@@ -70,7 +70,7 @@ func (a *applier) put(m oci.Manifest) {
 		a.events = append(a.events, Event{Now: m.Digest})
 	}
 	a.hidden.Delete([]byte(m.Digest))
-	a.list(m)
+	a.list(m.Descriptor, statementOf(m))
 	// What a new index lists and the repository doesn't is missing, not unread:
 	// a manifest becomes one when it's put, not because its bytes are a blob.
 	for _, c := range m.Manifests {
@@ -80,17 +80,17 @@ func (a *applier) put(m oci.Manifest) {
 	}
 }
 
-// list makes m a manifest of index.json that was read.
-func (a *applier) list(m oci.Manifest) {
-	next := &manifest{desc: listed(m.Descriptor)}
-	if old, ok := a.manifests.Get([]byte(m.Digest)); ok {
+// list makes desc a manifest of index.json that was read.
+func (a *applier) list(desc oci.Descriptor, says statement) {
+	next := &manifest{desc: listed(desc)}
+	if old, ok := a.manifests.Get([]byte(desc.Digest)); ok {
 		next.desc, next.raw, next.tags = old.desc, old.raw, old.tags
 	}
 	if next.raw == nil {
 		next.raw = encodeDescriptor(next.desc, "")
 	}
-	a.read(next, m)
-	a.manifests.Insert([]byte(m.Digest), next)
+	a.read(next, says)
+	a.manifests.Insert([]byte(desc.Digest), next)
 }
 
 // listed is a descriptor as index.json has it: annotations and artifact type
@@ -100,14 +100,15 @@ func listed(d oci.Descriptor) oci.Descriptor {
 }
 
 // read notes what m says of others.
-func (a *applier) read(into *manifest, m oci.Manifest) {
-	into.read, into.subject, into.children = true, m.Subject, childrenOf(m)
-	a.unread.Delete([]byte(m.Digest))
-	if m.Subject != "" {
-		a.referrers.Insert(pair(m.Subject, m.Digest), m.Descriptor)
+func (a *applier) read(m *manifest, says statement) {
+	d := m.desc.Digest
+	m.read, m.subject, m.children = true, says.subject, says.children
+	a.unread.Delete([]byte(d))
+	if says.subject != "" {
+		a.referrers.Insert(pair(says.subject, d), says.referrer)
 	}
-	for _, c := range m.Manifests {
-		a.parents.Insert(pair(c.Digest, m.Digest), struct{}{})
+	for _, c := range says.children {
+		a.parents.Insert(pair(c.digest, d), struct{}{})
 	}
 }
 

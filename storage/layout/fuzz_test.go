@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"encoding/json"
 	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/caddy-oci/oci-registry/oci"
+	"github.com/caddy-oci/oci-registry/storage"
 )
 
 // FuzzDecode: an index.json that can be read is written so that it's read as the
@@ -129,4 +131,37 @@ func meaningOf(i *Index) map[string]digest.Digest {
 		m[desc.Digest.String()] = desc.Digest
 	}
 	return m
+}
+
+// FuzzReferrer: a list of referrers has the descriptor of a manifest as json.Marshal
+// writes it, whatever the manifest says, and wherever the index learned of it from.
+func FuzzReferrer(f *testing.F) {
+	for _, s := range []string{"", "plain", `"\/`, "</a>&", "\x00\t\n\x1f\x7f", "é\U0001f4a9", "\xff", "\u2028\u2029\ufffd"} {
+		f.Add(s, "key"+s, s)
+	}
+	f.Fuzz(func(t *testing.T, artifactType, key, value string) {
+		subject := digest.FromString("subject")
+		raw, err := json.Marshal(map[string]any{
+			"schemaVersion": 2, "layers": []oci.Descriptor{}, "artifactType": artifactType,
+			"annotations": map[string]string{key: value, "a": key, "~": artifactType},
+			"subject":     oci.Descriptor{MediaType: "x", Digest: subject, Size: 1},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := parse(t, oci.MediaTypeImageManifest, string(raw))
+		want := []storage.Referrer{referring(t, m)}
+		from := map[string]*Index{"pushed": apply(New(), put(m))}
+		from["read"] = learnAll(New().Replay([]storage.Change{put(m)}), map[digest.Digest]oci.Manifest{m.Digest: m})
+		from["known to an older index"] = New().Replay([]storage.Change{put(m)}).LearnFrom(from["pushed"])
+		from["copied"] = New()
+		for known := range from["pushed"].Known() {
+			from["copied"] = apply(from["copied"], put(known))
+		}
+		for how, i := range from {
+			if got := slices.Collect(i.Referrers(subject, "")); !slices.Equal(got, want) {
+				t.Errorf("%s: %v, want %v", how, got, want)
+			}
+		}
+	})
 }

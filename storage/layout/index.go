@@ -26,13 +26,13 @@ import (
 // there are none the Index is incomplete: Resolve misses manifests that only an
 // image index lists, and Referrers and Parents those of unread manifests.
 type Index struct {
-	manifests *iradix.Tree[*manifest]      // by digest: what index.json lists
-	tags      *iradix.Tree[*tagged]        // by name; what isn't a tag by our grammar is kept too
-	hidden    *iradix.Tree[*manifest]      // by digest: what only image indexes list
-	referrers *iradix.Tree[oci.Descriptor] // by pair(subject, digest)
-	parents   *iradix.Tree[struct{}]       // by pair(child, parent); a child that's nowhere else isn't there
-	unread    *iradix.Tree[oci.Descriptor] // by digest
-	head      map[string]json.RawMessage   // of index.json, all but manifests
+	manifests *iradix.Tree[*manifest]        // by digest: what index.json lists
+	tags      *iradix.Tree[*tagged]          // by name; what isn't a tag by our grammar is kept too
+	hidden    *iradix.Tree[*manifest]        // by digest: what only image indexes list
+	referrers *iradix.Tree[storage.Referrer] // by pair(subject, digest)
+	parents   *iradix.Tree[struct{}]         // by pair(child, parent); a child that's nowhere else isn't there
+	unread    *iradix.Tree[oci.Descriptor]   // by digest
+	head      map[string]json.RawMessage     // of index.json, all but manifests
 }
 
 var _ storage.Index = (*Index)(nil)
@@ -45,6 +45,21 @@ type manifest struct {
 	read     bool            // whether subject and children are known
 	subject  digest.Digest
 	children []child
+}
+
+// statement is what a manifest says of others.
+type statement struct {
+	subject  digest.Digest    // empty if it has none
+	referrer storage.Referrer // zero if it has no subject
+	children []child
+}
+
+func statementOf(m oci.Manifest) statement {
+	s := statement{subject: m.Subject, children: childrenOf(m)}
+	if m.Subject != "" {
+		s.referrer = storage.Referrer{Digest: m.Digest, ArtifactType: m.ArtifactType, JSON: string(encodeDescriptor(m.Descriptor, ""))}
+	}
+	return s
 }
 
 // child is what is kept of a descriptor in an image index. Anybody who may push
@@ -80,7 +95,7 @@ func New() *Index {
 		manifests: iradix.New[*manifest](),
 		tags:      iradix.New[*tagged](),
 		hidden:    iradix.New[*manifest](),
-		referrers: iradix.New[oci.Descriptor](),
+		referrers: iradix.New[storage.Referrer](),
 		parents:   iradix.New[struct{}](),
 		unread:    iradix.New[oci.Descriptor](),
 		head: map[string]json.RawMessage{
@@ -162,10 +177,10 @@ func (i *Index) Manifests() iter.Seq[oci.Descriptor] {
 var pastAll = []byte("\xff")
 
 // Referrers implements storage.Index.
-func (i *Index) Referrers(subject, after digest.Digest) iter.Seq[oci.Descriptor] {
-	return func(yield func(oci.Descriptor) bool) {
-		for _, desc := range pairs(i.referrers.Root(), subject, after) {
-			if !yield(desc) {
+func (i *Index) Referrers(subject, after digest.Digest) iter.Seq[storage.Referrer] {
+	return func(yield func(storage.Referrer) bool) {
+		for _, r := range pairs(i.referrers.Root(), subject, after) {
+			if !yield(r) {
 				return
 			}
 		}

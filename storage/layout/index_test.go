@@ -1,6 +1,7 @@
 package layout
 
 import (
+	"encoding/json"
 	"fmt"
 	"runtime"
 	"slices"
@@ -41,6 +42,16 @@ func parse(t *testing.T, mediaType, body string) oci.Manifest {
 		t.Fatal(err)
 	}
 	return m
+}
+
+// referring is m as a list of referrers has it.
+func referring(t *testing.T, m oci.Manifest) storage.Referrer {
+	t.Helper()
+	raw, err := json.Marshal(m.Descriptor)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return storage.Referrer{Digest: m.Digest, ArtifactType: m.ArtifactType, JSON: string(raw)}
 }
 
 func tag(t *testing.T, s string) oci.Tag {
@@ -177,7 +188,7 @@ func TestLearnFindsWhatOnlyAnIndexLists(t *testing.T) {
 	if got := len(slices.Collect(i.Manifests())); got != len(content) {
 		t.Errorf("%d manifests, want %d", got, len(content))
 	}
-	if got := slices.Collect(i.Referrers(leaf.Digest, "")); len(got) != 1 || got[0].Annotations["n"] != "2" {
+	if got := slices.Collect(i.Referrers(leaf.Digest, "")); !slices.Equal(got, []storage.Referrer{referring(t, signature)}) {
 		t.Errorf("referrers = %v", got)
 	}
 	if got := slices.Collect(i.Parents(leaf.Digest)); !slices.Equal(got, []digest.Digest{inner.Digest}) {
@@ -257,7 +268,7 @@ func TestReferrersPage(t *testing.T) {
 		i = apply(i, put(image(t, n+1, subject.Digest)))
 	}
 	all := slices.Collect(i.Referrers(subject.Digest, ""))
-	if len(all) != 20 || !slices.IsSortedFunc(all, func(a, b oci.Descriptor) int { return slices.Compare([]byte(a.Digest), []byte(b.Digest)) }) {
+	if len(all) != 20 || !slices.IsSortedFunc(all, func(a, b storage.Referrer) int { return slices.Compare([]byte(a.Digest), []byte(b.Digest)) }) {
 		t.Fatalf("%d referrers, or out of order", len(all))
 	}
 	rest := slices.Collect(i.Referrers(subject.Digest, all[11].Digest))
@@ -304,7 +315,34 @@ func TestAbsentChildrenTakeLittleMemory(t *testing.T) { //nolint:paralleltest //
 	}
 }
 
+// Annotations are many and small, or JSON writes each of their characters as six.
+func TestReferrersTakeLittleMemory(t *testing.T) { //nolint:paralleltest // it measures the heap
+	var many []string
+	for i := range 60_000 {
+		many = append(many, fmt.Sprintf(`"%x":""`, i))
+	}
+	head := `{"schemaVersion":2,"layers":[],"subject":{"mediaType":"x","digest":"` + digest.FromString("subject").String() + `","size":1},`
+	for raw, most := range map[string]float64{ // times the size of the manifest
+		head + `"annotations":{` + strings.Join(many, ",") + `}}`:          1.5,
+		head + `"annotations":{"a":"` + strings.Repeat("<", 1<<20) + `"}}`: 6.5,
+		head + `"artifactType":"` + strings.Repeat("<", 1<<20) + `"}`:      7.5,
+	} {
+		before := heap()
+		i := apply(New(), put(parse(t, oci.MediaTypeImageManifest, raw)))
+		times := float64(heap()-before) / float64(len(raw))
+		t.Logf("%d bytes take %.1f times that", len(raw), times)
+		if times > most {
+			t.Errorf("want %.1f at most", most)
+		}
+		if i.Len() != 1 || !strings.HasPrefix(raw, head) {
+			t.Fatal("it isn't there")
+		}
+	}
+}
+
+// heap is how many bytes are in use. What a sync.Pool holds is gone after two collections.
 func heap() int64 {
+	runtime.GC()
 	runtime.GC()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)

@@ -1,6 +1,7 @@
 package layout
 
 import (
+	"encoding/json"
 	"iter"
 
 	"github.com/opencontainers/go-digest"
@@ -29,7 +30,7 @@ func (i *Index) Complete() bool { return i.unread.Len() == 0 }
 func (i *Index) Learn(read []oci.Manifest, absent []digest.Digest) *Index {
 	a := begin(i)
 	for _, m := range read {
-		a.learn(m)
+		a.learn(m.Descriptor, statementOf(m))
 	}
 	for _, d := range absent {
 		a.unread.Delete([]byte(d))
@@ -47,7 +48,7 @@ func (i *Index) LearnFrom(old *Index) *Index {
 			if m == nil || !m.read {
 				continue
 			}
-			a.learn(old.known(m))
+			a.learn(m.desc, old.statement(m))
 			a.unread.Delete(key)
 			grown = true // its children may be unread now
 		}
@@ -55,24 +56,29 @@ func (i *Index) LearnFrom(old *Index) *Index {
 	return a.commit()
 }
 
-func (a *applier) learn(m oci.Manifest) {
-	old, own := a.manifests.Get([]byte(m.Digest))
+func (i *Index) statement(m *manifest) statement {
+	r, _ := i.referrers.Get(pair(m.subject, m.desc.Digest))
+	return statement{m.subject, r, m.children}
+}
+
+func (a *applier) learn(desc oci.Descriptor, says statement) {
+	old, own := a.manifests.Get([]byte(desc.Digest))
 	if own && old.read {
 		return
 	}
-	for _, c := range m.Manifests {
+	for _, c := range says.children {
 		// One that another index lists is read, or unread already, or isn't there.
-		if _, listed := a.manifests.Get([]byte(c.Digest)); !listed && !a.hasParent(c.Digest) {
-			a.unread.Insert([]byte(c.Digest), c)
+		if _, listed := a.manifests.Get([]byte(c.digest)); !listed && !a.hasParent(c.digest) {
+			a.unread.Insert([]byte(c.digest), c.descriptor())
 		}
 	}
 	if own {
-		a.list(m)
+		a.list(desc, says)
 		return
 	}
-	h := &manifest{desc: listed(m.Descriptor)}
-	a.read(h, m)
-	a.hidden.Insert([]byte(m.Digest), h)
+	h := &manifest{desc: listed(desc)}
+	a.read(h, says)
+	a.hidden.Insert([]byte(desc.Digest), h)
 }
 
 // Known yields the manifests that index.json lists, in order of digest, with all
@@ -92,8 +98,10 @@ func (i *Index) known(m *manifest) oci.Manifest {
 	for _, c := range m.children {
 		known.Manifests = append(known.Manifests, c.descriptor())
 	}
-	if d, ok := i.referrers.Get(pair(m.subject, m.desc.Digest)); ok {
-		known.Descriptor = d
+	if r, ok := i.referrers.Get(pair(m.subject, m.desc.Digest)); ok {
+		if err := json.Unmarshal([]byte(r.JSON), &known.Descriptor); err != nil {
+			panic(err) // encodeDescriptor wrote it
+		}
 	}
 	return known
 }

@@ -89,7 +89,7 @@ func (r *repository) Resolve(_ context.Context, ref oci.Reference) (oci.Descript
 	return idx.Resolve(ref)
 }
 
-func (r *repository) Referrers(_ context.Context, subject, after digest.Digest) (iter.Seq[oci.Descriptor], error) {
+func (r *repository) Referrers(_ context.Context, subject, after digest.Digest) (iter.Seq[storage.Referrer], error) {
 	idx, err := r.index()
 	if err != nil {
 		return nil, err

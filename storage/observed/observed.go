@@ -65,7 +65,7 @@ func (r repository) Resolve(ctx context.Context, ref oci.Reference) (desc oci.De
 	return r.Repository.Resolve(ctx, ref)
 }
 
-func (r repository) Referrers(ctx context.Context, subject, after digest.Digest) (all iter.Seq[oci.Descriptor], err error) {
+func (r repository) Referrers(ctx context.Context, subject, after digest.Digest) (all iter.Seq[storage.Referrer], err error) {
 	ctx, end := r.begin(ctx, "Referrers")
 	defer func() { end(err) }()
 	return r.Repository.Referrers(ctx, subject, after)

@@ -170,7 +170,7 @@ func (r *LayoutRepository) Resolve(ctx context.Context, ref oci.Reference) (oci.
 }
 
 // Referrers implements storage.Reader.
-func (r *LayoutRepository) Referrers(ctx context.Context, subject, after digest.Digest) (iter.Seq[oci.Descriptor], error) {
+func (r *LayoutRepository) Referrers(ctx context.Context, subject, after digest.Digest) (iter.Seq[storage.Referrer], error) {
 	idx, err := r.Index(ctx)
 	if err != nil {
 		return nil, err

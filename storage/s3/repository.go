@@ -153,7 +153,7 @@ func (r *Repository) Resolve(ctx context.Context, ref oci.Reference) (oci.Descri
 }
 
 // Referrers implements storage.Reader.
-func (r *Repository) Referrers(ctx context.Context, subject, after digest.Digest) (iter.Seq[oci.Descriptor], error) {
+func (r *Repository) Referrers(ctx context.Context, subject, after digest.Digest) (iter.Seq[storage.Referrer], error) {
 	idx, err := r.Index(ctx)
 	if err != nil {
 		return nil, err

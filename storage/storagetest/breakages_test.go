@@ -327,7 +327,7 @@ func tagBreakages() map[string]breakage {
 			}
 			i.resolve = func(ref oci.Reference) (oci.Descriptor, error) { return now().Resolve(ref) }
 			i.manifests = func() iter.Seq[oci.Descriptor] { return now().Manifests() }
-			i.referrers = func(s, after digest.Digest) iter.Seq[oci.Descriptor] { return now().Referrers(s, after) }
+			i.referrers = func(s, after digest.Digest) iter.Seq[storage.Referrer] { return now().Referrers(s, after) }
 		}), []string{
 			"Index: it doesn't move", "Index: it holds its data", "Index: Referrers is Reader.Referrers at that moment",
 			"Edit: one edit is one change however many tags it sets and moves",
@@ -388,10 +388,10 @@ func relationBreakages() map[string]breakage {
 			"Index: Manifests is in order of digest",
 		}},
 		"referrers in any order, all of them": {broken(func(_ storage.Repository, i *mutantIndex) {
-			i.referrers = func(s, _ digest.Digest) iter.Seq[oci.Descriptor] {
-				descs := slices.Collect(i.Index.Referrers(s, ""))
-				slices.Reverse(descs)
-				return slices.Values(descs)
+			i.referrers = func(s, _ digest.Digest) iter.Seq[storage.Referrer] {
+				all := slices.Collect(i.Index.Referrers(s, ""))
+				slices.Reverse(all)
+				return slices.Values(all)
 			}
 		}), []string{"Index: Referrers is Reader.Referrers at that moment", "Referrers: they are in order of digest"}},
 		"parents that are grandparents": {broken(func(_ storage.Repository, i *mutantIndex) {
@@ -458,34 +458,45 @@ func snapshotBreakages() map[string]breakage {
 
 func referrerBreakages() map[string]breakage {
 	return map[string]breakage{
-		"referrers of everything": {referrersBroken(func(r storage.Repository, _, _ digest.Digest, idx storage.Index) []oci.Descriptor {
-			return slices.Collect(idx.Manifests())
+		"referrers of everything": {referrersBroken(func(r storage.Repository, _, _ digest.Digest, idx storage.Index) []storage.Referrer {
+			var all []storage.Referrer
+			for desc := range idx.Manifests() {
+				all = append(all, storage.Referrer{Digest: desc.Digest})
+			}
+			return all
 		}), []string{
 			"Referrers: they are the manifests whose subject is this digest",
 			"Referrers: a referrer that is deleted isn't listed",
 			"Referrers: a subject that is deleted keeps its referrers",
 		}},
-		"referrers begin at the digest given": {referrersBroken(func(_ storage.Repository, s, _ digest.Digest, idx storage.Index) []oci.Descriptor {
+		"referrers begin at the digest given": {referrersBroken(func(_ storage.Repository, s, _ digest.Digest, idx storage.Index) []storage.Referrer {
 			return slices.Collect(idx.Referrers(s, ""))
 		}), []string{"Referrers: they begin after the digest given"}},
-		"referrers without what they say": {referrersBroken(func(_ storage.Repository, s, after digest.Digest, idx storage.Index) []oci.Descriptor {
-			descs := slices.Collect(idx.Referrers(s, after))
-			for i := range descs {
-				descs[i].ArtifactType, descs[i].Annotations = "", nil
+		"referrers without what they say": {referrersBroken(func(_ storage.Repository, s, after digest.Digest, idx storage.Index) []storage.Referrer {
+			all := slices.Collect(idx.Referrers(s, after))
+			for i := range all {
+				all[i].ArtifactType = ""
 			}
-			return descs
+			return all
 		}), []string{
-			"Referrers: they have artifact type and annotations", "Referrers: the artifact type is that of the config without one",
+			"Referrers: they are described as json.Marshal does", "Referrers: the artifact type is that of the config without one",
 			"Referrers: an image index may have a subject",
 		}},
-		"referrers always have an artifact type": {referrersBroken(func(_ storage.Repository, s, after digest.Digest, idx storage.Index) []oci.Descriptor {
-			descs := slices.Collect(idx.Referrers(s, after))
-			for i := range descs {
-				descs[i].ArtifactType = cmp.Or(descs[i].ArtifactType, descs[i].MediaType)
+		"referrers always have an artifact type": {referrersBroken(func(_ storage.Repository, s, after digest.Digest, idx storage.Index) []storage.Referrer {
+			all := slices.Collect(idx.Referrers(s, after))
+			for i := range all {
+				all[i].ArtifactType = cmp.Or(all[i].ArtifactType, oci.MediaTypeImageIndex)
 			}
-			return descs
+			return all
 		}), []string{"Referrers: an image index without artifact type has none"}},
-		"referrers only of what is there": {referrersBroken(func(r storage.Repository, s, after digest.Digest, idx storage.Index) []oci.Descriptor {
+		"referrers in JSON that isn't for a web page": {referrersBroken(func(_ storage.Repository, s, after digest.Digest, idx storage.Index) []storage.Referrer {
+			all := slices.Collect(idx.Referrers(s, after))
+			for i := range all {
+				all[i].JSON = strings.ReplaceAll(all[i].JSON, `\u003c`, "<")
+			}
+			return all
+		}), []string{"Referrers: they are described as json.Marshal does"}},
+		"referrers only of what is there": {referrersBroken(func(r storage.Repository, s, after digest.Digest, idx storage.Index) []storage.Referrer {
 			if _, err := idx.Resolve(oci.DigestRef(s)); err != nil {
 				return nil
 			}
@@ -497,9 +508,9 @@ func referrerBreakages() map[string]breakage {
 	}
 }
 
-func referrersBroken(list func(r storage.Repository, subject, after digest.Digest, idx storage.Index) []oci.Descriptor) func(*mutant) {
+func referrersBroken(list func(r storage.Repository, subject, after digest.Digest, idx storage.Index) []storage.Referrer) func(*mutant) {
 	return func(m *mutant) {
-		m.referrers = func(r storage.Repository, subject, after digest.Digest) (iter.Seq[oci.Descriptor], error) {
+		m.referrers = func(r storage.Repository, subject, after digest.Digest) (iter.Seq[storage.Referrer], error) {
 			idx, err := r.Index(ctx)
 			if err != nil {
 				return nil, err

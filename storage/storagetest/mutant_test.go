@@ -24,7 +24,7 @@ type mutant struct {
 	stat      func(storage.Repository, digest.Digest) (oci.Descriptor, error)
 	open      func(storage.Repository, digest.Digest) (*storage.Blob, error)
 	resolve   func(storage.Repository, oci.Reference) (oci.Descriptor, error)
-	referrers func(r storage.Repository, subject, after digest.Digest) (iter.Seq[oci.Descriptor], error)
+	referrers func(r storage.Repository, subject, after digest.Digest) (iter.Seq[storage.Referrer], error)
 	index     func(storage.Repository) (storage.Index, error)
 	begin     func(storage.Repository, storage.UploadOptions) (storage.Upload, error)
 	resume    func(storage.Repository, string) (storage.Upload, error)
@@ -88,7 +88,7 @@ func (r mutantRepository) Resolve(ctx context.Context, ref oci.Reference) (oci.D
 	return r.Repository.Resolve(ctx, ref)
 }
 
-func (r mutantRepository) Referrers(ctx context.Context, subject, after digest.Digest) (iter.Seq[oci.Descriptor], error) {
+func (r mutantRepository) Referrers(ctx context.Context, subject, after digest.Digest) (iter.Seq[storage.Referrer], error) {
 	if r.m.referrers != nil {
 		return r.m.referrers(r.Repository, subject, after)
 	}
@@ -197,7 +197,7 @@ type mutantIndex struct {
 
 	tags      func(oci.Tag) iter.Seq2[oci.Tag, oci.Descriptor]
 	manifests func() iter.Seq[oci.Descriptor]
-	referrers func(subject, after digest.Digest) iter.Seq[oci.Descriptor]
+	referrers func(subject, after digest.Digest) iter.Seq[storage.Referrer]
 	parents   func(digest.Digest) iter.Seq[digest.Digest]
 	resolve   func(oci.Reference) (oci.Descriptor, error)
 }
@@ -223,7 +223,7 @@ func (i mutantIndex) Manifests() iter.Seq[oci.Descriptor] {
 	return i.Index.Manifests()
 }
 
-func (i mutantIndex) Referrers(subject, after digest.Digest) iter.Seq[oci.Descriptor] {
+func (i mutantIndex) Referrers(subject, after digest.Digest) iter.Seq[storage.Referrer] {
 	if i.referrers != nil {
 		return i.referrers(subject, after)
 	}

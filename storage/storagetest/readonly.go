@@ -66,7 +66,7 @@ func readsBelow(t testing.TB, below, readOnly storage.Store) {
 	got.wantBlob(m.Digest, string(m.Raw))
 	got.wantTags("top", "v1", "v2")
 	got.wantManifest(m.Digest, "v1", "v2", m.Digest.String())
-	wantSlice(t, "referrers", digests(got.referrers(m.Digest, "")), digests(r.referrers(m.Digest, "")))
+	wantSlice(t, "referrers", referring(got.referrers(m.Digest, "")), referring(r.referrers(m.Digest, "")))
 	wantSlice(t, "parents", slices.Collect(got.index().Parents(m.Digest)), slices.Collect(r.index().Parents(m.Digest)))
 }
 

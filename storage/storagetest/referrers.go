@@ -1,8 +1,8 @@
 package storagetest
 
 import (
+	"encoding/json"
 	"fmt"
-	"maps"
 	"slices"
 	"testing"
 
@@ -17,7 +17,7 @@ func referrersChecks() map[string]check {
 		"they are the manifests whose subject is this digest": referrersOf,
 		"they are in order of digest":                         referrersInOrder,
 		"they begin after the digest given":                   referrersAfter,
-		"they have artifact type and annotations":             referrersDescribed,
+		"they are described as json.Marshal does":             referrersDescribed,
 		"the artifact type is that of the config without one": referrersConfigType,
 		"an image index without artifact type has none":       referrersIndexType,
 		"the subject need not exist":                          referrersOfNothing,
@@ -44,20 +44,18 @@ func withReferrers(t testing.TB, r repo, n int) (subject oci.Manifest, refer []o
 func referrersOf(t testing.TB, s storage.Store) {
 	r := repository(t, s, "a")
 	subject, refer := withReferrers(t, r, 1)
-	got := r.referrers(subject.Digest, "")
-	wantSlice(t, "referrers", digests(got), inOrder(refer...))
-	wantDescriptor(t, got[0], refer[0].Descriptor)
+	wantSlice(t, "referrers", referring(r.referrers(subject.Digest, "")), inOrder(refer...))
 	other := repository(t, s, "b")
 	other.push(subject)
-	wantSlice(t, "referrers elsewhere", digests(other.referrers(subject.Digest, "")), nil)
+	wantSlice(t, "referrers elsewhere", referring(other.referrers(subject.Digest, "")), nil)
 }
 
 func referrersInOrder(t testing.TB, s storage.Store) {
 	r := repository(t, s, "a")
 	subject, refer := withReferrers(t, r, 20)
-	wantSlice(t, "referrers", digests(r.referrers(subject.Digest, "")), inOrder(refer...))
+	wantSlice(t, "referrers", referring(r.referrers(subject.Digest, "")), inOrder(refer...))
 	wantSlice(t, "referrers in the index",
-		digests(slices.Collect(r.index().Referrers(subject.Digest, ""))), inOrder(refer...))
+		referring(slices.Collect(r.index().Referrers(subject.Digest, ""))), inOrder(refer...))
 }
 
 func referrersAfter(t testing.TB, s storage.Store) {
@@ -65,23 +63,36 @@ func referrersAfter(t testing.TB, s storage.Store) {
 	subject, refer := withReferrers(t, r, 20)
 	all := inOrder(refer...)
 	for i, d := range all {
-		wantSlice(t, "referrers", digests(r.referrers(subject.Digest, d)), all[i+1:])
+		wantSlice(t, "referrers", referring(r.referrers(subject.Digest, d)), all[i+1:])
 	}
 	r.update(func(e *storage.Edit) { e.Delete(all[7]) })
-	wantSlice(t, "referrers after one that is gone", digests(r.referrers(subject.Digest, all[7])), all[8:])
+	wantSlice(t, "referrers after one that is gone", referring(r.referrers(subject.Digest, all[7])), all[8:])
 }
 
 func referrersDescribed(t testing.TB, s storage.Store) {
 	r := repository(t, s, "a")
-	subject, refer := withReferrers(t, r, 1)
-	got := r.referrers(subject.Digest, "")
-	wantSlice(t, "referrers", digests(got), inOrder(refer...))
-	if got[0].ArtifactType != "application/x.signature" {
-		t.Fatalf("artifact type %q", got[0].ArtifactType)
+	subject := digest.FromString("subject")
+	m := oddReferrer(t, subject)
+	r.push(m)
+	for _, got := range [][]storage.Referrer{r.referrers(subject, ""), slices.Collect(r.index().Referrers(subject, ""))} {
+		wantSlice(t, "referrers", got, []storage.Referrer{described(t, m)})
 	}
-	if want := map[string]string{"title": "0"}; !maps.Equal(got[0].Annotations, want) {
-		t.Fatalf("annotations are %v, want %v", got[0].Annotations, want)
-	}
+}
+
+// oddReferrer has all that JSON writes in a way of its own.
+func oddReferrer(t testing.TB, subject digest.Digest) oci.Manifest {
+	t.Helper()
+	return manifest(t, oci.MediaTypeImageManifest, fields{
+		"artifactType": "a/<b>&c",
+		"subject":      descriptors(subject)[0],
+		"annotations":  fields{"z": "\"\\", "": "", "\u2028é\U0001f4a9": "\x00\t\x7f\ufffd", "a": "</script>"},
+	})
+}
+
+// described is a manifest as a list of referrers has it.
+func described(t testing.TB, m oci.Manifest) storage.Referrer {
+	t.Helper()
+	return storage.Referrer{Digest: m.Digest, ArtifactType: m.ArtifactType, JSON: string(must(json.Marshal(m.Descriptor))(t))}
 }
 
 func referrersConfigType(t testing.TB, s storage.Store) {
@@ -115,7 +126,7 @@ func referringIndex(t testing.TB, s storage.Store) {
 	wantArtifactType(t, r.referrers(child.Digest, ""), "application/x.bundle")
 }
 
-func wantArtifactType(t testing.TB, got []oci.Descriptor, want string) {
+func wantArtifactType(t testing.TB, got []storage.Referrer, want string) {
 	t.Helper()
 	if len(got) != 1 || got[0].ArtifactType != want {
 		t.Fatalf("referrers are %v, want one of artifact type %q", got, want)
@@ -126,10 +137,10 @@ func referrersOfNothing(t testing.TB, s storage.Store) {
 	r := repository(t, s, "a")
 	subject := digest.FromString("nothing")
 	r.pushBlob("x")
-	wantSlice(t, "referrers", digests(r.referrers(subject, "")), nil)
+	wantSlice(t, "referrers", referring(r.referrers(subject, "")), nil)
 	m := referrer(t, "m", subject)
 	r.push(m)
-	wantSlice(t, "referrers", digests(r.referrers(subject, "")), inOrder(m))
+	wantSlice(t, "referrers", referring(r.referrers(subject, "")), inOrder(m))
 	r.wantNoManifest(subject.String())
 }
 
@@ -137,15 +148,15 @@ func referrersOfDeleted(t testing.TB, s storage.Store) {
 	r := repository(t, s, "a")
 	subject, refer := withReferrers(t, r, 2)
 	r.update(func(e *storage.Edit) { e.Delete(subject.Digest) })
-	wantSlice(t, "referrers", digests(r.referrers(subject.Digest, "")), inOrder(refer...))
+	wantSlice(t, "referrers", referring(r.referrers(subject.Digest, "")), inOrder(refer...))
 }
 
 func deletedReferrer(t testing.TB, s storage.Store) {
 	r := repository(t, s, "a")
 	subject, refer := withReferrers(t, r, 3)
-	wantSlice(t, "referrers", digests(r.referrers(subject.Digest, "")), inOrder(refer...))
+	wantSlice(t, "referrers", referring(r.referrers(subject.Digest, "")), inOrder(refer...))
 	r.update(func(e *storage.Edit) { e.Delete(refer[1].Digest) })
-	wantSlice(t, "referrers", digests(r.referrers(subject.Digest, "")), inOrder(refer[0], refer[2]))
+	wantSlice(t, "referrers", referring(r.referrers(subject.Digest, "")), inOrder(refer[0], refer[2]))
 }
 
 func referrersOf512(t testing.TB, s storage.Store) {
@@ -153,5 +164,5 @@ func referrersOf512(t testing.TB, s storage.Store) {
 	subject := digest.SHA512.FromString("subject")
 	m := referrer(t, "m", subject)
 	r.push(m)
-	wantSlice(t, "referrers", digests(r.referrers(subject, "")), inOrder(m))
+	wantSlice(t, "referrers", referring(r.referrers(subject, "")), inOrder(m))
 }

@@ -42,7 +42,7 @@ func deadStore() storage.Store {
 		index:   func(storage.Repository) (storage.Index, error) { return nil, errDead },
 		begin:   func(storage.Repository, storage.UploadOptions) (storage.Upload, error) { return nil, errDead },
 		resume:  func(storage.Repository, string) (storage.Upload, error) { return nil, errDead },
-		referrers: func(storage.Repository, digest.Digest, digest.Digest) (iter.Seq[oci.Descriptor], error) {
+		referrers: func(storage.Repository, digest.Digest, digest.Digest) (iter.Seq[storage.Referrer], error) {
 			return nil, errDead
 		},
 		mount: func(storage.Repository, digest.Digest, oci.Name) (oci.Descriptor, error) {

@@ -121,7 +121,7 @@ func (r repo) wantTags(want ...string) {
 	wantSlice(r.t, "tags", got, want)
 }
 
-func (r repo) referrers(subject, after digest.Digest) []oci.Descriptor {
+func (r repo) referrers(subject, after digest.Digest) []storage.Referrer {
 	r.t.Helper()
 	return slices.Collect(must(r.Referrers(r.t.Context(), subject, after))(r.t))
 }
@@ -245,6 +245,14 @@ func digests(descs []oci.Descriptor) []digest.Digest {
 	list := make([]digest.Digest, 0, len(descs))
 	for _, d := range descs {
 		list = append(list, d.Digest)
+	}
+	return list
+}
+
+func referring(referrers []storage.Referrer) []digest.Digest {
+	list := make([]digest.Digest, 0, len(referrers))
+	for _, r := range referrers {
+		list = append(list, r.Digest)
 	}
 	return list
 }

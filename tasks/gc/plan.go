@@ -105,8 +105,8 @@ func (p *planner) isManifest(d digest.Digest) bool {
 // hasYoungReferrer reports whether a referrer keeps a manifest, as long as its own
 // grace isn't over.
 func (p *planner) hasYoungReferrer(d digest.Digest) bool {
-	for desc := range p.index.Referrers(d, "") {
-		if !p.expired(desc.Digest) {
+	for referrer := range p.index.Referrers(d, "") {
+		if !p.expired(referrer.Digest) {
 			return true
 		}
 	}
@@ -219,8 +219,8 @@ func (p *planner) closure(from []digest.Digest) *set {
 			s.blobs[m.subject] = true
 			from = append(from, m.subject)
 		}
-		for desc := range p.index.Referrers(d, "") {
-			from = append(from, desc.Digest)
+		for referrer := range p.index.Referrers(d, "") {
+			from = append(from, referrer.Digest)
 		}
 	}
 	return s
