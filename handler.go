@@ -55,7 +55,10 @@ func (Handler) CaddyModule() caddy.ModuleInfo {
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.log = slog.New(requestLog{ctx.Slogger().Handler()})
 	h.protocol = new(atomic.Pointer[protocol])
-	makeRoomForRanges(ctx)
+	if srv, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
+		makeRoomForRanges(srv)
+		srv.RegisterConnContext(handler.ConnContext)
+	}
 	mod, err := ctx.App("oci_registry")
 	if err != nil {
 		return err
@@ -80,10 +83,9 @@ const maxHeaderBytes = 64 << 10
 
 // makeRoomForRanges raises the limit of the server that this handler is in from
 // Caddy's default. Another one was set by somebody who meant it.
-func makeRoomForRanges(ctx caddy.Context) {
+func makeRoomForRanges(srv *caddyhttp.Server) {
 	const caddysDefault = 16 << 10
-	srv, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-	if ok && srv.MaxHeaderBytes == caddysDefault {
+	if srv.MaxHeaderBytes == caddysDefault {
 		srv.MaxHeaderBytes = maxHeaderBytes
 	}
 }

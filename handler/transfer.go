@@ -48,6 +48,7 @@ func (r *request) serveContent(w http.ResponseWriter, desc oci.Descriptor, b *st
 	}
 	boundary := r.describe(w.Header(), s, desc, cache)
 	r.respond(w, s.status)
+	defer letGo(r.gather(desc.Size))
 	return r.send(w, b, desc, s.ranges, boundary)
 }
 
@@ -145,7 +146,25 @@ func (r *request) send(w http.ResponseWriter, b *storage.Blob, desc oci.Descript
 	if _, err := b.Seek(all.start, io.SeekStart); err != nil {
 		return fmt.Errorf("seek in %s: %w", b.Digest, err)
 	}
+	if content, ok := b.ReadSeekCloser.(inMemory); ok && len(ranges) == 0 {
+		return r.sendAll(w, content, desc.Size)
+	}
 	return r.copyTo(w, b, all.length)
+}
+
+// inMemory is content that can be written as it is.
+type inMemory interface {
+	io.WriterTo
+	Len() int // what isn't read yet, in bytes
+}
+
+func (r *request) sendAll(w io.Writer, content inMemory, length int64) error {
+	n, err := content.WriteTo(w)
+	r.event.Sent += n
+	if err == nil && n != length {
+		return fmt.Errorf("content ends early: %d bytes sent, want %d", n, length)
+	}
+	return err
 }
 
 // sendFromFile has the kernel send what it can send by itself: the rest of a file.

@@ -35,7 +35,7 @@ func serve(addr, folder string, log *slog.Logger) (err error) {
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	// No ReadTimeout: a push may take an hour.
-	server := &http.Server{Addr: addr, Handler: mux(store, log), ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Addr: addr, Handler: mux(store, log), ReadHeaderTimeout: 10 * time.Second, ConnContext: handler.ConnContext}
 	return server.ListenAndServe()
 }
 

@@ -128,22 +128,7 @@ func measure(t *testing.T, r *report, w workload, sz size, systems []*system) {
 	if !wanted(w.name) {
 		return
 	}
-	teams := make(map[*system][]*client)
-	for _, s := range systems {
-		if !w.runsOn(s) || !chosen("SYSTEMS", s.name) {
-			continue
-		}
-		team, err := w.team(s)
-		switch {
-		case errors.Is(err, errNotOffered):
-			t.Logf("%s: %s doesn't offer it", w.name, s.name)
-			continue
-		case err != nil:
-			t.Errorf("%s on %s: prepare: %v", w.name, s.name, err)
-			continue
-		}
-		teams[s] = team
-	}
+	teams := w.teams(t, systems)
 	for range sz.rounds {
 		for _, s := range systems {
 			if teams[s] == nil {
@@ -167,6 +152,27 @@ func measure(t *testing.T, r *report, w workload, sz size, systems []*system) {
 		}
 	}
 	r.print(t, w.name)
+}
+
+// teams makes the clients of each system that takes part.
+func (w *workload) teams(t *testing.T, systems []*system) map[*system][]*client {
+	t.Helper()
+	teams := make(map[*system][]*client)
+	for _, s := range systems {
+		if !w.runsOn(s) || !chosen("SYSTEMS", s.name) {
+			continue
+		}
+		team, err := w.team(s)
+		switch {
+		case errors.Is(err, errNotOffered):
+			t.Logf("%s: %s doesn't offer it", w.name, s.name)
+		case err != nil:
+			t.Errorf("%s on %s: prepare: %v", w.name, s.name, err)
+		default:
+			teams[s] = team
+		}
+	}
+	return teams
 }
 
 func wanted(workload string) bool { return chosen("WORKLOADS", workload) }

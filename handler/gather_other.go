@@ -1,0 +1,7 @@
+//go:build !linux
+
+package handler
+
+import "syscall"
+
+func cork(syscall.RawConn, bool) {}
