@@ -211,6 +211,22 @@ func (w *Writer) Settled(dir string) bool {
 	return w.known[dir]
 }
 
+// MakeLater makes a file of a name that nothing has, in one step, durable with its name
+// from the next Barrier, Sync or SyncDir on. Its directory is in doubt (see Doubt), unless
+// nothing is synced. Where that can't be it fails with errors.ErrUnsupported, and with
+// fs.ErrExist if the name is there: to stage a file and rename it always works.
+func (w *Writer) MakeLater(name string, data []byte) error {
+	if w.unsynced() {
+		return vfs.Make(w.FS, name, data)
+	}
+	if m, ok := w.FS.(interface {
+		MakeLater(name string, data []byte) error
+	}); ok {
+		return m.MakeLater(name, data)
+	}
+	return errors.ErrUnsupported
+}
+
 // Stage writes data to a new file in dir, which is made if it's missing, syncs
 // it, and returns its name. On failure there's no such file.
 func (w *Writer) Stage(dir string, data []byte) (string, error) {

@@ -260,13 +260,8 @@ func (t *tree) wrote(f *file, off int64, data []byte) uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	e := t.files[f.name]
-	if off == 0 {
-		t.settled(f.name)
-	}
 	if off == 0 || e == nil || e.isClosing() {
-		t.forget(f.name)
-		e = &entry{name: f.name, whole: off == 0}
-		t.files[f.name] = e
+		e = t.newEntry(f.name, off == 0)
 	}
 	t.touch(e)
 	f.entry = e

@@ -116,7 +116,9 @@ func (m *model) do() bool {
 }
 
 func (m *model) step() bool {
-	switch m.luck.IntN(10) {
+	switch m.luck.IntN(12) {
+	case 10, 11:
+		return m.make(m.final(), m.bytes())
 	case 0, 1, 2:
 		return m.stage()
 	case 3, 4:
@@ -186,6 +188,30 @@ func (m *model) stage() bool {
 		return false
 	}
 	return m.rename(tmp, m.final())
+}
+
+// make makes a file in one step.
+func (m *model) make(name string, content []byte) bool {
+	j, ok := m.fs.(*journal.FS)
+	if !ok || m.now(name) != nil {
+		return true
+	}
+	n := &inode{content: content}
+	make := j.Make
+	if m.luck.IntN(3) > 0 {
+		make, n.later = j.MakeLater, content
+	}
+	m.note("make %s, %d bytes, later %t", name, len(content), n.later != nil)
+	err := make(name, content)
+	if errors.Is(err, errors.ErrUnsupported) {
+		m.note("  it can't be")
+		return true
+	}
+	if err != nil {
+		n.later = nil
+	}
+	m.bind(name, n)
+	return m.check(err)
 }
 
 func (m *model) rename(from, to string) bool {

@@ -57,6 +57,9 @@ func testDirCannotBeLeft(t *testing.T, open func(path string) FS) {
 		if _, err := d.OpenFile(name, os.O_WRONLY|os.O_CREATE); err == nil {
 			t.Errorf("OpenFile(%q) works", name)
 		}
+		if err := Make(d, name+"-new", nil); err == nil && name != "link" {
+			t.Errorf("Make(%q) works", name+"-new")
+		}
 	}
 	if _, err := d.Sub("out"); err == nil {
 		t.Error("Sub leaves the tree")

@@ -20,7 +20,7 @@ type Step struct {
 // open a file for writing doesn't count, even if that makes the file.
 func (s Step) Changes() bool {
 	switch s.Op {
-	case "mkdir", "rename", "link", "remove", "chmod", "syncdir", "write", "truncate", "sync":
+	case "mkdir", "make", "rename", "link", "remove", "chmod", "syncdir", "write", "truncate", "sync":
 		return true
 	}
 	return false

@@ -86,6 +86,9 @@ func (r *repo) adopt(d digest.Digest, s *session) error {
 
 // takeIn makes the session's content durable and then a file with the name of a blob.
 func (r *repo) takeIn(s *session, name string) error {
+	if !s.onDisk.Load() && r.makeBlob(name, s.mem) {
+		return nil
+	}
 	from, err := s.settle()
 	if err != nil {
 		return err
@@ -100,6 +103,17 @@ func (r *repo) takeIn(s *session, name string) error {
 		cerr = errors.Join(err, cerr)
 	}
 	return errors.Join(cerr, s.unsettle(from))
+}
+
+// makeBlob makes a small blob, which nobody has, in one step, if that can be done here.
+// Its bytes may be durable only later: if they never are, its digest tells.
+func (r *repo) makeBlob(name string, data []byte) bool {
+	return r.store.disk.Within(name, func() error {
+		if err := r.store.disk.Doubt(path.Dir(name)); err != nil {
+			return err
+		}
+		return r.store.disk.MakeLater(name, data)
+	}) == nil
 }
 
 // nameBlob gives a file that was staged the name of a blob. Its bytes may be

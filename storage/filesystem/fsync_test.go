@@ -126,6 +126,7 @@ func TestFailedSyncOfWhatIsThereAlready(t *testing.T) {
 				r.push(image(t, "first"), "v0")
 				push := prepare(t, root, r)
 				m, failed := image(t, "m", d), 0
+				synctest.Wait() // for what is done beside
 				memory.FailSync(func(name string) error {
 					if !strings.Contains(name, "blobs/") && !strings.HasPrefix(name, "_uploads/") && len(name) != 64 || failed > 0 {
 						return nil

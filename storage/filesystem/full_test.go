@@ -291,7 +291,7 @@ func (d *disk) step(s vfs.Step) error {
 	switch {
 	case s.Op == "remove" && s.Name == "_reserve":
 		d.room.Store(20)
-	case s.Op != "write", !strings.HasPrefix(s.Name, "_reserve") && d.room.Add(-1) >= 0:
+	case s.Op != "write" && s.Op != "make", !strings.HasPrefix(s.Name, "_reserve") && d.room.Add(-1) >= 0:
 	default:
 		return syscall.ENOSPC
 	}
@@ -416,7 +416,7 @@ func TestFullDiskEndsTheSessionAtItsCommit(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
 	s := openFaulty(t, root, filesystem.Options{}, func(step vfs.Step) error {
-		if strings.HasPrefix(step.Name, "a/") && (step.Op == "rename" || step.Op == "openfile") {
+		if strings.HasPrefix(step.Name, "a/") && (step.Op == "rename" || step.Op == "openfile" || step.Op == "make") {
 			return syscall.ENOSPC
 		}
 		return nil

@@ -166,18 +166,28 @@ func (r *repo) writeManifest(b *batch, m oci.Manifest) error {
 		}
 		return r.syncBlob(m.Digest) // a blob or a left-over; its content was verified when it came
 	}
-	tmp, err := r.store.disk.StageLater(r.stageDir(), bytes.NewReader(m.Raw), 0)
-	if err != nil {
-		return fmt.Errorf("write manifest %s: %w", m.Digest, err)
-	}
 	name := blobPath(r.name, m.Digest)
-	if err := r.store.disk.Within(name, func() error { return r.nameBlob(tmp, name) }); err != nil {
-		return errors.Join(err, r.store.fs.Remove(tmp))
+	if !r.makeBlob(name, m.Raw) {
+		if err := r.stageManifest(name, m); err != nil {
+			return err
+		}
 	}
 	r.noteBlob(m.Digest, true)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.written = append(b.written, m.Digest)
+	return nil
+}
+
+// stageManifest writes a manifest to a file of its own, and gives that the name of a blob.
+func (r *repo) stageManifest(name string, m oci.Manifest) error {
+	tmp, err := r.store.disk.StageLater(r.stageDir(), bytes.NewReader(m.Raw), 0)
+	if err != nil {
+		return fmt.Errorf("write manifest %s: %w", m.Digest, err)
+	}
+	if err := r.store.disk.Within(name, func() error { return r.nameBlob(tmp, name) }); err != nil {
+		return errors.Join(err, r.store.fs.Remove(tmp))
+	}
 	return nil
 }
 

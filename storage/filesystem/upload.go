@@ -125,7 +125,7 @@ func (u *upload) Append(ctx context.Context, offset int64, r io.Reader) (int64, 
 // claim makes the caller the one that may write.
 func (u *upload) claim(offset int64) (me int, err error) {
 	s := u.session
-	if err := s.store.lock.check(); err != nil {
+	if err := s.store.lock.expect(); err != nil {
 		return 0, err
 	}
 	s.mu.Lock()
