@@ -1,6 +1,7 @@
 package ociregistry
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"net/http"
 	"os"
@@ -116,7 +117,7 @@ func (w *web) pathsConfig(t *testing.T, storages map[string]countedStorage) []by
 // What the storage of a path has found out is shown with the path.
 func TestPathsAreDiagnosed(t *testing.T) {
 	w, admin := newWeb(t), newWeb(t)
-	config := w.pathsConfig(t, map[string]countedStorage{"a": {ID: t.Name()}})
+	config := w.pathsConfig(t, map[string]countedStorage{"a": {ID: rand.Text()}})
 	load(t, withJSON(t, config, `{"listen":"`+admin.addr+`","config":{"persist":false}}`, "admin"))
 	var one status
 	decode(t, admin.want(t, http.StatusOK, http.MethodGet, "/oci_registry/registries/main", ""), &one)
@@ -129,7 +130,7 @@ func TestPathsAreDiagnosed(t *testing.T) {
 // its tunables are those of the newest.
 func TestPathsOutliveReloads(t *testing.T) {
 	w := newWeb(t)
-	id := t.Name()
+	id := rand.Text()
 	load(t, w.pathsConfig(t, map[string]countedStorage{"a": {ID: id, Tunable: 1}}))
 	if err := w.push(t.Context(), "a/x", "v1", "layer"); err != nil {
 		t.Fatal(err)
@@ -154,7 +155,7 @@ func TestPathsOutliveReloads(t *testing.T) {
 // until it ends.
 func TestUploadOutlivesItsPath(t *testing.T) {
 	w := newWeb(t)
-	id := t.Name()
+	id := rand.Text()
 	load(t, w.pathsConfig(t, map[string]countedStorage{"slow": {ID: id}}))
 	u := w.startUpload(t)
 	load(t, w.pathsConfig(t, nil))
@@ -167,7 +168,7 @@ func TestUploadOutlivesItsPath(t *testing.T) {
 // as it was, and the error says which one.
 func TestPathThatFails(t *testing.T) {
 	w := newWeb(t)
-	id := t.Name()
+	id := rand.Text()
 	load(t, w.pathsConfig(t, map[string]countedStorage{"a": {ID: id}}))
 	err := caddy.Load(w.pathsConfig(t, map[string]countedStorage{"a": {ID: id}, "b": {ID: id + " b", FailOpen: true}}), true)
 	if err == nil || !strings.Contains(err.Error(), "registry main: path b: the disk is on fire") {
@@ -231,7 +232,7 @@ func TestMetricsOfPaths(t *testing.T) {
 // Leases on several places are held all or none.
 func TestLeasesAreHeldTogether(t *testing.T) {
 	t.Parallel()
-	id := t.Name()
+	id := rand.Text()
 	b, err := parsePath("b")
 	if err != nil {
 		t.Fatal(err)
