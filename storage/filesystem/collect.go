@@ -3,8 +3,10 @@ package filesystem
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"path"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -115,12 +117,50 @@ func (r *Repository) Retire(context.Context) (bool, error) {
 	case st.index.Len() > 0:
 		return false, nil
 	}
-	return repo.retire()
+	gone, err := repo.retire(st)
+	if err != nil {
+		// How far it got isn't known: read what the files say before going on.
+		repo.state.Store(nil)
+		repo.closeLog()
+		return false, fmt.Errorf("retire %s: %w", repo.name, r.store.space.note(err))
+	}
+	return gone, nil
 }
 
-// retire removes the folders of blobs first: as long as there's a blob, that fails
-// and nothing has happened. Who adds one meanwhile makes the folders anew.
-func (r *repo) retire() (bool, error) {
+// retire ends in what exists and is empty, or doesn't exist, wherever a crash ends it:
+// index.json says that nothing is left before the log goes, which may be all that says
+// it so far; and the copy is gone, durably, before index.json could be missed.
+func (r *repo) retire(st *state) (bool, error) {
+	if ok, err := r.removeBlobDirs(); !ok {
+		return false, err
+	}
+	if err := r.endLog(st); err != nil {
+		return false, err
+	}
+	if err := r.gone(); err != nil {
+		return false, err
+	}
+	if err := r.removeAll(pullsPath(r.name), marksPath(r.name)); err != nil {
+		return false, err
+	}
+	if err := r.syncIfThere(ownDir(r.name)); err != nil {
+		return false, err
+	}
+	r.marked = false
+	r.marks.forget()
+	r.changed, r.retry = time.Time{}, time.Time{} // there's nothing to keep a copy of
+	r.state.Store(nil)
+	if err := r.removeAll(indexPath(r.name), markerPath(r.name)); err != nil {
+		return false, err
+	}
+	_ = r.store.fs.Remove(r.name.String()) // there may be a repository inside, or what others keep there
+	r.store.catalog.remove(r.name)
+	return true, errors.Join(r.syncIfThere(r.name.String()), r.syncIfThere(path.Dir(r.name.String())))
+}
+
+// removeBlobDirs removes the folders of blobs, or returns false: as long as there's a
+// blob, nothing has happened. Who adds one meanwhile makes the folders anew.
+func (r *repo) removeBlobDirs() (bool, error) {
 	r.release()
 	dirs := make([]string, 0, len(algorithms)+1)
 	for _, a := range algorithms {
@@ -135,20 +175,17 @@ func (r *repo) retire() (bool, error) {
 			return false, herr
 		}
 	}
-	if err := r.gone(); err != nil { // our own first, so that nobody misses index.json
-		return false, err
-	}
-	for _, name := range []string{pullsPath(r.name), marksPath(r.name), indexPath(r.name), markerPath(r.name)} {
+	return true, nil
+}
+
+// removeAll removes files, which may be missing, one after the other.
+func (r *repo) removeAll(names ...string) error {
+	for _, name := range names {
 		if err := r.store.fs.Remove(name); err != nil && !missing(err) {
-			return false, err
+			return err
 		}
 	}
-	_ = r.store.fs.Remove(r.name.String()) // there may be a repository inside, or what others keep there
-	r.marked = false
-	r.marks.forget()
-	r.state.Store(nil)
-	r.store.catalog.remove(r.name)
-	return true, errors.Join(r.syncIfThere(r.name.String()), r.syncIfThere(path.Dir(r.name.String())), r.syncIfThere(ownDir(r.name)))
+	return nil
 }
 
 func (r *repo) syncIfThere(dir string) error {

@@ -78,16 +78,26 @@ func (r *repo) trySettle() error {
 		r.closeLog() // nothing of ours is left to write; what's there stays as evidence
 		return nil   //nolint:nilerr // what's broken was said when it was read
 	}
-	if r.log != nil && !r.log.spent {
-		err = r.fold(st)
-	} else if r.log != nil {
-		err = r.removeLog()
-	}
-	if err != nil {
-		return fmt.Errorf("fold the log: %w", err)
+	if err := r.endLog(st); err != nil {
+		return err
 	}
 	if err := r.store.disk.Replace(lastPath(r.name), ownDir(r.name), st.index.Bytes()); err != nil {
 		return fmt.Errorf("keep the last good index.json: %w", err)
+	}
+	return nil
+}
+
+// endLog ends the log, if there's one, with an index.json that has all of it.
+func (r *repo) endLog(st *state) (err error) {
+	switch {
+	case r.log == nil:
+	case r.log.spent:
+		err = r.removeLog()
+	default:
+		err = r.fold(st)
+	}
+	if err != nil {
+		return fmt.Errorf("fold the log: %w", err)
 	}
 	return nil
 }
@@ -154,10 +164,8 @@ func (r *repo) removeLog() error {
 		names = append(names, path.Join(r.stageDir(), name))
 	}
 	r.closeLog()
-	for _, name := range names { // the log first: the others say what its records mean
-		if err := r.store.fs.Remove(name); err != nil && !missing(err) {
-			return err
-		}
+	if err := r.removeAll(names...); err != nil { // the log first: the others say what its records mean
+		return err
 	}
 	return r.store.disk.SyncDir(ownDir(r.name))
 }

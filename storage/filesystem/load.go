@@ -235,12 +235,7 @@ func (r *repo) gone() error {
 		return err // the tree is gone, not the repository
 	}
 	r.closeLog()
-	for _, name := range []string{logPath(r.name), originalPath(r.name), lastPath(r.name)} {
-		if err := r.store.fs.Remove(name); err != nil && !missing(err) {
-			return err
-		}
-	}
-	return nil
+	return r.removeAll(logPath(r.name), originalPath(r.name), lastPath(r.name))
 }
 
 // serveLast makes st serve the last good names, and say why: those in memory,

@@ -34,7 +34,7 @@ func TestPowerCutsThatKeepSomething(t *testing.T) {
 			for blown := true; blown; steps += stride {
 				for seed := range seeds {
 					blown = replay(t, func(t *testing.T) bool {
-						u := unlucky{t: t, opts: opts, steps: steps, seed: seed}
+						u := unlucky{t: t, opts: opts, script: script(t), steps: steps, seed: seed}
 						return u.play()
 					})
 					runs++
@@ -47,10 +47,11 @@ func TestPowerCutsThatKeepSomething(t *testing.T) {
 
 // unlucky is a script that two power cuts end.
 type unlucky struct {
-	t     *testing.T
-	opts  filesystem.Options
-	steps int64 // until the first one
-	seed  uint64
+	t      *testing.T
+	opts   filesystem.Options
+	script []*act
+	steps  int64 // until the first one
+	seed   uint64
 
 	luck *rand.Rand
 	at   string    // what the power cuts came into
@@ -68,7 +69,7 @@ func (u *unlucky) play() bool {
 	u.luck = rand.New(rand.NewPCG(u.seed, uint64(u.steps)))
 	var blown bool
 	root := u.cut(memoryDir(u.t), u.steps, func(p *theatre) {
-		at, before, after := p.play(u.t, script(u.t))
+		at, before, after := p.play(u.t, u.script)
 		u.at, u.may = at, []meaning{before, after}
 		blown = p.dead()
 	})

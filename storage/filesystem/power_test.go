@@ -49,7 +49,7 @@ func script(t testing.TB) []*act {
 		putAct("a/b", top, "all"), putAct("a/b", v1, "again"),
 		untagAct("a/b", "again"), deleteAct("other", v1),
 		nil,
-		deleteAct("a/b", top), deleteAct("a/b", v1), dropAct("a/b", l1),
+		deleteAct("a/b", top), deleteAct("a/b", v1), dropAct(l1),
 		putAct("a/b", v2, "v3"),
 		blobAct("other", "old"), collectAct("other", "old"),
 	}
@@ -112,8 +112,9 @@ func deleteAct(repo string, m oci.Manifest) *act {
 	}}
 }
 
-// dropAct removes a blob. That it's gone is shown as a name.
-func dropAct(repo string, d digest.Digest) *act {
+// dropAct removes a blob of a/b. That it's gone is shown as a name.
+func dropAct(d digest.Digest) *act {
+	const repo = "a/b"
 	return &act{"drop " + d.String(), func(ctx context.Context, s storage.Store) error {
 		return storage.DeleteBlob(ctx, named(s, repo), d, "")
 	}, func(names meaning) { names[repo+" without "+d.String()] = d }}
