@@ -22,9 +22,7 @@ type aim struct {
 // aims are what the project wants to be. The names of peers are those that
 // whoever runs the benchmark gives them in $PEERS.
 func aims(sz size) []aim {
-	few, most := sz.tags[0], sz.tags[len(sz.tags)-1]
-	hundred, listed := sz.tags[1], sz.shared
-	at := func(what string, n int) string { return fmt.Sprintf("%s at %d tags", what, n) }
+	most, hundred, listed := sz.most(), sz.tags[1], sz.shared
 	return []aim{
 		{"small push, all synced: olareg", rates("push small", synced, "push small", "olareg"), 1, false},
 		{"small push, unsynced: olareg", rates("push small", unsynced, "push small", "olareg"), 1.3, false},
@@ -35,10 +33,10 @@ func aims(sz size) []aim {
 		{"HEAD of anybody: with a password", rates(headAnonymous, withUsers, headPassword, withUsers), 1.15, true},
 		{"HEAD of anybody: with a token", rates(headAnonymous, withUsers, headToken, withUsers), 1.15, true},
 		{"small pull: olareg", rates("pull small", synced, "pull small", "olareg"), 1, false},
-		{"HEAD manifest with most tags: with one", rates(at("HEAD manifest", most), synced, at("HEAD manifest", few), synced), 0.9, false},
-		{"GET manifest with most tags: with one", rates(at("GET manifest", most), synced, at("GET manifest", few), synced), 0.9, false},
-		{"cost of a tag with most tags: with 100", rates(at("push tag", hundred), synced, at("push tag", most), synced), 1.3, true},
-		{"page of tags: olareg", rates(at("list tags", listed), synced, at("list tags", listed), "olareg"), 10, false},
+		{"HEAD manifest with most tags: with one", rates(atSize("HEAD manifest", most), synced, atSize("HEAD manifest", most), single), 0.9, false},
+		{"GET manifest with most tags: with one", rates(atSize("GET manifest", most), synced, atSize("GET manifest", most), single), 0.9, false},
+		{"cost of a tag with most tags: with 100", rates(atSize("push tag", hundred), synced, atSize("push tag", most), synced), 1.3, true},
+		{"page of tags: olareg", rates(atSize("list tags", listed), synced, atSize("list tags", listed), "olareg"), 10, false},
 		{"200 of all referrers: 200 of olareg", rates(fmt.Sprintf("%d referrers n=200", sz.refs), synced, "200 referrers", "olareg"), 1, false},
 		{"page of the catalog: zot", rates(fmt.Sprintf("catalog of %d", sz.repos), synced, fmt.Sprintf("catalog of %d", sz.repos), "zot"), 10, false},
 		{"p99 of small pushes beside jobs: idle", lates("push small beside jobs", "push small"), 2, true},

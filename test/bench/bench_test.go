@@ -15,6 +15,7 @@ package bench
 
 import (
 	"os"
+	"slices"
 	"strconv"
 	"testing"
 )
@@ -58,12 +59,7 @@ func TestBench(t *testing.T) {
 	run(large)
 	run(pullLarge(sz.large))
 	run(mixed(max(sz.repos/50, 4)))
-	repos := make(map[*system]*grown)
-	for _, tags := range sz.tags {
-		for _, w := range atTags(tags, sz.shared, repos) {
-			run(w)
-		}
-	}
+	growing(t, r, sz, systems)
 	run(referrers(min(sz.refs, 200), ""))
 	run(referrers(sz.refs, "?n=200"))
 	run(referrers(sz.refs, ""))
@@ -75,4 +71,20 @@ func TestBench(t *testing.T) {
 	run(besideJobs(pushSmall())) // last: a round of a job goes on for as long as it takes
 	run(besideJobs(pullSmall()))
 	r.conclude(t, sz)
+}
+
+// growing measures at each number of tags. How the manifests of a large repository
+// compare with those of a small one is measured in turn too, and the small one has a
+// process of its own: what the large one's names cost that, the small one doesn't pay.
+func growing(t *testing.T, r *report, sz size, systems []*system) {
+	t.Helper()
+	small := ours(t, single, t.TempDir(), "on")
+	defer small.stop()
+	systems = append(slices.Clone(systems), small)
+	repos := make(map[*system]*grown)
+	for _, tags := range sz.tags {
+		for _, w := range atTags(tags, sz, repos) {
+			measure(t, r, w, sz, systems)
+		}
+	}
 }

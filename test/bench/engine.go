@@ -121,6 +121,9 @@ var (
 	fullRun  = size{3, 1500 * time.Millisecond, 256 << 20, []int{1, 100, 2000, 100_000}, 2000, 5000, 10_000, 10_000, 65 * time.Second}
 )
 
+// most is the largest number of tags.
+func (sz size) most() int { return slices.Max(sz.tags) }
+
 // measure runs a workload on each of the systems in turn, round after round, so
 // that whatever else the machine does meanwhile is shared among them.
 func measure(t *testing.T, r *report, w workload, sz size, systems []*system) {

@@ -42,34 +42,44 @@ func (g *grown) grow(s *system, tags int) error {
 
 func tagName(n int) string { return fmt.Sprintf("v%06d", n) }
 
-// atTags are the workloads of a repository with so many tags. They share one
-// repository a system, which grows. Other systems than ours have the shared size only.
-func atTags(tags, shared int, repos map[*system]*grown) []workload {
-	prepare := func(c *client) error {
-		g := repos[c.sys]
-		if g == nil {
-			g = &grown{stored: stored{c.sys.repo("tags"), newPicture(c.sys.next(), smallLayer)}}
-			if err := c.push(g.repo, tagName(0), g.picture); err != nil {
-				return err
-			}
-			g.tags, repos[c.sys] = 1, g
+// fill pushes the first tag of the system's repository, if it's not there yet, and
+// grows it. That of single stays as it is.
+func fill(c *client, tags int, repos map[*system]*grown) (*grown, error) {
+	g := repos[c.sys]
+	if g == nil {
+		g = &grown{stored: stored{c.sys.repo("tags"), newPicture(c.sys.next(), smallLayer)}}
+		if err := c.push(g.repo, tagName(0), g.picture); err != nil {
+			return nil, err
 		}
+		g.tags, repos[c.sys] = 1, g
+	}
+	if c.sys.name == single {
+		return g, nil
+	}
+	return g, g.grow(c.sys, tags)
+}
+
+// atTags are the workloads of a repository with so many tags. They share one
+// repository a system, which grows. Other systems than ours have the shared size only,
+// but for single, which is beside the largest size.
+func atTags(tags int, sz size, repos map[*system]*grown) []workload {
+	prepare := func(c *client) error {
+		g, err := fill(c, tags, repos)
 		c.state = g
-		return g.grow(c.sys, tags)
+		return err
 	}
 	middle := func(c *client) string {
 		g := stateOf[*grown](c)
 		return "/v2/" + g.repo + "/manifests/" + tagName(g.tags/2)
 	}
-	name := func(what string) string { return fmt.Sprintf("%s at %d tags", what, tags) }
 	all := []workload{
-		one(name("HEAD manifest"), prepare, http.MethodHead, acceptMany, middle),
-		one(name("GET manifest"), prepare, http.MethodGet, acceptMany, middle),
-		one(name("list tags"), prepare, http.MethodGet, "", func(c *client) string {
+		one(atSize("HEAD manifest", tags), prepare, http.MethodHead, acceptMany, middle),
+		one(atSize("GET manifest", tags), prepare, http.MethodGet, acceptMany, middle),
+		one(atSize("list tags", tags), prepare, http.MethodGet, "", func(c *client) string {
 			return "/v2/" + stateOf[*grown](c).repo + "/tags/list?n=100"
 		}),
 		{
-			name: name("push tag"), unit: "tags", prepare: prepare,
+			name: atSize("push tag", tags), unit: "tags", prepare: prepare,
 			op: func(c *client) (int, error) {
 				g := stateOf[*grown](c)
 				n := c.sys.next()
@@ -78,12 +88,16 @@ func atTags(tags, shared int, repos map[*system]*grown) []workload {
 		},
 	}
 	for i := range all {
-		if tags != shared {
-			all[i].on = only(synced)
+		manifest := i < 2
+		all[i].on = func(s *system) bool {
+			return s.name == synced || s.name == single && manifest && tags == sz.most() || s.name != single && tags == sz.shared
 		}
 	}
 	return all
 }
+
+// atSize is the name of a workload in a repository with so many tags.
+func atSize(workload string, tags int) string { return fmt.Sprintf("%s at %d tags", workload, tags) }
 
 // largeOnlyOurs leaves a size to this registry that would take others hours.
 func largeOnlyOurs(size, most int) func(*system) bool {

@@ -17,9 +17,10 @@ import (
 
 // The names of the systems that the benchmark starts by itself.
 const (
-	synced       = "caddy"        // this registry, as it is without options
-	unsynced     = "caddy unsync" // with sync off
-	distribution = "distribution" // Debian's docker-registry
+	synced       = "caddy"         // this registry, as it is without options
+	unsynced     = "caddy unsync"  // with sync off
+	single       = "caddy one tag" // the same, in a process that has one image and no more
+	distribution = "distribution"  // Debian's docker-registry
 )
 
 // A system is a running registry that is measured.
