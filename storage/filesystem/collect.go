@@ -140,17 +140,17 @@ func (r *repo) retire(st *state) (bool, error) {
 	if err := r.gone(); err != nil {
 		return false, err
 	}
-	if err := r.removeAll(pullsPath(r.name), marksPath(r.name)); err != nil {
+	if _, err := r.removeAll(pullsPath(r.name), marksPath(r.name)); err != nil {
 		return false, err
 	}
-	if err := r.syncIfThere(ownDir(r.name)); err != nil {
+	if err := r.syncIfThere(ownDir(r.name)); err != nil { // if all had gone before, that may have failed then
 		return false, err
 	}
 	r.marked = false
 	r.marks.forget()
 	r.changed, r.retry = time.Time{}, time.Time{} // there's nothing to keep a copy of
 	r.state.Store(nil)
-	if err := r.removeAll(indexPath(r.name), markerPath(r.name)); err != nil {
+	if _, err := r.removeAll(indexPath(r.name), markerPath(r.name)); err != nil {
 		return false, err
 	}
 	_ = r.store.fs.Remove(r.name.String()) // there may be a repository inside, or what others keep there
@@ -178,14 +178,17 @@ func (r *repo) removeBlobDirs() (bool, error) {
 	return true, nil
 }
 
-// removeAll removes files, which may be missing, one after the other.
-func (r *repo) removeAll(names ...string) error {
+// removeAll removes files, which may be missing, one after the other, and reports whether
+// one was there.
+func (r *repo) removeAll(names ...string) (removed bool, err error) {
 	for _, name := range names {
-		if err := r.store.fs.Remove(name); err != nil && !missing(err) {
-			return err
+		if err := r.store.fs.Remove(name); err == nil {
+			removed = true
+		} else if !missing(err) {
+			return removed, err
 		}
 	}
-	return nil
+	return removed, nil
 }
 
 func (r *repo) syncIfThere(dir string) error {

@@ -164,7 +164,7 @@ func (r *repo) removeLog() error {
 		names = append(names, path.Join(r.stageDir(), name))
 	}
 	r.closeLog()
-	if err := r.removeAll(names...); err != nil { // the log first: the others say what its records mean
+	if _, err := r.removeAll(names...); err != nil { // the log first: the others say what its records mean
 		return err
 	}
 	return r.store.disk.SyncDir(ownDir(r.name))

@@ -235,7 +235,11 @@ func (r *repo) gone() error {
 		return err // the tree is gone, not the repository
 	}
 	r.closeLog()
-	return r.removeAll(logPath(r.name), originalPath(r.name), lastPath(r.name))
+	removed, err := r.removeAll(logPath(r.name), originalPath(r.name), lastPath(r.name))
+	if removed {
+		err = errors.Join(err, r.store.disk.SyncDir(ownDir(r.name))) // else a power cut could leave the copy, and index.json be missed
+	}
+	return err
 }
 
 // serveLast makes st serve the last good names, and say why: those in memory,

@@ -61,7 +61,7 @@ type trial struct {
 	root   string
 	memory *vfs.Forgetful
 	store  *filesystem.Store
-	before atomic.Pointer[func() error] // called before each change of the tree, if it isn't nil
+	before atomic.Pointer[func(vfs.Step) error] // called before each change of the tree, if it isn't nil
 }
 
 func newTrial(t *testing.T, opts filesystem.Options) *trial {
@@ -85,7 +85,7 @@ func newTrial(t *testing.T, opts filesystem.Options) *trial {
 
 func (tr *trial) step(s vfs.Step) error {
 	if before := tr.before.Load(); before != nil && s.Changes() {
-		return (*before)()
+		return (*before)(s)
 	}
 	return nil
 }
@@ -93,7 +93,7 @@ func (tr *trial) step(s vfs.Step) error {
 // retire retires the repository. From one step on changes fail, so many of them.
 func (tr *trial) retire(from, failures int64) (failed bool, err error) {
 	var done atomic.Int64
-	fail := func() error {
+	fail := func(vfs.Step) error {
 		if n := done.Add(1) - 1 - from; n >= 0 && n < failures {
 			return syscall.EIO
 		}
@@ -169,16 +169,47 @@ func TestPowerCutRetiring(t *testing.T) {
 		tr := newTrial(t, opts)
 		killed, _ := tr.retire(step, math.MaxInt64)
 		tr.kill()
-		for seed := range seeds {
-			luck := rand.New(rand.NewPCG(seed, uint64(step)))
-			left := memoryDir(t)
-			withReserve(t, left)
-			check(t, tr.memory.PowerCutKeeping(left, func() bool { return luck.Uint64N(seeds) < seed }))
-			wantEmpty(t, left, opts, fmt.Sprintf("cut at step %d, with seed %d,", step, seed))
-			check(t, os.RemoveAll(left))
-		}
+		tr.cut(opts, seeds, fmt.Sprint("at step ", step))
 		tr.end()
 		return killed
+	})
+}
+
+// cut cuts the power, and has any part survive of what wasn't synced.
+func (tr *trial) cut(opts filesystem.Options, seeds uint64, when string) {
+	tr.t.Helper()
+	for seed := range seeds {
+		luck := rand.New(rand.NewPCG(seed, 7))
+		left := memoryDir(tr.t)
+		withReserve(tr.t, left)
+		check(tr.t, tr.memory.PowerCutKeeping(left, func() bool { return luck.Uint64N(seeds) < seed }))
+		wantEmpty(tr.t, left, opts, fmt.Sprintf("cut %s, with seed %d,", when, seed))
+		check(tr.t, os.RemoveAll(left))
+	}
+}
+
+// A sync that failed isn't missed when the repository is retired after all.
+func TestPowerCutRetiringAgain(t *testing.T) {
+	all := logging()
+	delete(all, "unsynced")
+	eachStep(t, all, func(t *testing.T, opts filesystem.Options, step int64) bool {
+		opts = filesystem.AfterReboot(opts)
+		tr := newTrial(t, opts)
+		failed, _ := tr.retire(step, 1)
+		var dead atomic.Bool
+		die := func(s vfs.Step) error {
+			if s.Op == "remove" && s.Name == "a/b/oci-layout" || dead.Load() {
+				dead.Store(true)
+				return syscall.EIO
+			}
+			return nil
+		}
+		tr.before.Store(&die)
+		_, _ = retire(t.Context(), tr.store)
+		tr.kill()
+		tr.cut(opts, 8, fmt.Sprintf("when step %d had failed", step))
+		tr.end()
+		return failed
 	})
 }
 
@@ -256,7 +287,7 @@ func TestBlobComesWhileRetiring(t *testing.T) {
 		tr := newTrial(t, opts)
 		var done atomic.Int64
 		var come sync.Once
-		die := func() error {
+		die := func(vfs.Step) error {
 			if done.Load() == 0 && exists(t, tr.root, "a/b/blobs") {
 				return nil
 			}
@@ -280,4 +311,36 @@ func TestBlobComesWhileRetiring(t *testing.T) {
 		tr.end()
 		return killed
 	})
+}
+
+// A repository whose folder somebody has removed doesn't miss its index.json after a power
+// cut, when a blob has come since.
+func TestPowerCutAfterRemovalByOthers(t *testing.T) {
+	all := logging()
+	delete(all, "unsynced")
+	for name, opts := range all {
+		t.Run(name, func(t *testing.T) {
+			frozen(t, func(t *testing.T) {
+				opts = filesystem.AfterReboot(opts)
+				tr := newTrial(t, opts)
+				r := repository(t, tr.store, "a/b")
+				r.push(image(t, "v1"), "v1")
+				settle() // the copy has it
+				check(t, os.RemoveAll(filepath.Join(tr.root, "a/b")))
+				r.pushBlob("y")
+				for seed := range uint64(400) {
+					luck := rand.New(rand.NewPCG(seed, 7))
+					left := memoryDir(t)
+					withReserve(t, left)
+					check(t, tr.memory.PowerCutKeeping(left, func() bool { return luck.Uint64N(400) < seed }))
+					s := open(t, left, opts)
+					repository(t, s, "a/b").push(image(t, "more"), "more")
+					shut(t, s)
+					check(t, os.RemoveAll(left))
+				}
+				tr.kill()
+				tr.end()
+			})
+		})
+	}
 }
