@@ -33,6 +33,9 @@ func (h *Handler) authorize(r *request) error {
 // askForMore makes a refusal for the sake of a token's scopes one that asks for
 // another token, as clients expect it: they get one for each thing they do.
 func (r *request) askForMore(err error) error {
+	if err == nil {
+		return nil
+	}
 	scheme, _, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	refused, ok := errors.AsType[*oci.Error](err)
 	if !ok || !errors.Is(err, authz.ErrLimit) || !strings.EqualFold(scheme, "Bearer") {

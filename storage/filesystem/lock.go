@@ -20,8 +20,8 @@ const lockName = "_lock"
 type writerLock struct {
 	store *Store
 
-	mu    sync.Mutex
-	file  vfs.File // nil while another process has it
+	mu    sync.RWMutex // held for reading by those who look whether all is as it was
+	file  vfs.File     // nil while another process has it
 	owner string
 	seen  fileStamp // of the file when it was last read and had the owner in it
 }
@@ -86,6 +86,9 @@ func (l *writerLock) expect() error {
 	if err := l.store.mayWrite(); err != nil {
 		return err
 	}
+	if l.held() {
+		return nil
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.take()
@@ -96,6 +99,9 @@ func (l *writerLock) expect() error {
 func (l *writerLock) check() error {
 	if err := l.store.mayWrite(); err != nil {
 		return err
+	}
+	if l.isAsItWas() {
+		return nil
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -116,6 +122,16 @@ func (l *writerLock) check() error {
 	l.store.background.poke()
 	return err
 }
+
+// isAsItWas is check of a lock that is held, and needn't be read again. All pushes ask
+// at once.
+func (l *writerLock) isAsItWas() bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.file != nil && l.isSeen(l.stamp()) && l.inPlace() == nil
+}
+
+func (l *writerLock) isSeen(now fileStamp) bool { return now == l.seen && now != (fileStamp{}) }
 
 // tune begins or ends the journal as the options want it.
 func (l *writerLock) tune() {
@@ -145,7 +161,7 @@ func (l *writerLock) settle() error {
 // sameOwner reads the file again if it may be another one.
 func (l *writerLock) sameOwner() error {
 	now := l.stamp()
-	if now == l.seen && now != (fileStamp{}) {
+	if l.isSeen(now) {
 		return nil
 	}
 	owner, err := l.read()
@@ -186,8 +202,8 @@ func (l *writerLock) read() (string, error) {
 }
 
 func (l *writerLock) held() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.mu.RLock()
+	defer l.mu.RUnlock()
 	return l.file != nil
 }
 
