@@ -2,6 +2,7 @@ package handler_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -12,13 +13,14 @@ import (
 
 	"github.com/caddy-oci/oci-registry/authz"
 	"github.com/caddy-oci/oci-registry/handler"
+	"github.com/caddy-oci/oci-registry/oci"
 	"github.com/caddy-oci/oci-registry/storage"
 	"github.com/caddy-oci/oci-registry/storage/memory"
 )
 
 // A response that is larger than net/http's buffer leaves in one packet, whether its
-// content is in memory or a file's. Without ConnContext it takes two.
-func TestSmallBlobsAreOnePacket(t *testing.T) {
+// content is in memory, a file's, or a list. Without ConnContext it takes two.
+func TestAnswersAreOnePacket(t *testing.T) {
 	t.Parallel()
 	content := noise(20 << 10)
 	inMemory := memory.New()
@@ -27,9 +29,21 @@ func TestSmallBlobsAreOnePacket(t *testing.T) {
 	if got := newClient(t, handler.Options{Store: inMemory}).pushBlob("a/b", string(content)); got != d {
 		t.Fatalf("pushed %s, want %s", got, d)
 	}
-	for name, store := range map[string]storage.Store{"in memory": inMemory, "a file": file} {
+	c := newClient(t, handler.Options{Store: inMemory})
+	for n := range 2000 {
+		c.pushManifest("c", fmt.Sprintf("tag-%04d", n), oci.MediaTypeImageIndex, indexOf(nil))
+	}
+	list := c.send(http.MethodGet, "/v2/c/tags/list", "").body
+	for name, tc := range map[string]struct {
+		store      storage.Store
+		path, want string
+	}{
+		"in memory": {inMemory, blobPath("a/b", d), string(content)},
+		"a file":    {file, blobPath("a/b", d), string(content)},
+		"a list":    {inMemory, "/v2/c/tags/list", list},
+	} {
 		for _, gathers := range []bool{true, false} {
-			packets := packetsOf(t, store, blobPath("a/b", d), string(content), gathers)
+			packets := packetsOf(t, tc.store, tc.path, tc.want, gathers)
 			if gathers && packets != 1 || !gathers && packets < 2 {
 				t.Errorf("%s, gathered %t: %d packets", name, gathers, packets)
 			}

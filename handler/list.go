@@ -193,6 +193,7 @@ func (r *request) answerJSON(w http.ResponseWriter, mediaType string, body []byt
 	r.values.setInt(header, "Content-Length", int64(len(body)))
 	r.values.set(header, "Cache-Control", cacheList)
 	r.respond(w, http.StatusOK)
+	defer letGo(r.gather(int64(len(body))))
 	n, err := w.Write(body)
 	r.event.Sent += int64(n)
 	return err
