@@ -74,7 +74,7 @@ var _ vfs.FS = (*FS)(nil)
 
 // New returns a file system over under. Closing it closes under. It does no I/O.
 func New(under vfs.FS, opts Options) *FS {
-	t := &tree{under: under, opts: opts.withDefaults(), dirty: make(map[string]int64)}
+	t := &tree{under: under, opts: opts.withDefaults(), dirty: make(map[string]int64), making: make(map[string]int)}
 	t.reset()
 	return &FS{FS: under, tree: t, dir: "."}
 }

@@ -9,14 +9,23 @@ import (
 
 // Make implements vfs.Maker.
 func (f *FS) Make(name string, data []byte) error {
-	return f.tree.make(f.name(name), func() error { return vfs.Make(f.FS, name, data) }, func(t *tree, name string) {
-		if t.on {
-			t.forget(name)
-			t.pend(name)
-			t.touchNames(name)
-		}
-		t.changed(name, 0)
-	})
+	t, whole := f.tree, f.name(name)
+	t.gate.RLock()
+	defer t.gate.RUnlock()
+	unlock := t.lockNames(whole, "")
+	defer unlock()
+	if err := vfs.Make(f.FS, name, data); err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.on {
+		t.forget(whole)
+		t.pend(whole)
+		t.touchNames(whole)
+	}
+	t.changed(whole, 0)
+	return nil
 }
 
 // MakeLater is Make of a file that is durable, with its name, when anything recorded
@@ -24,43 +33,45 @@ func (f *FS) Make(name string, data []byte) error {
 // journal, where the directory isn't in doubt, and of more than the journal takes: a name
 // comes after the bytes there, as by Rename.
 func (f *FS) MakeLater(name string, data []byte) error {
-	if len(data) > maxChange {
+	t, whole := f.tree, f.name(name)
+	t.gate.RLock() // as long as there's a journal, it's there until the file is recorded
+	defer t.gate.RUnlock()
+	unlock := t.lockNames(whole, "")
+	defer unlock()
+	if len(data) > maxChange || !t.keepDoubt(path.Dir(whole)) {
 		return errors.ErrUnsupported
 	}
-	make := func() error {
-		if !f.tree.isDoubted(path.Dir(f.name(name))) {
-			return errors.ErrUnsupported
-		}
-		return vfs.Make(f.FS, name, data)
-	}
-	return f.tree.make(f.name(name), make, func(t *tree, name string) { t.wroteNew(name, data) })
-}
-
-// make makes a file and records it, or fails.
-func (t *tree) make(name string, do func() error, record func(t *tree, name string)) error {
-	t.gate.RLock()
-	defer t.gate.RUnlock()
-	unlock := t.lockNames(name, "")
-	defer unlock()
-	if err := do(); err != nil {
-		return err
-	}
+	err := vfs.Make(f.FS, name, data)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	record(t, name)
-	return nil
+	t.letDoubtGo(path.Dir(whole))
+	if err == nil {
+		t.recordNew(whole, data)
+	}
+	return err
 }
 
-// isDoubted reports whether there's a journal, in which a directory is in doubt.
-func (t *tree) isDoubted(dir string) bool {
+// keepDoubt has a directory that's in doubt stay so, however many epochs end, until
+// letDoubtGo: a file may get its name in any of them. False if there's no doubt.
+func (t *tree) keepDoubt(dir string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	_, doubted := t.doubted[dir]
-	return t.on && doubted
+	if _, doubted := t.doubted[dir]; !t.on || !doubted {
+		return false
+	}
+	t.making[dir]++
+	return true
 }
 
-// wroteNew records a file that wasn't there, and all that it holds.
-func (t *tree) wroteNew(name string, data []byte) {
+// letDoubtGo ends keepDoubt. mu is held.
+func (t *tree) letDoubtGo(dir string) {
+	if t.making[dir]--; t.making[dir] == 0 {
+		delete(t.making, dir)
+	}
+}
+
+// recordNew records a file that wasn't there, and all that it holds.
+func (t *tree) recordNew(name string, data []byte) {
 	t.touch(t.newEntry(name, true))
 	t.noteSynced(name)
 	t.add(op{kind: opWrite, name: name, data: data})

@@ -2,10 +2,12 @@ package journal_test
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/caddy-oci/oci-registry/internal/journal"
@@ -74,6 +76,59 @@ func TestWhatIsMadeLaterMayBeTorn(t *testing.T) {
 	}
 	if got := string(must(os.ReadFile(filepath.Join(root, "blobs/a")))(t)); got != "" {
 		t.Errorf("it holds %q: nothing was torn", got)
+	}
+}
+
+// slow is a tree that stops before it makes a file.
+type slow struct {
+	vfs.FS
+
+	stopped, goOn chan struct{}
+}
+
+func (s slow) Make(name string, data []byte) error {
+	close(s.stopped)
+	<-s.goOn
+	return vfs.Make(s.FS, name, data)
+}
+
+// A file may be made so slowly that epochs end meanwhile: its directory is in doubt as
+// long as it may come to be there without its bytes.
+func TestDoubtLastsAsLongAsSomethingIsMade(t *testing.T) {
+	t.Parallel()
+	memory := forgetful(t)
+	makes(t, memory)
+	under := slow{memory, make(chan struct{}), make(chan struct{})}
+	j := journal.New(under, options("before"))
+	check(t, j.Begin(never(t)), j.Mkdir("blobs"), j.SyncDir("."), j.SyncDir("blobs"), j.Doubt("blobs"))
+	made := make(chan error)
+	go func() { made <- j.MakeLater("blobs/a", []byte("one")) }()
+	<-under.stopped
+	const all, enough = 16, 10 // some may wait for the lock of the name that is made
+	var writers sync.WaitGroup
+	written := make(chan struct{}, all)
+	for i := range all { // each fills most of a log
+		writers.Go(func() {
+			f := must(j.OpenFile(fmt.Sprintf("x%d", i), os.O_CREATE|os.O_EXCL|os.O_RDWR))(t)
+			must(f.Write(make([]byte, 20<<10)))(t)
+			check(t, f.Sync(), f.Close())
+			written <- struct{}{}
+		})
+	}
+	for range enough {
+		<-written
+	}
+	close(under.goOn)
+	check(t, <-made, memory.SyncDir("blobs")) // which the system may do by itself
+	root := memoryDir(t)
+	check(t, memory.PowerCut(root))
+	writers.Wait()
+	check(t, j.Close())
+	verified := 0
+	after := journal.New(must(vfs.Dir(root))(t), options("after"))
+	check(t, after.Begin(func(string) error { verified++; return nil }), after.End(), after.Close())
+	if got := string(must(os.ReadFile(filepath.Join(root, "blobs/a")))(t)); got != "one" && verified != 1 {
+		t.Errorf("it holds %q, and nobody is told to verify it", got)
 	}
 }
 

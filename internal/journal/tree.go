@@ -46,6 +46,7 @@ type tree struct {
 	synced  map[string]bool              // directories that were synced themselves
 	changes map[string]uint64            // by directory, the last operation on a name in it
 	doubted map[string]bool              // directories in doubt; false if that was in the epoch before
+	making  map[string]int               // by directory, how many make a file in it because it's in doubt
 	stopped sync.Cond                    // an entry isn't moving, or being synced, any more
 	timer   *time.Timer                  // for the epoch's end
 	rings   uint64                       // how many timers there were

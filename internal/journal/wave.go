@@ -132,7 +132,7 @@ func (t *tree) stillDoubted(frame []byte) []byte {
 	}
 	for dir, late := range t.doubted {
 		delete(t.doubted, dir)
-		if late {
+		if late || t.making[dir] > 0 {
 			t.doubted[dir] = false
 			frame = op{kind: opDoubt, name: dir}.append(frame)
 		}

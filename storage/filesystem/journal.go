@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/caddy-oci/oci-registry/internal/vfs"
 )
 
 // machine is what has to be known of where a store runs.
@@ -50,7 +52,9 @@ func (s *Store) beginJournal() error {
 	return s.fs.Begin(s.verifySmall)
 }
 
-// verifySmall removes the small blobs of a folder that aren't what they're called.
+// verifySmall removes the small blobs of a folder that aren't what they're called, and
+// makes durable those that are: in the boot that wrote them they may be in memory only,
+// and nobody doubts them any more once the journal is gone.
 func (s *Store) verifySmall(dir string) error {
 	a := digest.Algorithm(path.Base(dir))
 	if !a.Available() {
@@ -60,6 +64,7 @@ func (s *Store) verifySmall(dir string) error {
 	if err != nil {
 		return err
 	}
+	var small []string
 	for _, name := range names {
 		if fi, serr := s.fs.Stat(path.Join(dir, name)); !isFile(fi, serr) || fi.Size() > maxInMemory {
 			continue
@@ -67,10 +72,37 @@ func (s *Store) verifySmall(dir string) error {
 		if err := s.suspect.verifyFile(dir, name, a); err != nil {
 			return err
 		}
+		small = append(small, name)
+	}
+	if err := s.syncFiles(dir, small); err != nil {
+		return err
 	}
 	err = s.under.SyncDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	return unless(errors.Is(err, fs.ErrNotExist), err)
+}
+
+// syncFiles syncs what is in a folder, all of it at once if that can be.
+func (s *Store) syncFiles(dir string, names []string) error {
+	d, err := s.under.Open(dir)
+	if err != nil {
+		return unless(missing(err), err)
 	}
-	return err
+	err = errors.Join(vfs.SyncAllOf(d), d.Close())
+	if !errors.Is(err, errors.ErrUnsupported) {
+		return err
+	}
+	for _, name := range names {
+		if err := s.syncFile(path.Join(dir, name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) syncFile(name string) error {
+	f, err := s.under.Open(name)
+	if err != nil {
+		return unless(missing(err) || irregular(err), err)
+	}
+	return errors.Join(f.Sync(), f.Close())
 }
