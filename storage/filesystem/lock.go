@@ -80,22 +80,8 @@ func writeOwner(f vfs.File, owner string) error {
 	return err
 }
 
-// expect makes sure that this store is the writer as far as it knows, taking the lock if
-// it has become free. It's for what only begins something, and changes nothing yet.
-func (l *writerLock) expect() error {
-	if err := l.store.mayWrite(); err != nil {
-		return err
-	}
-	if l.held() {
-		return nil
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.take()
-}
-
-// check is expect that looks whether the lock, and the tree, are where they were. It's
-// for what is going to be acknowledged.
+// check makes sure that this store is the writer still, taking the lock if it
+// has become free.
 func (l *writerLock) check() error {
 	if err := l.store.mayWrite(); err != nil {
 		return err

@@ -184,6 +184,27 @@ func TestReplacedLockOfAnotherIsRespected(t *testing.T) {
 	})
 }
 
+// A session that was begun before somebody else took the lock isn't written to: it's
+// theirs by now, and they may be writing to it.
+func TestAppendLooksAtTheLock(t *testing.T) {
+	frozen(t, func(t *testing.T) {
+		root := t.TempDir()
+		first := open(t, root, watchful)
+		u := must(repository(t, first, "a").NewUpload(t.Context(), storage.UploadOptions{}))(t)
+		must(u.Append(t.Context(), 0, strings.NewReader(onDisk("x"))))(t)
+		check(t, u.Close(), os.Remove(filepath.Join(root, "_lock")))
+		second := open(t, root, watchful) // takes the new file
+		theirs := resume(t, repository(t, second, "a"), u.ID())
+		must(theirs.Append(t.Context(), -1, strings.NewReader("theirs")))(t)
+		if n, err := resume(t, repository(t, first, "a"), u.ID()).Append(t.Context(), theirs.Size(), strings.NewReader("ours")); !errors.Is(err, storage.ErrStandby) {
+			t.Errorf("%d bytes are acknowledged, error %v, want ErrStandby", n, err)
+		}
+		want := onDisk("x") + "theirs"
+		must(theirs.Commit(t.Context(), digestOf(want)))(t)
+		repository(t, second, "a").wantBlob(want)
+	})
+}
+
 func TestRootOfARunningZotIsRefused(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()

@@ -159,24 +159,38 @@ func (r *repo) writeBytes(b *batch) error {
 	return r.together(wave)
 }
 
+// writeManifest makes a manifest a file of the repository.
 func (r *repo) writeManifest(b *batch, m oci.Manifest) error {
-	if fi, err := r.stat(m.Digest); err == nil && fi.Size() == int64(len(m.Raw)) && !r.store.doubts.has(m.Digest) {
-		if r.isSynced(m.Digest) {
-			return nil
-		}
-		return r.syncBlob(m.Digest) // a blob or a left-over; its content was verified when it came
+	doubtful := r.store.doubts.has(m.Digest)
+	isThere := func() bool { return !doubtful && r.isThere(m.Digest, int64(len(m.Raw))) }
+	if isThere() {
+		return r.syncOnce(m.Digest) // a blob or a left-over; its content was verified when it came
 	}
+	synced := !r.store.opts.Load().Unsynced
 	name := blobPath(r.name, m.Digest)
-	if !r.makeBlob(name, m.Raw) {
-		if err := r.stageManifest(name, m); err != nil {
-			return err
-		}
+	err := r.makeBlob(name, m.Raw)
+	if errors.Is(err, fs.ErrExist) && isThere() {
+		return r.syncOnce(m.Digest) // somebody else has just made it
 	}
-	r.noteBlob(m.Digest, true)
+	if err != nil {
+		err = r.stageManifest(name, m)
+	}
+	if err != nil {
+		return err
+	}
+	r.noteBlob(m.Digest, synced)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.written = append(b.written, m.Digest)
 	return nil
+}
+
+// syncOnce is syncBlob of what may be known to be durable.
+func (r *repo) syncOnce(d digest.Digest) error {
+	if r.isSynced(d) {
+		return nil
+	}
+	return r.syncBlob(d)
 }
 
 // stageManifest writes a manifest to a file of its own, and gives that the name of a blob.

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -322,6 +323,77 @@ func TestSmallSessionIsInMemory(t *testing.T) {
 		}
 		wantNoUploads(t, root)
 	})
+}
+
+// eventful is content in whose middle something happens.
+type eventful struct {
+	*greedy
+
+	after   int // bytes
+	happens func()
+}
+
+func (r *eventful) Read(p []byte) (int, error) {
+	if r.happens != nil && r.sent >= r.after {
+		r.happens()
+		r.happens = nil
+	}
+	return r.greedy.Read(p)
+}
+
+// A handle that's closed writes the session's state, whatever another one is doing: a
+// process that is killed then leaves a state that is true of the bytes it's about.
+func TestStateIsTrueBesideAnAppend(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	r := repository(t, open(t, root, filesystem.Options{}), "a")
+	u := must(r.NewUpload(t.Context(), storage.UploadOptions{}))(t)
+	var killed string
+	content := &eventful{&greedy{left: 12 << 20}, 6 << 20, func() {
+		check(t, resume(t, r, u.ID()).Close())
+		killed = snapshot(t, root)
+	}}
+	must(u.Append(t.Context(), 0, content))(t)
+	check(t, u.Close())
+	heir := resume(t, repository(t, open(t, killed, filesystem.Options{}), "a"), u.ID())
+	if heir.Size() < 6<<20 {
+		t.Errorf("it goes on at %d bytes", heir.Size())
+	}
+	must(heir.Commit(t.Context(), digestOf(strings.Repeat("\x00", int(heir.Size())))))(t)
+}
+
+// Of two who push one small blob at once the second finds that it's there when it makes
+// it, and writes nothing over what somebody may rely on by then.
+func TestBlobThatSomebodyElseHasJustMade(t *testing.T) {
+	t.Parallel()
+	if err := vfs.Make(must(vfs.Dir(t.TempDir()))(t), "x", nil); errors.Is(err, errors.ErrUnsupported) {
+		t.Skip("this system makes no files in one step")
+	}
+	root, rec, content := t.TempDir(), new(recorder), ""
+	s := openFaulty(t, root, filesystem.Options{Recheck: -1}, func(step vfs.Step) error {
+		if step.Op == "make" && content != "" {
+			write(t, content, root, step.Name)
+		}
+		return rec.step(step)
+	})
+	r := repository(t, s, "a")
+	r.push(image(t, "first"), "v0")
+	rec.reset()
+	content = "content"
+	d := r.pushBlob(content)
+	m := image(t, "m", d)
+	content = string(m.Raw)
+	r.push(m, "v1")
+	for _, name := range append(rec.ops("rename"), rec.ops("openfile")...) {
+		if strings.HasPrefix(name, "_uploads/") || strings.Contains(name, "blobs/") && strings.Contains(name, "tmp-") {
+			t.Errorf("%s was written", name)
+		}
+	}
+	if got := rec.ops("rename"); slices.ContainsFunc(got, func(name string) bool { return strings.Contains(name, "blobs/") }) {
+		t.Errorf("renamed %v", got)
+	}
+	r.wantBlob("content")
+	r.want("v1", m)
 }
 
 // TestSessionThatRestsIsWrittenDown: a client that pauses finds its session again

@@ -91,6 +91,7 @@ func (s *session) save() error {
 	if !s.saved || s.ended {
 		return nil
 	}
+	s.hashing.Wait() // another handle's Append may be in the middle
 	st := sessionState{
 		Repository: s.repo.String(), Algorithm: s.algorithm, Size: s.size,
 		Boot: bootID(), By: s.by, Began: s.began,

@@ -125,7 +125,7 @@ func (u *upload) Append(ctx context.Context, offset int64, r io.Reader) (int64, 
 // claim makes the caller the one that may write.
 func (u *upload) claim(offset int64) (me int, err error) {
 	s := u.session
-	if err := s.store.lock.expect(); err != nil {
+	if err := s.store.lock.check(); err != nil {
 		return 0, err
 	}
 	s.mu.Lock()
@@ -188,9 +188,9 @@ func (s *session) copyFirst(ctx context.Context, me int, r io.Reader) (ended boo
 }
 
 // copyBy is copyFrom by a lane, which it closes, for so many bytes or some more.
-func (s *session) copyBy(ctx context.Context, me int, r io.Reader, l *lane, bytes int) (ended bool, err error) {
+func (s *session) copyBy(ctx context.Context, me int, r io.Reader, l *lane, most int) (ended bool, err error) {
 	defer l.close()
-	for n := 0; n < bytes && !ended && err == nil; {
+	for n := 0; n < most && !ended && err == nil; {
 		buf := <-l.free
 		n += len(buf)
 		ended, err = s.copyChunk(ctx, me, r, buf, l)
@@ -203,9 +203,13 @@ func (s *session) copyBy(ctx context.Context, me int, r io.Reader, l *lane, byte
 func (s *session) copyChunk(ctx context.Context, me int, r io.Reader, buf []byte, l *lane) (ended bool, err error) {
 	n, rerr := readChunk(r, buf)
 	if n > 0 {
-		if err := s.write(me, buf[:n], l); err != nil {
-			return false, err
-		}
+		err = s.write(me, buf[:n], l)
+	}
+	if l != nil && (n == 0 || err != nil) {
+		l.free <- buf // the lane hasn't got it
+	}
+	if err != nil {
+		return false, err
 	}
 	switch {
 	case rerr == io.EOF: //nolint:errorlint // a Reader's end is this value; wrapped, it's a failure

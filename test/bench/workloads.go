@@ -27,7 +27,7 @@ func pushSmall() workload {
 }
 
 // pushLarge pushes one blob in one stream. It's deleted so that the next push has to
-// write it again. Not every registry does that; those that don't may have an easier time.
+// write it again. Not every registry deletes; one that doesn't may not write it again.
 func pushLarge(size int) workload {
 	type pushed struct {
 		repo string
