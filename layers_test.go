@@ -32,6 +32,7 @@ var layers = map[string]string{
 	"internal/durable":       "internal/vfs",
 	"internal/journal":       "internal/vfs",
 	"internal/versioned":     "",
+	"internal/btree":         "",
 	"internal/origin":        "",
 	"storage":                "oci",
 	"storage/layout":         "oci storage",
