@@ -35,7 +35,7 @@ var layers = map[string]string{
 	"internal/btree":         "",
 	"internal/origin":        "",
 	"storage":                "oci",
-	"storage/layout":         "oci storage",
+	"storage/layout":         "oci storage internal/btree",
 	"storage/memory":         "oci storage storage/layout internal/vfs internal/durable internal/versioned",
 	"storage/filesystem":     "oci storage storage/layout internal/vfs internal/durable internal/journal internal/versioned",
 	"storage/s3":             "oci storage storage/layout internal/vfs internal/durable internal/versioned",

@@ -1,9 +1,11 @@
 package layout
 
 import (
-	"github.com/hashicorp/go-immutable-radix/v2"
+	"encoding/json"
+
 	"github.com/opencontainers/go-digest"
 
+	"github.com/caddy-oci/oci-registry/internal/btree"
 	"github.com/caddy-oci/oci-registry/oci"
 	"github.com/caddy-oci/oci-registry/storage"
 )
@@ -25,7 +27,7 @@ func (i *Index) Apply(changes []storage.Change) (*Index, []Event) {
 		case storage.PutChange:
 			a.put(c.Manifest)
 		case storage.TagChange:
-			a.tag(c.Tag.String(), c.Tag, c.Digest)
+			a.tag(c.Tag, c.Digest)
 		case storage.UntagChange:
 			a.untag(c.Tag)
 		case storage.DeleteChange:
@@ -38,190 +40,186 @@ func (i *Index) Apply(changes []storage.Change) (*Index, []Event) {
 
 // applier is an Index being changed.
 type applier struct {
-	from      *Index
-	manifests *iradix.Txn[*manifest]
-	tags      *iradix.Txn[*tagged]
-	hidden    *iradix.Txn[*manifest]
-	referrers *iradix.Txn[storage.Referrer]
-	parents   *iradix.Txn[struct{}]
-	unread    *iradix.Txn[oci.Descriptor]
+	head      map[string]json.RawMessage
+	manifests btree.Edit[sum, manifest]
+	tags      btree.Edit[name, tagged]
+	hidden    btree.Edit[sum, manifest]
+	referrers btree.Edit[pair, storage.Referrer]
+	parents   btree.Edit[pair, struct{}]
+	unread    btree.Edit[sum, desc]
 	events    []Event
 }
 
 func begin(i *Index) *applier {
 	return &applier{
-		from: i, manifests: i.manifests.Txn(), tags: i.tags.Txn(), hidden: i.hidden.Txn(),
-		referrers: i.referrers.Txn(), parents: i.parents.Txn(), unread: i.unread.Txn(),
+		manifests: i.manifests.Edit(), tags: i.tags.Edit(), hidden: i.hidden.Edit(),
+		referrers: i.referrers.Edit(), parents: i.parents.Edit(), unread: i.unread.Edit(),
+		head: i.head,
 	}
 }
 
 func (a *applier) commit() *Index {
 	return &Index{
-		manifests: a.manifests.Commit(), tags: a.tags.Commit(), hidden: a.hidden.Commit(),
-		referrers: a.referrers.Commit(), parents: a.parents.Commit(), unread: a.unread.Commit(),
-		head: a.from.head,
+		manifests: a.manifests.Tree(), tags: a.tags.Tree(), hidden: a.hidden.Tree(),
+		referrers: a.referrers.Tree(), parents: a.parents.Tree(), unread: a.unread.Tree(),
+		head: a.head,
 	}
 }
 
 func (a *applier) put(m oci.Manifest) {
-	if old, ok := a.manifests.Get([]byte(m.Digest)); ok && old.read {
+	s := sumOf(m.Digest)
+	if old, ok := a.manifests.Get(s); ok && old.read {
 		return
 	} else if !ok {
 		a.events = append(a.events, Event{Now: m.Digest})
 	}
-	a.hidden.Delete([]byte(m.Digest))
-	a.list(m.Descriptor, statementOf(m))
+	a.hidden.Delete(s)
+	says := statementOf(m)
+	a.list(s, descOf(m.Descriptor), says)
 	// What a new index lists and the repository doesn't is missing, not unread:
 	// a manifest becomes one when it's put, not because its bytes are a blob.
-	for _, c := range m.Manifests {
-		if a.find(c.Digest) == nil {
-			a.unread.Delete([]byte(c.Digest))
+	for _, c := range says.children {
+		if _, ok := a.find(c.sum); !ok {
+			a.unread.Delete(c.sum)
 		}
 	}
 }
 
-// list makes desc a manifest of index.json that was read.
-func (a *applier) list(desc oci.Descriptor, says statement) {
-	next := &manifest{desc: listed(desc)}
-	if old, ok := a.manifests.Get([]byte(desc.Digest)); ok {
-		next.desc, next.raw, next.tags = old.desc, old.raw, old.tags
+// list makes s a manifest of index.json that was read.
+func (a *applier) list(s sum, d desc, says statement) {
+	m, ok := a.manifests.Get(s)
+	if !ok {
+		m = manifest{desc: d}
 	}
-	if next.raw == nil {
-		next.raw = encodeDescriptor(next.desc, "")
-	}
-	a.read(next, says)
-	a.manifests.Insert([]byte(desc.Digest), next)
-}
-
-// listed is a descriptor as index.json has it: annotations and artifact type
-// belong to the manifest, and a list of referrers reads them there.
-func listed(d oci.Descriptor) oci.Descriptor {
-	return oci.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size}
+	a.read(s, &m, says)
+	a.manifests.Set(s, m)
 }
 
 // read notes what m says of others.
-func (a *applier) read(m *manifest, says statement) {
-	d := m.desc.Digest
-	m.read, m.subject, m.children = true, says.subject, says.children
-	a.unread.Delete([]byte(d))
+func (a *applier) read(s sum, m *manifest, says statement) {
+	m.read = true
+	m.setRest(more{m.rest().raw, says.subject, says.children})
+	a.unread.Delete(s)
 	if says.subject != "" {
-		a.referrers.Insert(pair(says.subject, d), says.referrer)
+		a.referrers.Set(pair{sumOf(says.subject), s}, says.referrer)
 	}
 	for _, c := range says.children {
-		a.parents.Insert(pair(c.digest, d), struct{}{})
+		a.parents.Set(pair{c.sum, s}, struct{}{})
 	}
 }
 
-func (a *applier) find(d digest.Digest) *manifest {
-	if m, ok := a.manifests.Get([]byte(d)); ok {
-		return m
+func (a *applier) find(s sum) (manifest, bool) {
+	if m, ok := a.manifests.Get(s); ok {
+		return m, true
 	}
-	m, _ := a.hidden.Get([]byte(d))
-	return m
+	return a.hidden.Get(s)
 }
 
-// tag sets a name, whatever it looks like: other tools write names that aren't tags.
-func (a *applier) tag(name string, t oci.Tag, d digest.Digest) {
-	old, was := a.tags.Get([]byte(name))
-	if was && old.digest == d {
+// tag sets a tag.
+func (a *applier) tag(t oci.Tag, d digest.Digest) {
+	s := sumOf(d)
+	old, was := a.tags.Get(name(t.String()))
+	if was && old.sum == s {
 		return
 	}
-	a.unhide(d)
-	next, ok := a.manifests.Get([]byte(d))
-	if !ok {
+	a.unhide(s)
+	if _, ok := a.manifests.Get(s); !ok {
 		return // Edit.Tag wants one that exists
 	}
 	e := Event{Tag: t, Now: d}
 	if was {
-		e.Was = old.digest
-		a.count(old.digest, -1)
+		e.Was = old.sum.digest()
 	}
-	a.count(d, +1)
-	a.tags.Insert([]byte(name), &tagged{tag: t, digest: d, raw: encodeDescriptor(next.desc, name)})
+	a.name(name(t.String()), tagged{sum: s})
 	a.events = append(a.events, e)
 }
 
 // unhide lists a manifest that only an image index listed, as it gets a name of its own.
-func (a *applier) unhide(d digest.Digest) {
-	if m, ok := a.hidden.Get([]byte(d)); ok {
-		a.hidden.Delete([]byte(d))
-		own := *m
-		own.desc = listed(m.desc)
-		own.raw = encodeDescriptor(own.desc, "")
-		a.manifests.Insert([]byte(d), &own)
+func (a *applier) unhide(s sum) {
+	if m, ok := a.hidden.Delete(s); ok {
+		a.manifests.Set(s, m)
 	}
 }
 
+// name sets a name, whatever it looks like: other tools write names that aren't tags.
+func (a *applier) name(n name, t tagged) {
+	if old, ok := a.tags.Set(n, t); ok {
+		a.count(old.sum, -1)
+	}
+	a.count(t.sum, +1)
+}
+
 // count changes how many names a manifest has.
-func (a *applier) count(d digest.Digest, by int) {
-	if m, ok := a.manifests.Get([]byte(d)); ok {
-		next := *m
-		next.tags += by
-		a.manifests.Insert([]byte(d), &next)
+func (a *applier) count(s sum, by int32) {
+	if m, ok := a.manifests.Get(s); ok {
+		m.tags += by
+		a.manifests.Set(s, m)
 	}
 }
 
 func (a *applier) untag(t oci.Tag) {
-	old, ok := a.tags.Delete([]byte(t.String()))
+	old, ok := a.tags.Delete(name(t.String()))
 	if !ok {
 		return
 	}
-	a.count(old.digest, -1)
-	a.events = append(a.events, Event{Tag: t, Was: old.digest})
+	a.count(old.sum, -1)
+	a.events = append(a.events, Event{Tag: t, Was: old.sum.digest()})
 }
 
 func (a *applier) delete(d digest.Digest) {
-	m := a.find(d)
-	if m == nil {
+	s := sumOf(d)
+	m, ok := a.find(s)
+	if !ok {
 		return
 	}
-	a.untagAll(d, m.tags)
-	a.manifests.Delete([]byte(d))
-	a.hidden.Delete([]byte(d))
-	a.unread.Delete([]byte(d))
+	if m.tags > 0 {
+		a.untagAll(s, d)
+	}
+	a.manifests.Delete(s)
+	a.hidden.Delete(s)
+	a.unread.Delete(s)
 	a.events = append(a.events, Event{Was: d})
-	a.forget(d, m)
+	a.forget(s, m)
 }
 
 // untagAll walks the names, since deleting by digest is rare and a reverse map
 // would be paid for by every tag.
-func (a *applier) untagAll(d digest.Digest, n int) {
-	if n == 0 {
-		return
-	}
-	var names [][]byte
-	for name, t := range from(a.tags.Root(), nil) {
-		if t.digest == d {
-			names = append(names, name)
+func (a *applier) untagAll(s sum, d digest.Digest) {
+	var names []name
+	for n, t := range a.tags.From("") {
+		if t.sum == s {
+			names = append(names, n)
 		}
 	}
-	for _, name := range names {
-		if t, _ := a.tags.Delete(name); t.tag != (oci.Tag{}) {
-			a.events = append(a.events, Event{Tag: t.tag, Was: d})
+	for _, n := range names {
+		a.tags.Delete(n)
+		if t, err := oci.ParseTag(string(n)); err == nil {
+			a.events = append(a.events, Event{Tag: t, Was: d})
 		}
 	}
 }
 
 // forget undoes read, and removes the children that nothing else lists.
-func (a *applier) forget(d digest.Digest, m *manifest) {
-	if m.subject != "" {
-		a.referrers.Delete(pair(m.subject, d))
+func (a *applier) forget(s sum, m manifest) {
+	rest := m.rest()
+	if rest.subject != "" {
+		a.referrers.Delete(pair{sumOf(rest.subject), s})
 	}
-	for _, c := range m.children {
-		a.parents.Delete(pair(c.digest, d))
-		if a.hasParent(c.digest) {
+	for _, c := range rest.children {
+		a.parents.Delete(pair{c.sum, s})
+		if a.hasParent(c.sum) {
 			continue
 		}
-		a.unread.Delete([]byte(c.digest))
-		if child, ok := a.hidden.Delete([]byte(c.digest)); ok {
-			a.forget(c.digest, child)
+		a.unread.Delete(c.sum)
+		if child, ok := a.hidden.Delete(c.sum); ok {
+			a.forget(c.sum, child)
 		}
 	}
 }
 
-func (a *applier) hasParent(d digest.Digest) bool {
-	for range pairs(a.parents.Root(), d, "") {
-		return true
+func (a *applier) hasParent(s sum) bool {
+	for p := range a.parents.From(pair{s, lowest}) {
+		return p.a == s
 	}
 	return false
 }
@@ -235,7 +233,7 @@ func (i *Index) Replay(changes []storage.Change) *Index {
 		case storage.PutChange:
 			a.putUnread(c.Manifest.Descriptor)
 		case storage.TagChange:
-			a.tag(c.Tag.String(), c.Tag, c.Digest)
+			a.tag(c.Tag, c.Digest)
 		case storage.UntagChange:
 			a.untag(c.Tag)
 		case storage.DeleteChange:
@@ -246,12 +244,12 @@ func (i *Index) Replay(changes []storage.Change) *Index {
 	return a.commit()
 }
 
-func (a *applier) putUnread(desc oci.Descriptor) {
-	if _, ok := a.manifests.Get([]byte(desc.Digest)); ok {
+func (a *applier) putUnread(d oci.Descriptor) {
+	s, m := sumOf(d.Digest), manifest{desc: descOf(d)}
+	if _, ok := a.manifests.Get(s); ok {
 		return
 	}
-	a.hidden.Delete([]byte(desc.Digest))
-	desc = listed(desc)
-	a.manifests.Insert([]byte(desc.Digest), &manifest{desc: desc, raw: encodeDescriptor(desc, "")})
-	a.unread.Insert([]byte(desc.Digest), desc)
+	a.hidden.Delete(s)
+	a.manifests.Set(s, m)
+	a.unread.Set(s, m.desc)
 }

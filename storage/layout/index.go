@@ -4,14 +4,13 @@
 package layout
 
 import (
-	"bytes"
 	"encoding/json"
 	"iter"
 	"unique"
 
-	"github.com/hashicorp/go-immutable-radix/v2"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/caddy-oci/oci-registry/internal/btree"
 	"github.com/caddy-oci/oci-registry/oci"
 	"github.com/caddy-oci/oci-registry/storage"
 )
@@ -26,25 +25,59 @@ import (
 // there are none the Index is incomplete: Resolve misses manifests that only an
 // image index lists, and Referrers and Parents those of unread manifests.
 type Index struct {
-	manifests *iradix.Tree[*manifest]        // by digest: what index.json lists
-	tags      *iradix.Tree[*tagged]          // by name; what isn't a tag by our grammar is kept too
-	hidden    *iradix.Tree[*manifest]        // by digest: what only image indexes list
-	referrers *iradix.Tree[storage.Referrer] // by pair(subject, digest)
-	parents   *iradix.Tree[struct{}]         // by pair(child, parent); a child that's nowhere else isn't there
-	unread    *iradix.Tree[oci.Descriptor]   // by digest
-	head      map[string]json.RawMessage     // of index.json, all but manifests
+	manifests btree.Tree[sum, manifest]          // what index.json lists
+	tags      btree.Tree[name, tagged]           // what isn't a tag by our grammar is kept too
+	hidden    btree.Tree[sum, manifest]          // what only image indexes list
+	referrers btree.Tree[pair, storage.Referrer] // by subject and digest
+	parents   btree.Tree[pair, struct{}]         // by child and parent; a child that's nowhere else isn't there
+	unread    btree.Tree[sum, desc]
+	head      map[string]json.RawMessage // of index.json, all but manifests
 }
 
 var _ storage.Index = (*Index)(nil)
 
-// manifest is a manifest that exists. It doesn't change once it's in a tree.
+// desc is a descriptor without its digest, and without annotations and artifact
+// type: those belong to the manifest, and a list of referrers reads them there.
+type desc struct {
+	mediaType unique.Handle[string]
+	size      int64
+}
+
+func descOf(d oci.Descriptor) desc { return desc{unique.Make(d.MediaType), d.Size} }
+
+func (c desc) of(d digest.Digest) oci.Descriptor {
+	return oci.Descriptor{MediaType: c.mediaType.Value(), Digest: d, Size: c.size}
+}
+
+// manifest is a manifest that exists. There are a hundred thousand of them, and
+// the garbage collector looks at each: what most don't have is elsewhere.
 type manifest struct {
-	desc     oci.Descriptor
-	raw      json.RawMessage // its descriptor in index.json when it has no tag
-	tags     int             // how many names it has
-	read     bool            // whether subject and children are known
+	desc
+
+	tags int32 // how many names it has
+	read bool  // whether subject and children are known
+	more *more // nil if there's nothing in it
+}
+
+// more is the rest of a manifest. It doesn't change.
+type more struct {
+	raw      json.RawMessage // its descriptor in index.json when it has no tag; nil if that is what appendDescriptor writes
 	subject  digest.Digest
 	children []child
+}
+
+func (m manifest) rest() more {
+	if m.more == nil {
+		return more{}
+	}
+	return *m.more
+}
+
+func (m *manifest) setRest(rest more) {
+	m.more = nil
+	if rest.raw != nil || rest.subject != "" || len(rest.children) > 0 {
+		m.more = new(rest)
+	}
 }
 
 // statement is what a manifest says of others.
@@ -57,7 +90,7 @@ type statement struct {
 func statementOf(m oci.Manifest) statement {
 	s := statement{subject: m.Subject, children: childrenOf(m)}
 	if m.Subject != "" {
-		s.referrer = storage.Referrer{Digest: m.Digest, ArtifactType: m.ArtifactType, JSON: string(encodeDescriptor(m.Descriptor, ""))}
+		s.referrer = storage.Referrer{Digest: m.Digest, ArtifactType: m.ArtifactType, JSON: encodeDescriptor(m.Descriptor)}
 	}
 	return s
 }
@@ -65,84 +98,73 @@ func statementOf(m oci.Manifest) statement {
 // child is what is kept of a descriptor in an image index. Anybody who may push
 // can name a hundred thousand that don't exist.
 type child struct {
-	mediaType unique.Handle[string]
-	digest    digest.Digest
-	size      int64
+	desc
+
+	sum sum
 }
 
 func childrenOf(m oci.Manifest) []child {
 	children := make([]child, len(m.Manifests))
 	for i, c := range m.Manifests {
-		children[i] = child{unique.Make(c.MediaType), c.Digest, c.Size}
+		children[i] = child{descOf(c), sumOf(c.Digest)}
 	}
 	return children
 }
 
-func (c child) descriptor() oci.Descriptor {
-	return oci.Descriptor{MediaType: c.mediaType.Value(), Digest: c.digest, Size: c.size}
+func (c child) descriptor() oci.Descriptor { return c.of(c.sum.digest()) }
+
+// tagged is what a name names, and its descriptor in index.json, or nil if that
+// is what appendDescriptor writes.
+type tagged struct {
+	sum sum
+	raw *json.RawMessage
 }
 
-// tagged is a name and what it names.
-type tagged struct {
-	tag    oci.Tag // zero if the name isn't a tag by our grammar
-	digest digest.Digest
-	raw    json.RawMessage // its descriptor in index.json
+func taggedAs(s sum, raw json.RawMessage) tagged {
+	if raw == nil {
+		return tagged{sum: s}
+	}
+	return tagged{s, new(raw)}
 }
 
 // New returns the index of an empty repository.
 func New() *Index {
-	return &Index{
-		manifests: iradix.New[*manifest](),
-		tags:      iradix.New[*tagged](),
-		hidden:    iradix.New[*manifest](),
-		referrers: iradix.New[storage.Referrer](),
-		parents:   iradix.New[struct{}](),
-		unread:    iradix.New[oci.Descriptor](),
-		head: map[string]json.RawMessage{
-			"schemaVersion": json.RawMessage("2"),
-			"mediaType":     json.RawMessage(`"` + oci.MediaTypeImageIndex + `"`),
-		},
-	}
-}
-
-// pair is a key that sorts by a, then by b. No digest has a zero byte.
-func pair(a, b digest.Digest) []byte {
-	k := make([]byte, 0, len(a)+1+len(b))
-	k = append(k, a...)
-	k = append(k, 0)
-	return append(k, b...)
+	return &Index{head: map[string]json.RawMessage{
+		"schemaVersion": json.RawMessage("2"),
+		"mediaType":     json.RawMessage(`"` + oci.MediaTypeImageIndex + `"`),
+	}}
 }
 
 // Resolve implements storage.Index.
 func (i *Index) Resolve(ref oci.Reference) (oci.Descriptor, error) {
-	d, ok := ref.Digest()
-	if !ok {
-		if t, ok := i.tags.Get([]byte(ref.String())); ok {
-			d = t.digest
+	if d, ok := ref.Digest(); ok {
+		if m, ok := i.find(sumOf(d)); ok {
+			return m.of(d), nil
 		}
-	}
-	if m := i.find(d); m != nil {
-		return m.desc, nil
+	} else if t, ok := i.tags.Get(name(ref.String())); ok {
+		if m, ok := i.find(t.sum); ok {
+			return m.of(t.sum.digest()), nil
+		}
 	}
 	return oci.Descriptor{}, oci.Errorf(oci.ManifestUnknown, "%s", ref)
 }
 
-func (i *Index) find(d digest.Digest) *manifest {
-	if m, ok := i.manifests.Get([]byte(d)); ok {
-		return m
+func (i *Index) find(s sum) (manifest, bool) {
+	if m, ok := i.manifests.Get(s); ok {
+		return m, true
 	}
-	m, _ := i.hidden.Get([]byte(d))
-	return m
+	return i.hidden.Get(s)
 }
 
 // Tags implements storage.Index.
 func (i *Index) Tags(after oci.Tag) iter.Seq2[oci.Tag, oci.Descriptor] {
 	return func(yield func(oci.Tag, oci.Descriptor) bool) {
-		for _, name := range from(i.tags.Root(), []byte(after.String())) {
-			if name.tag == after || name.tag == (oci.Tag{}) {
+		for name, t := range i.tags.From(name(after.String())) {
+			tag, err := oci.ParseTag(string(name))
+			if err != nil || tag == after {
 				continue
 			}
-			if m := i.find(name.digest); m != nil && !yield(name.tag, m.desc) {
+			if m, ok := i.find(t.sum); ok && !yield(tag, m.of(t.sum.digest())) {
 				return
 			}
 		}
@@ -152,35 +174,30 @@ func (i *Index) Tags(after oci.Tag) iter.Seq2[oci.Tag, oci.Descriptor] {
 // Manifests implements storage.Index: it merges two trees that are in order.
 func (i *Index) Manifests() iter.Seq[oci.Descriptor] {
 	return func(yield func(oci.Descriptor) bool) {
-		next, stop := iter.Pull2(from(i.hidden.Root(), nil))
+		next, stop := iter.Pull2(i.hidden.All())
 		defer stop()
-		key, m, more := next()
-		// before yields the hidden ones up to a key.
-		before := func(limit []byte) bool {
-			for ; more && bytes.Compare(key, limit) < 0; key, m, more = next() {
-				if !yield(m.desc) {
-					return false
+		s, m, more := next()
+		for listed, l := range i.manifests.All() {
+			for ; more && s.Compare(listed) < 0; s, m, more = next() {
+				if !yield(m.of(s.digest())) {
+					return
 				}
 			}
-			return true
-		}
-		for listed, m := range from(i.manifests.Root(), nil) {
-			if !before(listed) || !yield(m.desc) {
+			if !yield(l.of(listed.digest())) {
 				return
 			}
 		}
-		before(pastAll)
+		for ; more && yield(m.of(s.digest())); s, m, more = next() {
+		}
 	}
 }
-
-// pastAll is greater than any digest.
-var pastAll = []byte("\xff")
 
 // Referrers implements storage.Index.
 func (i *Index) Referrers(subject, after digest.Digest) iter.Seq[storage.Referrer] {
 	return func(yield func(storage.Referrer) bool) {
-		for _, r := range pairs(i.referrers.Root(), subject, after) {
-			if !yield(r) {
+		of, seen := sumOf(subject), sumOf(after)
+		for p, r := range i.referrers.From(pair{of, seen}) {
+			if p.a != of || p.b != seen && !yield(r) {
 				return
 			}
 		}
@@ -190,8 +207,9 @@ func (i *Index) Referrers(subject, after digest.Digest) iter.Seq[storage.Referre
 // Parents implements storage.Index.
 func (i *Index) Parents(d digest.Digest) iter.Seq[digest.Digest] {
 	return func(yield func(digest.Digest) bool) {
-		for parent := range pairs(i.parents.Root(), d, "") {
-			if !yield(digest.Digest(parent)) {
+		of := sumOf(d)
+		for p := range i.parents.From(pair{of, lowest}) {
+			if p.a != of || !yield(p.b.digest()) {
 				return
 			}
 		}
@@ -200,42 +218,15 @@ func (i *Index) Parents(d digest.Digest) iter.Seq[digest.Digest] {
 
 // Tagged reports whether a name, of whatever form, is on the manifest d.
 func (i *Index) Tagged(d digest.Digest) bool {
-	m, ok := i.manifests.Get([]byte(d))
-	return ok && m.tags > 0
+	m, _ := i.manifests.Get(sumOf(d))
+	return m.tags > 0
 }
 
 // Listed reports whether index.json itself lists the manifest d.
 func (i *Index) Listed(d digest.Digest) bool {
-	_, ok := i.manifests.Get([]byte(d))
+	_, ok := i.manifests.Get(sumOf(d))
 	return ok
 }
 
 // Len is how many manifests index.json lists.
 func (i *Index) Len() int { return i.manifests.Len() }
-
-// from yields a tree in order of its keys, beginning with the first that isn't
-// less than lower. The keys are the tree's own.
-func from[T any](t *iradix.Node[T], lower []byte) iter.Seq2[[]byte, T] {
-	return func(yield func([]byte, T) bool) {
-		it := t.Iterator()
-		it.SeekLowerBound(lower)
-		for k, v, ok := it.Next(); ok; k, v, ok = it.Next() {
-			if !yield(k, v) {
-				return
-			}
-		}
-	}
-}
-
-// pairs yields what a tree has under pair(a, …), beginning after pair(a, after).
-func pairs[T any](t *iradix.Node[T], a, after digest.Digest) iter.Seq2[[]byte, T] {
-	return func(yield func([]byte, T) bool) {
-		prefix := pair(a, "")
-		for k, v := range from(t, pair(a, after)) {
-			b, ok := bytes.CutPrefix(k, prefix)
-			if !ok || string(b) != string(after) && !yield(b, v) {
-				return
-			}
-		}
-	}
-}

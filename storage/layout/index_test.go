@@ -1,6 +1,7 @@
 package layout
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"runtime"
@@ -221,6 +222,35 @@ func learnAll(i *Index, content map[digest.Digest]oci.Manifest) *Index {
 	return i
 }
 
+// What an earlier index knew of manifests that only indexes list, however many
+// there are, is known to the next one.
+func TestLearnFromFindsThemToo(t *testing.T) {
+	t.Parallel()
+	for children := range 80 {
+		content := make(map[digest.Digest]oci.Manifest)
+		var inner []oci.Manifest
+		for n := range children {
+			leaf := image(t, n, "")
+			signature := image(t, -n, leaf.Digest)
+			inner = append(inner, index(t, leaf, signature))
+			content[leaf.Digest], content[signature.Digest], content[inner[n].Digest] = leaf, signature, inner[n]
+		}
+		top := index(t, inner...)
+		content[top.Digest] = top
+		listed := New().Replay([]storage.Change{put(top)})
+		old := learnAll(listed, content)
+		i := listed.LearnFrom(old)
+		if !i.Complete() {
+			t.Fatalf("of %d children not all are known", children)
+		}
+		for d := range content {
+			if !has(i, d) || !slices.Equal(slices.Collect(i.Referrers(d, "")), slices.Collect(old.Referrers(d, ""))) {
+				t.Fatalf("of %d children %s isn't found, or not what refers to it", children, d)
+			}
+		}
+	}
+}
+
 func TestDeletedChildStaysHidden(t *testing.T) {
 	t.Parallel()
 	child := image(t, 1, "")
@@ -295,6 +325,50 @@ func BenchmarkTagAt100000(b *testing.B) {
 	}
 }
 
+// What a repository has in memory, the garbage collector goes through again and again.
+func TestTagsTakeLittleMemory(t *testing.T) { //nolint:paralleltest // it measures the heap
+	const count, most, few = 10_000, 300, 2 // bytes and objects for each tag and its manifest
+	data := bytes.TrimSuffix(New().Bytes(), []byte("]}"))
+	for n := range count {
+		s := sumOf(digest.FromString(fmt.Sprint(n)))
+		data = descOf(oci.Descriptor{MediaType: oci.MediaTypeImageManifest, Size: int64(n)}).appendDescriptor(data, s, fmt.Sprintf("v1.%d", n))
+		data = append(data, ',')
+	}
+	data = append(data[:len(data)-1], "]}"...)
+	decoded := func() *Index {
+		i, err := Decode(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var known []oci.Manifest
+		for d := range i.Unread() {
+			known = append(known, oci.Manifest{Descriptor: d})
+		}
+		return i.Learn(known, nil)
+	}
+	pushed := func() *Index {
+		i := New()
+		for m := range decoded().Known() {
+			i = apply(i, put(m), setTag(tag(t, fmt.Sprintf("v1.%d", m.Size)), m.Digest))
+		}
+		return i
+	}
+	for how, index := range map[string]func() *Index{"read": decoded, "pushed one by one": pushed} {
+		bytesBefore, objectsBefore := heap()
+		i := index()
+		bytesAfter, objectsAfter := heap()
+		each, objects := float64(bytesAfter-bytesBefore)/count, float64(objectsAfter-objectsBefore)/count
+		t.Logf("%s: %.0f bytes and %.2f objects each", how, each, objects)
+		if each > most || objects > few {
+			t.Errorf("want %d bytes and %d objects at most", most, few)
+		}
+		if !slices.Equal(i.Bytes(), decoded().Bytes()) {
+			t.Errorf("%s it has other tags", how)
+		}
+	}
+	runtime.KeepAlive(data)
+}
+
 // An index of a few megabytes names a hundred thousand manifests that don't
 // exist, and each of them takes the server's memory.
 func TestAbsentChildrenTakeLittleMemory(t *testing.T) { //nolint:paralleltest // it measures the heap
@@ -303,9 +377,11 @@ func TestAbsentChildrenTakeLittleMemory(t *testing.T) { //nolint:paralleltest //
 	for i := range children {
 		children[i] = fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":1}`, oci.MediaTypeImageManifest, digest.FromString(fmt.Sprint(i)))
 	}
-	before := heap()
+	before, _ := heap()
 	i := apply(New(), put(parse(t, oci.MediaTypeImageIndex, `{"schemaVersion":2,"manifests":[`+strings.Join(children, ",")+`]}`)))
-	each := (heap() - before) / count
+	after, _ := heap()
+	each := (after - before) / count
+	runtime.KeepAlive(children)
 	t.Logf("%d bytes each", each)
 	if each > most {
 		t.Errorf("want %d at most", most)
@@ -327,9 +403,10 @@ func TestReferrersTakeLittleMemory(t *testing.T) { //nolint:paralleltest // it m
 		head + `"annotations":{"a":"` + strings.Repeat("<", 1<<20) + `"}}`: 6.5,
 		head + `"artifactType":"` + strings.Repeat("<", 1<<20) + `"}`:      7.5,
 	} {
-		before := heap()
+		before, _ := heap()
 		i := apply(New(), put(parse(t, oci.MediaTypeImageManifest, raw)))
-		times := float64(heap()-before) / float64(len(raw))
+		after, _ := heap()
+		times := float64(after-before) / float64(len(raw))
 		t.Logf("%d bytes take %.1f times that", len(raw), times)
 		if times > most {
 			t.Errorf("want %.1f at most", most)
@@ -340,11 +417,12 @@ func TestReferrersTakeLittleMemory(t *testing.T) { //nolint:paralleltest // it m
 	}
 }
 
-// heap is how many bytes are in use. What a sync.Pool holds is gone after two collections.
-func heap() int64 {
+// heap is how many bytes are in use, and in how many objects. What a sync.Pool
+// holds is gone after two collections.
+func heap() (bytes, objects int64) {
 	runtime.GC()
 	runtime.GC()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
+	return int64(m.HeapAlloc), int64(m.HeapObjects)
 }

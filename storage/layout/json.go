@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -47,107 +48,152 @@ func Decode(data []byte) (*Index, error) {
 }
 
 func (a *applier) decode(raw json.RawMessage) error {
-	var desc oci.Descriptor
-	if err := json.Unmarshal(raw, &desc); err != nil {
+	var d oci.Descriptor
+	if err := json.Unmarshal(raw, &d); err != nil {
 		return err
 	}
-	if _, err := oci.ParseDigest(desc.Digest.String()); err != nil {
+	if _, err := oci.ParseDigest(d.Digest.String()); err != nil {
 		return err
 	}
-	m := &manifest{desc: listed(desc)}
-	if old, ok := a.manifests.Get([]byte(desc.Digest)); ok {
-		m = old
+	s := sumOf(d.Digest)
+	m, known := a.manifests.Get(s)
+	if !known {
+		m.desc = descOf(d)
 	}
-	name := desc.Annotations[refName]
-	if name == "" || m.raw == nil {
-		m = &manifest{desc: m.desc, tags: m.tags, raw: raw}
-		if name != "" {
-			m.raw = encodeDescriptor(m.desc, "")
-		}
+	own := d.Annotations[refName]
+	if bytes.Equal(raw, m.appendDescriptor(nil, s, own)) {
+		raw = nil
 	}
-	a.manifests.Insert([]byte(desc.Digest), m)
-	a.unread.Insert([]byte(desc.Digest), m.desc)
-	if name != "" {
-		t, _ := oci.ParseTag(name) // zero for what other tools write beside tags
-		a.name(name, tagged{tag: t, digest: desc.Digest, raw: raw})
+	if own == "" {
+		m.setRest(more{raw: raw})
+	}
+	a.manifests.Set(s, m)
+	a.unread.Set(s, m.desc)
+	if own != "" {
+		a.name(name(own), taggedAs(s, raw)) // of several descriptors with one name the last counts
 	}
 	return nil
 }
 
-// name sets a name; of several descriptors with one name the last counts.
-func (a *applier) name(name string, t tagged) {
-	if old, ok := a.tags.Insert([]byte(name), &t); ok {
-		a.count(old.digest, -1)
-	}
-	a.count(t.digest, +1)
-}
-
 // Encode writes index.json: names in byte order, then the manifests without a
-// name in order of digest. Descriptors that haven't changed are copied as they were.
+// name in order of digest. Descriptors that haven't changed are as they were.
 func (i *Index) Encode(w io.Writer) error {
-	b := &errWriter{w: w}
-	b.str("{")
-	for _, key := range slices.Sorted(maps.Keys(i.head)) {
-		b.bytes(appendKey(key))
-		b.bytes(i.head[key])
-		b.str(",")
-	}
-	b.str(`"manifests":[`)
-	comma := ""
-	for _, t := range from(i.tags.Root(), nil) {
-		b.str(comma)
-		b.bytes(t.raw)
-		comma = ","
-	}
-	for _, m := range from(i.manifests.Root(), nil) {
-		if m.tags == 0 {
-			b.str(comma)
-			b.bytes(m.raw)
-			comma = ","
-		}
-	}
-	b.str("]}")
-	return b.err
+	e := &encoder{w: w}
+	e.index(i)
+	e.flush()
+	return e.err
 }
 
 // Bytes is the index.json as Encode writes it.
 func (i *Index) Bytes() []byte {
-	var b bytes.Buffer
-	_ = i.Encode(&b) // a Buffer doesn't fail
-	return b.Bytes()
+	const each = 256 // bytes of a descriptor, about
+	e := &encoder{b: make([]byte, 0, each*(1+max(i.tags.Len(), i.manifests.Len())))}
+	e.index(i)
+	return e.b
 }
 
-// appendKey is key as a JSON object has it, with the colon.
-func appendKey(key string) []byte {
-	b, err := json.Marshal(key)
-	if err != nil {
-		panic(err) // a string
-	}
-	return append(b, ':')
+// encoder writes an index.json by pieces, and remembers the first error.
+type encoder struct {
+	w     io.Writer // nil if b is to have it all
+	b     []byte    // what isn't written yet
+	comma bool      // whether there's something in the list
+	err   error
 }
 
-// encodeDescriptor is the descriptor in index.json, with a name if there's one.
-func encodeDescriptor(desc oci.Descriptor, name string) json.RawMessage {
-	if name != "" {
-		desc.Annotations = map[string]string{refName: name}
+func (e *encoder) index(i *Index) {
+	e.b = append(e.b, '{')
+	for _, key := range slices.Sorted(maps.Keys(i.head)) {
+		e.b = append(appendString(e.b, key), ':')
+		e.b = append(append(e.b, i.head[key]...), ',')
 	}
-	raw, err := json.Marshal(desc)
+	e.b = append(e.b, `"manifests":[`...)
+	for n, t := range i.tags.All() {
+		if t.raw != nil {
+			e.raw(*t.raw)
+		} else if m, ok := i.manifests.Get(t.sum); ok { // it's there as long as it has names
+			e.descriptor(t.sum, m.desc, string(n))
+		}
+	}
+	for s, m := range i.manifests.All() {
+		if raw := m.rest().raw; m.tags == 0 && raw != nil {
+			e.raw(raw)
+		} else if m.tags == 0 {
+			e.descriptor(s, m.desc, "")
+		}
+	}
+	e.b = append(e.b, "]}"...)
+}
+
+func (e *encoder) raw(raw json.RawMessage) {
+	e.next()
+	e.b = append(e.b, raw...)
+}
+
+func (e *encoder) descriptor(s sum, d desc, name string) {
+	e.next()
+	e.b = d.appendDescriptor(e.b, s, name)
+}
+
+func (e *encoder) next() {
+	const piece = 64 << 10
+	if e.comma {
+		e.b = append(e.b, ',')
+	}
+	if e.comma = true; e.w != nil && len(e.b) > piece {
+		e.flush()
+	}
+}
+
+func (e *encoder) flush() {
+	if e.err == nil {
+		_, e.err = e.w.Write(e.b)
+	}
+	e.b = e.b[:0]
+}
+
+// encodeDescriptor is a descriptor in a list of referrers.
+func encodeDescriptor(d oci.Descriptor) string {
+	raw, err := json.Marshal(d)
 	if err != nil {
 		panic(err) // strings, integers and a map of strings
 	}
-	return raw
+	return string(raw)
 }
 
-// errWriter remembers the first error.
-type errWriter struct {
-	w   io.Writer
-	err error
-}
-
-func (b *errWriter) bytes(p []byte) {
-	if b.err == nil {
-		_, b.err = b.w.Write(p)
+// appendDescriptor appends the descriptor of s in index.json as json.Marshal
+// writes it, with a name if there's one.
+func (c desc) appendDescriptor(b []byte, s sum, name string) []byte {
+	b = append(b, `{"mediaType":`...)
+	b = appendString(b, c.mediaType.Value())
+	b = append(b, `,"digest":`...)
+	if s.plain() {
+		b = append(s.appendPlain(append(b, '"')), '"')
+	} else {
+		b = appendString(b, string(s.digest()))
 	}
+	b = append(b, `,"size":`...)
+	b = strconv.AppendInt(b, c.size, 10)
+	if name != "" {
+		b = append(b, `,"annotations":{"`+refName+`":`...)
+		b = appendString(b, name)
+		b = append(b, '}')
+	}
+	return append(b, '}')
 }
 
-func (b *errWriter) str(s string) { b.bytes([]byte(s)) }
+// appendString appends s as json.Marshal writes it.
+func appendString(b []byte, s string) []byte {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c < ' ', c > '~', c == '"', c == '\\', c == '<', c == '>', c == '&':
+			raw, err := json.Marshal(s)
+			if err != nil {
+				panic(err) // a string
+			}
+			return append(b, raw...)
+		}
+	}
+	b = append(b, '"')
+	b = append(b, s...)
+	return append(b, '"')
+}

@@ -13,8 +13,8 @@ import (
 // complete. Learn may make more of them known.
 func (i *Index) Unread() iter.Seq[oci.Descriptor] {
 	return func(yield func(oci.Descriptor) bool) {
-		for _, desc := range from(i.unread.Root(), nil) {
-			if !yield(desc) {
+		for s, d := range i.unread.All() {
+			if !yield(d.of(s.digest())) {
 				return
 			}
 		}
@@ -30,10 +30,10 @@ func (i *Index) Complete() bool { return i.unread.Len() == 0 }
 func (i *Index) Learn(read []oci.Manifest, absent []digest.Digest) *Index {
 	a := begin(i)
 	for _, m := range read {
-		a.learn(m.Descriptor, statementOf(m))
+		a.learn(sumOf(m.Digest), descOf(m.Descriptor), statementOf(m))
 	}
 	for _, d := range absent {
-		a.unread.Delete([]byte(d))
+		a.unread.Delete(sumOf(d))
 	}
 	return a.commit()
 }
@@ -43,63 +43,67 @@ func (i *Index) LearnFrom(old *Index) *Index {
 	a := begin(i)
 	for grown := true; grown; {
 		grown = false
-		for key, desc := range from(a.unread.Root(), nil) {
-			m := old.find(desc.Digest)
-			if m == nil || !m.read {
+		for s := range a.unread.Tree().All() {
+			m, ok := old.find(s)
+			if !ok || !m.read {
 				continue
 			}
-			a.learn(m.desc, old.statement(m))
-			a.unread.Delete(key)
+			a.learn(s, m.desc, old.statement(s, m))
+			a.unread.Delete(s)
 			grown = true // its children may be unread now
 		}
 	}
 	return a.commit()
 }
 
-func (i *Index) statement(m *manifest) statement {
-	r, _ := i.referrers.Get(pair(m.subject, m.desc.Digest))
-	return statement{m.subject, r, m.children}
+func (i *Index) statement(s sum, m manifest) statement {
+	says := statement{subject: m.rest().subject, children: m.rest().children}
+	if says.subject != "" {
+		says.referrer, _ = i.referrers.Get(pair{sumOf(says.subject), s})
+	}
+	return says
 }
 
-func (a *applier) learn(desc oci.Descriptor, says statement) {
-	old, own := a.manifests.Get([]byte(desc.Digest))
+func (a *applier) learn(s sum, d desc, says statement) {
+	old, own := a.manifests.Get(s)
 	if own && old.read {
 		return
 	}
 	for _, c := range says.children {
 		// One that another index lists is read, or unread already, or isn't there.
-		if _, listed := a.manifests.Get([]byte(c.digest)); !listed && !a.hasParent(c.digest) {
-			a.unread.Insert([]byte(c.digest), c.descriptor())
+		if _, listed := a.manifests.Get(c.sum); !listed && !a.hasParent(c.sum) {
+			a.unread.Set(c.sum, c.desc)
 		}
 	}
 	if own {
-		a.list(desc, says)
+		a.list(s, d, says)
 		return
 	}
-	h := &manifest{desc: listed(desc)}
-	a.read(h, says)
-	a.hidden.Insert([]byte(desc.Digest), h)
+	h := manifest{desc: d}
+	a.read(s, &h, says)
+	a.hidden.Set(s, h)
 }
 
 // Known yields the manifests that index.json lists, in order of digest, with all
 // that was learned of them: what Apply needs to put them into another Index.
 func (i *Index) Known() iter.Seq[oci.Manifest] {
 	return func(yield func(oci.Manifest) bool) {
-		for _, m := range from(i.manifests.Root(), nil) {
-			if !yield(i.known(m)) {
+		for s, m := range i.manifests.All() {
+			if !yield(i.known(s, m)) {
 				return
 			}
 		}
 	}
 }
 
-func (i *Index) known(m *manifest) oci.Manifest {
-	known := oci.Manifest{Descriptor: m.desc, Subject: m.subject}
-	for _, c := range m.children {
+func (i *Index) known(s sum, m manifest) oci.Manifest {
+	says := i.statement(s, m)
+	known := oci.Manifest{Descriptor: m.of(s.digest()), Subject: says.subject}
+	for _, c := range says.children {
 		known.Manifests = append(known.Manifests, c.descriptor())
 	}
-	if r, ok := i.referrers.Get(pair(m.subject, m.desc.Digest)); ok {
-		if err := json.Unmarshal([]byte(r.JSON), &known.Descriptor); err != nil {
+	if says.subject != "" {
+		if err := json.Unmarshal([]byte(says.referrer.JSON), &known.Descriptor); err != nil {
 			panic(err) // encodeDescriptor wrote it
 		}
 	}
