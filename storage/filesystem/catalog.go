@@ -7,8 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/hashicorp/go-immutable-radix/v2"
-
+	"github.com/caddy-oci/oci-registry/internal/btree"
 	"github.com/caddy-oci/oci-registry/oci"
 )
 
@@ -25,14 +24,17 @@ type catalog struct {
 	walkMu sync.Mutex // one walk at a time
 
 	mu      sync.Mutex
-	set     *iradix.Tree[oci.Name] // nil before the first walk
-	walked  time.Time              // when the last walk began
+	set     *names    // nil before the first walk
+	walked  time.Time // when the last walk began
 	walking bool
 	during  map[oci.Name]bool // what was added (true) or removed while a walk runs
 }
 
-// names returns the repositories in order.
-func (c *catalog) names(ctx context.Context) (*iradix.Node[oci.Name], error) {
+// names are repositories in order.
+type names = btree.Tree[btree.String, oci.Name]
+
+// names returns the repositories.
+func (c *catalog) names(ctx context.Context) (*names, error) {
 	set, walked := c.get()
 	if set == nil {
 		c.walkMu.Lock()
@@ -43,7 +45,7 @@ func (c *catalog) names(ctx context.Context) (*iradix.Node[oci.Name], error) {
 			}
 			set, _ = c.get()
 		}
-		return set.Root(), nil
+		return set, nil
 	}
 	if time.Since(walked) > walkEvery && c.walkMu.TryLock() {
 		c.store.background.do(func(ctx context.Context) {
@@ -53,10 +55,10 @@ func (c *catalog) names(ctx context.Context) (*iradix.Node[oci.Name], error) {
 			}
 		})
 	}
-	return set.Root(), nil
+	return set, nil
 }
 
-func (c *catalog) get() (*iradix.Tree[oci.Name], time.Time) {
+func (c *catalog) get() (*names, time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.set, c.walked
@@ -76,15 +78,19 @@ func (c *catalog) change(n oci.Name, exists bool) {
 	}
 }
 
-func with(set *iradix.Tree[oci.Name], n oci.Name, exists bool) *iradix.Tree[oci.Name] {
-	_, there := set.Get([]byte(n.String()))
-	switch {
-	case exists && !there:
-		set, _, _ = set.Insert([]byte(n.String()), n)
-	case !exists && there:
-		set, _, _ = set.Delete([]byte(n.String()))
+func with(set *names, n oci.Name, exists bool) *names {
+	key := btree.String(n.String())
+	if _, there := set.Get(key); there == exists {
+		return set
 	}
-	return set
+	e := set.Edit()
+	if exists {
+		e.Set(key, n)
+	} else {
+		e.Delete(key)
+	}
+	next := e.Tree()
+	return &next
 }
 
 // walk finds all repositories, for who holds walkMu.
@@ -94,8 +100,8 @@ func (c *catalog) walk(ctx context.Context) error {
 	began := time.Now()
 	c.mu.Unlock()
 
-	found := iradix.New[oci.Name]().Txn()
-	err := c.descend(ctx, ".", func(n oci.Name) { found.Insert([]byte(n.String()), n) })
+	found := names{}.Edit()
+	err := c.descend(ctx, ".", func(n oci.Name) { found.Set(btree.String(n.String()), n) })
 	if err == nil {
 		err = c.store.present()
 	}
@@ -106,7 +112,8 @@ func (c *catalog) walk(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	set := found.Commit()
+	walked := found.Tree()
+	set := &walked
 	for n, exists := range c.during {
 		set = with(set, n, exists)
 	}

@@ -24,6 +24,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/caddy-oci/oci-registry/internal/btree"
 	"github.com/caddy-oci/oci-registry/internal/durable"
 	"github.com/caddy-oci/oci-registry/internal/journal"
 	"github.com/caddy-oci/oci-registry/internal/vfs"
@@ -217,9 +218,7 @@ func (s *Store) Repositories(ctx context.Context, after oci.Name) iter.Seq2[oci.
 			yield(oci.Name{}, err)
 			return
 		}
-		it := names.Iterator()
-		it.SeekLowerBound([]byte(after.String()))
-		for _, name, ok := it.Next(); ok; _, name, ok = it.Next() {
+		for _, name := range names.From(btree.String(after.String())) {
 			if name != after && !yield(name, nil) {
 				return
 			}

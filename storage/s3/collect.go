@@ -19,7 +19,7 @@ func (r *Repository) Contents(ctx context.Context) iter.Seq2[storage.Content, er
 			yield(storage.Content{}, err)
 			return
 		}
-		for key, b := range walk(s.blobs) {
+		for key, b := range s.blobs.All() {
 			if b.Unsure {
 				continue
 			}

@@ -42,11 +42,11 @@ type proof struct {
 // add notes what a record names. Data from whose beginning a blob is may be that blob alone.
 func (h *holdings) add(name oci.Name, s *state) {
 	h.names = append(h.names, name)
-	for key, b := range walk(s.blobs) {
+	for key, b := range s.blobs.All() {
 		if b.inline() || b.Unsure || b.Offset > 0 || len(b.ID) != idSize {
 			continue
 		}
-		sum := sha256.Sum256(key)
+		sum := sha256.Sum256([]byte(key))
 		one := holding{size: b.Size, record: uint32(len(h.names) - 1)} //nolint:gosec // so many don't fit into memory
 		copy(one.content[:], sum[:])
 		copy(one.id[:], b.ID)
@@ -202,7 +202,7 @@ func (s *Store) move(ctx context.Context, name oci.Name, to map[string]string, f
 	named := make(map[digest.Digest]entry)
 	err = r.change(ctx, func(now *state) (changes []change, _ string, _ error) {
 		clear(named)
-		for key, b := range walk(now.blobs) {
+		for key, b := range now.blobs.All() {
 			other, ok := to[b.ID]
 			if !ok || b.inline() || b.Unsure || b.Offset > 0 || !found[other].right && b.Also != other {
 				continue
@@ -229,7 +229,7 @@ func (s *Store) readCopies(ctx context.Context, r *repo, to map[string]string, f
 		return err
 	}
 	reader := &Repository{s, r.name}
-	for key, b := range walk(now.blobs) {
+	for key, b := range now.blobs.All() {
 		other, ok := to[b.ID]
 		if _, known := found[other]; !ok || known {
 			continue
@@ -262,7 +262,7 @@ func (s *Store) decide(ctx context.Context, r *repo, named map[digest.Digest]ent
 	}
 	return errors.Join(append(errs, r.change(ctx, func(now *state) (changes []change, _ string, _ error) {
 		for d, e := range named {
-			b, ok := now.blobs.Get([]byte(d))
+			b, ok := now.blobs.Get(byDigest(d))
 			if !ok || b.ID != e.ID || b.Also != e.Also {
 				continue
 			}

@@ -65,7 +65,7 @@ func foldedAfter(s *state) []string {
 // pack makes next the contents of s with no bytes in the record, and returns the
 // tail as it would have been.
 func (r *repo) pack(ctx context.Context, s, next *state) ([]line, error) {
-	id, blobs := newID(), s.blobs.Txn()
+	id, blobs := newID(), s.blobs.Edit()
 	var packed []byte
 	lines := make([]line, 0, len(s.tail))
 	for _, l := range s.tail {
@@ -78,13 +78,13 @@ func (r *repo) pack(ctx context.Context, s, next *state) ([]line, error) {
 			if len(ch.Raw) == 0 {
 				continue
 			}
-			switch b, ok := blobs.Get([]byte(ch.Blob)); {
+			switch b, ok := blobs.Get(byDigest(ch.Blob)); {
 			case !ok: // it was dropped later
 				ch.entry = entry{}
 			case b.inline():
 				at := entry{ID: id, Offset: int64(len(packed)), Size: b.Size}
 				packed = append(packed, b.Raw...)
-				blobs.Insert([]byte(ch.Blob), &blob{at, b.marked})
+				blobs.Set(byDigest(ch.Blob), &blob{at, b.marked})
 				ch.entry = at
 			default: // it's packed already
 				ch.entry = b.entry
@@ -95,7 +95,7 @@ func (r *repo) pack(ctx context.Context, s, next *state) ([]line, error) {
 		}
 		lines = append(lines, l)
 	}
-	next.contents = contents{s.index, blobs.Commit(), s.lost}
+	next.contents = contents{s.index, blobs.Tree(), s.lost}
 	if len(packed) == 0 {
 		return lines, nil
 	}

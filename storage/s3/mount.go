@@ -68,7 +68,7 @@ func (r *repo) confirm(ctx context.Context, d digest.Digest, e entry) error {
 	there, sure := false, e
 	sure.Unsure = false
 	err = r.change(ctx, func(s *state) ([]change, string, error) {
-		now, ok := s.blobs.Get([]byte(d))
+		now, ok := s.blobs.Get(byDigest(d))
 		ours := ok && now.ID == e.ID
 		switch there = s.find(d) != nil && (stays || !ours); {
 		case there: // somebody else may have brought it

@@ -139,7 +139,7 @@ func (r *Repository) Quarantined(ctx context.Context) iter.Seq2[digest.Digest, e
 			yield("", err)
 			return
 		}
-		for key := range walk(s.lost) {
+		for key := range s.lost.All() {
 			if !yield(digest.Digest(key), nil) {
 				return
 			}

@@ -171,7 +171,7 @@ func whole(ctx context.Context, s *Store, name oci.Name) error {
 	if err != nil {
 		return err
 	}
-	for key, b := range walk(now.blobs) {
+	for key, b := range now.blobs.All() {
 		if b.Unsure { // who mounted it has died
 			continue
 		}

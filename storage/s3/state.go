@@ -6,9 +6,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/hashicorp/go-immutable-radix/v2"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/caddy-oci/oci-registry/internal/btree"
 	"github.com/caddy-oci/oci-registry/oci"
 	"github.com/caddy-oci/oci-registry/storage"
 	"github.com/caddy-oci/oci-registry/storage/layout"
@@ -17,9 +17,12 @@ import (
 // contents is what a repository holds. It doesn't change.
 type contents struct {
 	index *layout.Index
-	blobs *iradix.Tree[*blob] // by digest; the bytes of manifests too
-	lost  *iradix.Tree[bool]  // by digest, what was in blobs until its bytes were found to be bad
+	blobs btree.Tree[byDigest, *blob]    // the bytes of manifests too
+	lost  btree.Tree[byDigest, struct{}] // what was in blobs until its bytes were found to be bad
 }
+
+// byDigest is a digest as a key.
+type byDigest = btree.String
 
 // blob is where a blob is, and since when it has had a mark, if it has one, or
 // has been unsure.
@@ -29,11 +32,11 @@ type blob struct {
 	marked time.Time
 }
 
-func nothing() contents { return contents{layout.New(), iradix.New[*blob](), iradix.New[bool]()} }
+func nothing() contents { return contents{index: layout.New()} }
 
 // find returns a blob that one may rely on, or nil.
 func (c *contents) find(d digest.Digest) *blob {
-	b, ok := c.blobs.Get([]byte(d))
+	b, ok := c.blobs.Get(byDigest(d))
 	if !ok || b.Unsure {
 		return nil
 	}
@@ -42,7 +45,7 @@ func (c *contents) find(d digest.Digest) *blob {
 
 // isLost reports whether d was there until its bytes were found to be bad.
 func (c *contents) isLost(d digest.Digest) bool {
-	_, lost := c.lost.Get([]byte(d))
+	_, lost := c.lost.Get(byDigest(d))
 	return lost
 }
 
@@ -53,7 +56,7 @@ func (c *contents) marked(d digest.Digest) bool {
 
 // apply returns the contents after the changes.
 func (c *contents) apply(changes []change) (contents, error) {
-	blobs, lost := c.blobs.Txn(), c.lost.Txn()
+	blobs, lost := c.blobs.Edit(), c.lost.Edit()
 	var names []storage.Change
 	for i := range changes {
 		ch := &changes[i]
@@ -64,10 +67,10 @@ func (c *contents) apply(changes []change) (contents, error) {
 		if isName {
 			names = append(names, name)
 		} else {
-			ch.applyTo(blobs, lost)
+			ch.applyTo(&blobs, &lost)
 		}
 	}
-	next := contents{c.index, blobs.Commit(), lost.Commit()}
+	next := contents{c.index, blobs.Tree(), lost.Tree()}
 	if len(names) > 0 {
 		next.index, _ = c.index.Apply(names)
 	}
@@ -100,39 +103,39 @@ func (c child) descriptor() oci.Descriptor {
 }
 
 // applyTo does a change that isn't one of names.
-func (ch *change) applyTo(blobs *iradix.Txn[*blob], lost *iradix.Txn[bool]) {
-	key := []byte(ch.Blob + ch.Drop + ch.Mark + ch.Unmark) // there's one of them
+func (ch *change) applyTo(blobs *btree.Edit[byDigest, *blob], lost *btree.Edit[byDigest, struct{}]) {
+	k := byDigest(ch.Blob + ch.Drop + ch.Mark + ch.Unmark) // there's one of them
 	if ch.Lost {
-		lost.Insert(key, true)
+		lost.Set(k, struct{}{})
 	} else if ch.Blob != "" && !ch.Unsure {
-		lost.Delete(key)
+		lost.Delete(k)
 	}
-	old, ok := blobs.Get(key)
+	old, ok := blobs.Get(k)
 	switch {
 	case ch.Blob != "":
-		blobs.Insert(key, &blob{ch.entry, ch.Since})
+		blobs.Set(k, &blob{ch.entry, ch.Since})
 	case !ok:
 	case ch.Drop != "":
-		blobs.Delete(key)
+		blobs.Delete(k)
 	case ch.Mark != "":
 		if old.marked.IsZero() {
-			blobs.Insert(key, &blob{old.entry, ch.Since})
+			blobs.Set(k, &blob{old.entry, ch.Since})
 		}
 	case ch.Unmark != "":
-		blobs.Insert(key, &blob{entry: old.entry})
+		blobs.Set(k, &blob{entry: old.entry})
 	}
 }
 
 // snapshot returns the changes that make the contents of nothing.
 func (c *contents) snapshot() []change {
 	var all []change
-	for key, b := range walk(c.blobs) {
+	for key, b := range c.blobs.All() {
 		all = append(all, change{Blob: digest.Digest(key), entry: b.entry})
 		if !b.marked.IsZero() {
 			all = append(all, change{Mark: digest.Digest(key), Since: b.marked})
 		}
 	}
-	for key := range walk(c.lost) {
+	for key := range c.lost.All() {
 		all = append(all, change{Drop: digest.Digest(key), Lost: true})
 	}
 	for m := range c.index.Known() {
@@ -231,16 +234,4 @@ func (c *contents) replay(lines []line) (contents, error) {
 		all = append(all, done.Changes...)
 	}
 	return c.apply(all)
-}
-
-// walk yields a tree in order of its keys, which are the tree's own.
-func walk[T any](t *iradix.Tree[T]) func(yield func([]byte, T) bool) {
-	return func(yield func([]byte, T) bool) {
-		it := t.Root().Iterator()
-		for k, v, ok := it.Next(); ok; k, v, ok = it.Next() {
-			if !yield(k, v) {
-				return
-			}
-		}
-	}
 }

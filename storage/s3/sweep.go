@@ -249,7 +249,7 @@ const recordsAtOnce = 8
 
 // note notes the data that a record names.
 func (w *sweep) note(name oci.Name, s *state) {
-	for _, b := range walk(s.blobs) {
+	for _, b := range s.blobs.All() {
 		if !b.inline() {
 			delete(w.data, b.ID)
 			delete(w.data, b.Also)
@@ -276,7 +276,7 @@ func (w *sweep) readRecord(ctx context.Context, key string) (name oci.Name, s *s
 	if err != nil || w.dry {
 		return name, s, err
 	}
-	for _, b := range walk(s.blobs) {
+	for _, b := range s.blobs.All() {
 		if b.Unsure && b.marked.Before(w.before) {
 			err = r.change(ctx, w.dropForsaken)
 			break
@@ -289,7 +289,7 @@ func (w *sweep) readRecord(ctx context.Context, key string) (name oci.Name, s *s
 }
 
 func (w *sweep) dropForsaken(s *state) (changes []change, by string, err error) {
-	for key, b := range walk(s.blobs) {
+	for key, b := range s.blobs.All() {
 		if b.Unsure && b.marked.Before(w.before) {
 			changes = append(changes, change{Drop: digestOf(key)})
 		}

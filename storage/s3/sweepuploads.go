@@ -119,4 +119,4 @@ func (w *sweep) sweepUploads(ctx context.Context) {
 	}
 }
 
-func digestOf(key []byte) digest.Digest { return digest.Digest(key) }
+func digestOf(key byDigest) digest.Digest { return digest.Digest(key) }
