@@ -28,7 +28,7 @@ func aims(sz size) []aim {
 		{"small push, unsynced: olareg", rates("push small", unsynced, "push small", "olareg"), 1.3, false},
 		{"large push: the slower of sha256 and dd", ofSlower("push large", synced, hashing, writing), 0.85, false},
 		{"server CPU of a large pull: olareg", cpus("pull large", synced, "pull large", "olareg"), 1, true},
-		{"HEAD manifest: Caddy's respond", rates("HEAD manifest", synced, "HEAD respond", synced), 0.85, false},
+		{"HEAD manifest: Caddy's respond", rates("HEAD manifest", synced, "HEAD manifest", responding), 0.85, false},
 		{"HEAD of anybody: with a password", rates(headAnonymous, withUsers, headPassword, withUsers), 1.15, true},
 		{"HEAD of anybody: with a token", rates(headAnonymous, withUsers, headToken, withUsers), 1.15, true},
 		{"small pull: olareg", rates("pull small", synced, "pull small", "olareg"), 1, false},

@@ -46,8 +46,7 @@ func TestBench(t *testing.T) {
 	run := func(w workload) { measure(t, r, w, sz, systems) }
 	run(pushSmall())
 	run(pullSmall())
-	run(headManifest())
-	run(respond())
+	measure(t, r, headManifest(), sz, slices.Insert(slices.Clone(systems), 1, caddy.beside()))
 	for _, w := range headAs() {
 		measure(t, r, w, sz, append(guarded, systems[2]))
 	}

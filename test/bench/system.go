@@ -20,6 +20,7 @@ const (
 	synced       = "caddy"         // this registry, as it is without options
 	unsynced     = "caddy unsync"  // with sync off
 	single       = "caddy one tag" // the same, in a process that has one image and no more
+	responding   = "caddy respond" // the site beside the registry, in the process of the first
 	distribution = "distribution"  // Debian's docker-registry
 )
 
@@ -68,6 +69,11 @@ func oursWith(t *testing.T, name, root, options string) *system {
 	}
 	s.restart()
 	return s
+}
+
+// beside is the site that is beside the registry.
+func (s *system) beside() *system {
+	return &system{name: responding, addr: s.addr, pid: s.pid, admin: s.admin, serial: newSerial()}
 }
 
 // plain starts the same program with nothing but a site that responds.

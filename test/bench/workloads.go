@@ -116,8 +116,16 @@ func one(name string, prepare func(*client) error, method, header string, path f
 
 func latest(c *client) string { return "/v2/" + stateOf[stored](c).repo + "/manifests/latest" }
 
+// headManifest asks the site beside the registry, too: what Caddy itself costs.
 func headManifest() workload {
-	return one("HEAD manifest", storeSmall("head"), http.MethodHead, acceptMany, latest)
+	store := storeSmall("head")
+	return one("HEAD manifest", func(c *client) error {
+		if c.sys.name != responding {
+			return store(c)
+		}
+		c.host, c.state = "respond.localhost", stored{repo: c.sys.repo("head")}
+		return nil
+	}, http.MethodHead, acceptMany, latest)
 }
 
 func getManifest() workload {
@@ -129,16 +137,6 @@ func headBlob() workload {
 		s := stateOf[stored](c)
 		return "/v2/" + s.repo + "/blobs/" + s.blobs[1].digest.String()
 	})
-}
-
-// respond asks the site beside the registry: what Caddy itself costs.
-func respond() workload {
-	w := one("HEAD respond", func(c *client) error {
-		c.host = "respond.localhost"
-		return nil
-	}, http.MethodHead, acceptMany, func(*client) string { return "/v2/bench/head-1/manifests/latest" })
-	w.on = only(synced)
-	return w
 }
 
 // mixed is what a registry of a public cloud was seen to do (Anwar et al.,
