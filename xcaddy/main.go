@@ -15,7 +15,7 @@ import (
 // is gone with its request: without it a busy one collects garbage fifty times a
 // second. Unlike a higher GOGC it makes no difference to a heap that's large, as with
 // many uploads to S3 at once.
-var floor = make([]byte, 32<<20)
+var floor = make([]byte, 64<<20)
 
 func main() {
 	_ = floor
