@@ -84,6 +84,8 @@ func (c *cut) entry(n *node, name, to string) error {
 
 // mix is what a file may hold: what it was, with some of what it is.
 func (c *cut) mix(n *node, now []byte) []byte {
+	c.tree.memory.mu.Lock() // somebody may be writing, who waits for no sync
+	defer c.tree.memory.mu.Unlock()
 	size := len(n.data)
 	if len(now) != size && c.keep() {
 		size = len(now)
