@@ -35,7 +35,10 @@ type Faulty struct {
 	fail   func(Step) error
 }
 
-var _ FS = (*Faulty)(nil)
+var (
+	_ FS    = (*Faulty)(nil)
+	_ Maker = (*Faulty)(nil)
+)
 
 // Short is an error of a write of which a part is done.
 type Short struct {
@@ -126,6 +129,14 @@ func (f *Faulty) Sub(name string) (FS, error) {
 		return nil, err
 	}
 	return &Faulty{FS: sub, prefix: path.Join(f.prefix, name), fail: f.fail}, nil
+}
+
+// Make implements Maker. It's a step that can fail, with nothing done.
+func (f *Faulty) Make(name string, data []byte) error {
+	if err := f.step("make", name, ""); err != nil {
+		return err
+	}
+	return Make(f.FS, name, data)
 }
 
 // Mkdir implements FS.

@@ -21,7 +21,10 @@ type Forgetful struct {
 	memory *memory // shared with the trees under it
 }
 
-var _ FS = (*Forgetful)(nil)
+var (
+	_ FS    = (*Forgetful)(nil)
+	_ Maker = (*Forgetful)(nil)
+)
 
 // memory is what is durable, by the numbers that files and directories get.
 type memory struct {
@@ -120,6 +123,15 @@ func (f *Forgetful) file(name string) func(File, error) (File, error) {
 		}
 		return &forgetfulFile{under, f.memory, n, name}, nil
 	}
+}
+
+// Make implements Maker.
+func (f *Forgetful) Make(name string, data []byte) error {
+	if err := Make(f.FS, name, data); err != nil {
+		return err
+	}
+	_, err := f.node(name)
+	return err
 }
 
 // Mkdir implements FS.

@@ -27,7 +27,10 @@ type Fuse struct {
 	left *atomic.Int64 // shared with the trees under it
 }
 
-var _ FS = (*Fuse)(nil)
+var (
+	_ FS    = (*Fuse)(nil)
+	_ Maker = (*Fuse)(nil)
+)
 
 // NewFuse allows under so many steps.
 func NewFuse(under FS, steps int64) *Fuse {
@@ -127,6 +130,14 @@ func (f *Fuse) Sub(name string) (FS, error) {
 		return nil, err
 	}
 	return &Fuse{FS: sub, Torn: f.Torn, left: f.left}, nil
+}
+
+// Make implements Maker. It's a step.
+func (f *Fuse) Make(name string, data []byte) error {
+	if err := f.step("make", name); err != nil {
+		return err
+	}
+	return Make(f.FS, name, data)
 }
 
 // Mkdir implements FS.

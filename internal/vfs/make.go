@@ -18,30 +18,3 @@ func Make(fsys FS, name string, data []byte) error {
 	}
 	return errors.ErrUnsupported
 }
-
-// Make implements Maker. It's a step that can fail, with nothing done.
-func (f *Faulty) Make(name string, data []byte) error {
-	if err := f.step("make", name, ""); err != nil {
-		return err
-	}
-	return Make(f.FS, name, data)
-}
-
-// Make implements Maker. It's a step.
-func (f *Fuse) Make(name string, data []byte) error {
-	if err := f.step("make", name); err != nil {
-		return err
-	}
-	return Make(f.FS, name, data)
-}
-
-// Make implements Maker.
-func (f *Forgetful) Make(name string, data []byte) error {
-	if err := Make(f.FS, name, data); err != nil {
-		return err
-	}
-	_, err := f.node(name)
-	return err
-}
-
-var _, _, _ Maker = (*Faulty)(nil), (*Fuse)(nil), (*Forgetful)(nil)

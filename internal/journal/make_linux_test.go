@@ -14,21 +14,11 @@ import (
 	"github.com/caddy-oci/oci-registry/internal/vfs"
 )
 
-// makes skips a test where files can't be made in one step.
-func makes(t *testing.T, fsys vfs.FS) {
-	t.Helper()
-	if err := vfs.Make(fsys, "probe", nil); errors.Is(err, errors.ErrUnsupported) {
-		t.Skip("this system makes no files in one step")
-	}
-	check(t, fsys.Remove("probe"))
-}
-
 // What was made later is there, whole, after a power cut that comes after the next
 // barrier, and costs one sync with all that was made besides.
 func TestWhatIsMadeLaterIsDurableWithTheNextBarrier(t *testing.T) {
 	t.Parallel()
 	memory := forgetful(t)
-	makes(t, memory)
 	var syncs []vfs.Step
 	j := journal.New(vfs.NewFaulty(memory, func(s vfs.Step) error {
 		if s.Op == "sync" || s.Op == "syncdir" {
@@ -61,7 +51,6 @@ func TestWhatIsMadeLaterIsDurableWithTheNextBarrier(t *testing.T) {
 func TestWhatIsMadeLaterMayBeTorn(t *testing.T) {
 	t.Parallel()
 	memory := forgetful(t)
-	makes(t, memory)
 	j := journal.New(memory, options("before"))
 	check(t, j.Begin(never(t)), j.Mkdir("blobs"), j.SyncDir("."), j.Doubt("blobs"), j.MakeLater("blobs/a", []byte("one")))
 	root := memoryDir(t)
@@ -97,7 +86,6 @@ func (s slow) Make(name string, data []byte) error {
 func TestDoubtLastsAsLongAsSomethingIsMade(t *testing.T) {
 	t.Parallel()
 	memory := forgetful(t)
-	makes(t, memory)
 	under := slow{memory, make(chan struct{}), make(chan struct{})}
 	j := journal.New(under, options("before"))
 	check(t, j.Begin(never(t)), j.Mkdir("blobs"), j.SyncDir("."), j.SyncDir("blobs"), j.Doubt("blobs"))
@@ -134,9 +122,8 @@ func TestDoubtLastsAsLongAsSomethingIsMade(t *testing.T) {
 
 func TestWhatCannotBeMadeLater(t *testing.T) {
 	t.Parallel()
-	root := t.TempDir()
+	root := memoryDir(t)
 	b := begin(t, root, journal.Options{})
-	makes(t, b.FS)
 	check(t, b.Mkdir("a"), b.Mkdir("b"), b.Doubt("b"))
 	much := []byte(strings.Repeat("x", 64<<10+1))
 	for name, content := range map[string][]byte{"a/x": nil, "b/x": much} {
@@ -164,7 +151,6 @@ func TestWhatCannotBeMadeLater(t *testing.T) {
 func TestWhatIsMadeIsSyncedByItself(t *testing.T) {
 	t.Parallel()
 	memory := forgetful(t)
-	makes(t, memory)
 	j := journal.New(memory, options("before"))
 	check(t, j.Begin(never(t)), j.Make("a", []byte("one")), j.Barrier())
 	if _, err := os.Stat(filepath.Join(recovered(t, memory), "a")); !errors.Is(err, fs.ErrNotExist) {
