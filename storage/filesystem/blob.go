@@ -76,17 +76,17 @@ func (r *repo) adopt(d digest.Digest, s *session) error {
 		return nil
 	}
 	synced := !r.store.opts.Load().Unsynced
+	err := errors.ErrUnsupported
 	if !s.onDisk.Load() {
-		switch err := r.makeBlob(name, s.mem); {
-		case err == nil:
-			r.noteBlob(d, synced)
-			r.arrived()
-			return nil
-		case errors.Is(err, fs.ErrExist) && !doubtful && r.isThere(d, s.size):
-			return nil // somebody else has just made it, and what that takes
-		}
+		err = r.makeBlob(name, s.mem)
 	}
-	if err := r.takeIn(s, name); err != nil {
+	if errors.Is(err, fs.ErrExist) && !doubtful && r.isThere(d, s.size) {
+		return nil // somebody else has just made it, and what that takes
+	}
+	if err != nil {
+		err = r.takeIn(s, name)
+	}
+	if err != nil {
 		return err
 	}
 	r.noteBlob(d, synced)
