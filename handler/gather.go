@@ -11,8 +11,8 @@ type connKey struct{}
 
 // ConnContext lets answers leave in as few packets as they fit into. It is a
 // http.Server's ConnContext, or is called by it. Without it everything works, and a
-// small blob costs server and client a tenth more. Connections
-// that aren't TCP are left as they are.
+// small blob costs server and client a tenth more. Connections that aren't TCP are left
+// as they are.
 func ConnContext(ctx context.Context, c net.Conn) context.Context {
 	tcp, ok := c.(*net.TCPConn)
 	if !ok || ctx.Value(connKey{}) != nil {

@@ -6,7 +6,7 @@
 //	make bench PEERS='olareg=http://127.0.0.1:5001 zot=http://127.0.0.1:5002'
 //
 // A peer that has users is in PEER_USERS as well, as in 'zot=alice:secret', and takes part
-// where it's about them. // Debian's docker-registry is always one of them. What it prints is for people:
+// where it's about them. Debian's docker-registry is always one of them. What it prints is for people:
 // no figure makes it fail, only a wrong answer does. OCI_BENCH is full or half;
 // without it there's a little of everything, to show that it works. WORKLOADS and
 // SYSTEMS are regular expressions for the names of those to take part, and ROUNDS
