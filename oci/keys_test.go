@@ -143,6 +143,30 @@ func TestParseManifestOfManyKeysTakesLittleMemory(t *testing.T) { //nolint:paral
 	}
 }
 
+// What is refused, or is of a type that isn't read, is so before much memory is taken.
+func TestParseManifestTakesNoMemoryForWhatItDoesntRead(t *testing.T) { //nolint:paralleltest // it measures the heap
+	const most = 8 // bytes for each one of the manifest
+	layers := `{"layers":[` + strings.Repeat(`{},`, 300_000) + `{}]`
+	for name, tc := range map[string]struct{ mediaType, raw string }{
+		"key twice":        {MediaTypeImageManifest, layers + `,"a":1,"a":2}`},
+		"other letters":    {MediaTypeImageManifest, layers + `,"Config":{}}`},
+		"another type":     {MediaTypeImageManifest, layers + `,"mediaType":"` + MediaTypeImageIndex + `"}`},
+		"unknown type":     {"application/vnd.x.other+json", layers + `}`},
+		"no end":           {MediaTypeImageManifest, layers},
+		"long keys":        {MediaTypeImageManifest, strings.Repeat("{\""+strings.Repeat("k", 100_000)+"\":", 9) + strings.Repeat("}", 9)},
+		"nothing says one": {"", layers + `}`},
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, _ = ParseManifest(tc.mediaType, []byte(tc.raw), digest.Canonical) // whatever comes of it
+		runtime.ReadMemStats(&after)
+		got := float64(after.TotalAlloc-before.TotalAlloc) / float64(len(tc.raw))
+		if t.Logf("%s: %d bytes, %.1f for each", name, len(tc.raw), got); got > most {
+			t.Errorf("%s: %.1f bytes of memory for each, want %d at most", name, got, most)
+		}
+	}
+}
+
 // manyKeys is what an object with n keys holds.
 func manyKeys(n int) string {
 	var b strings.Builder

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"iter"
 	"mime"
-	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -103,33 +102,53 @@ func ParseManifest(mediaType string, raw []byte, algorithm digest.Algorithm) (Ma
 }
 
 // decode reads the fields that matter and settles the media type. JSON that
-// nests too deep is refused by encoding/json itself, at 10,000 levels.
+// nests too deep is refused by encoding/json itself, at 10,000 levels. Descriptors take
+// many times the memory that their JSON does, so they're decoded last, if at all.
 func decode(header string, raw []byte) (string, wire, error) {
-	var fields map[string]json.RawMessage
-	if err := decodeObject(raw, &fields); err != nil {
+	if err := checkObject(raw); err != nil {
 		return "", wire{}, err
 	}
-	mediaType, err := settleType(header, fields["mediaType"])
+	found, err := scanKeys(raw, manifestShape)
+	if err != nil {
+		return "", wire{}, err
+	}
+	mediaType, err := settleType(header, found.mediaType)
 	if err != nil {
 		return "", wire{}, err
 	}
 	var x wire
-	if !IsManifest(mediaType) {
-		if err := checkKeys(raw, nil); err != nil {
-			return "", wire{}, err
-		}
-		if checkKeys(raw, commonShape) != nil || json.Unmarshal(raw, &x.common) != nil {
-			x.common = common{}
-		}
+	switch {
+	case !IsManifest(mediaType):
+		x.common = decodeCommon(raw)
 		return mediaType, x, nil
+	case found.respelled != nil:
+		return "", wire{}, found.respelled
 	}
-	if err := checkKeys(raw, manifestShape); err != nil {
-		return "", wire{}, err
-	}
-	if err := decodeObject(raw, &x); err != nil {
-		return "", wire{}, err
+	if err := json.Unmarshal(raw, &x); err != nil {
+		return "", wire{}, Errorf(ManifestInvalid, "%w", err)
 	}
 	return mediaType, x, x.check(mediaType)
+}
+
+// checkObject refuses what isn't a JSON object.
+func checkObject(raw []byte) error {
+	if trimmed := bytes.TrimLeft(raw, " \t\r\n"); len(trimmed) == 0 || trimmed[0] != '{' {
+		return Errorf(ManifestInvalid, "not a JSON object")
+	}
+	if json.Valid(raw) {
+		return nil
+	}
+	return Errorf(ManifestInvalid, "%w", json.Unmarshal(raw, new(struct{}))) // which says what's wrong
+}
+
+// decodeCommon reads what a manifest of a type has that the registry doesn't know, which
+// is nothing if it can't be read.
+func decodeCommon(raw []byte) common {
+	var x common
+	if checkKeys(raw, commonShape) != nil || json.Unmarshal(raw, &x) != nil {
+		return common{}
+	}
+	return x
 }
 
 // check refuses what is of one type to one client and of another to another, and
@@ -148,18 +167,8 @@ func (x *wire) check(mediaType string) error {
 	return nil
 }
 
-func decodeObject(raw []byte, into any) error {
-	if trimmed := bytes.TrimLeft(raw, " \t\r\n"); len(trimmed) == 0 || trimmed[0] != '{' {
-		return Errorf(ManifestInvalid, "not a JSON object")
-	}
-	if err := json.Unmarshal(raw, into); err != nil {
-		return Errorf(ManifestInvalid, "%w", err)
-	}
-	return nil
-}
-
 // settleType returns the media type by a Content-Type and the field mediaType.
-func settleType(header string, field json.RawMessage) (string, error) {
+func settleType(header string, field []byte) (string, error) {
 	var s *string
 	if field != nil && json.Unmarshal(field, &s) != nil {
 		return "", Errorf(ManifestInvalid, "mediaType is not a string")
@@ -223,14 +232,15 @@ func (m *Manifest) addBlobs(x wire) {
 // check makes sure that every digest can be looked up, and that no descriptor
 // contradicts itself.
 func (m *Manifest) check(subject *Descriptor) error {
-	all := slices.Concat(m.Blobs, m.Manifests)
-	if subject != nil && subject.Digest != "" {
-		all = append(all, *subject)
-	}
-	for i := range all {
-		if err := checkDescriptor(&all[i]); err != nil {
-			return err
+	for _, list := range [][]Descriptor{m.Blobs, m.Manifests} {
+		for i := range list {
+			if err := checkDescriptor(&list[i]); err != nil {
+				return err
+			}
 		}
+	}
+	if subject != nil && subject.Digest != "" {
+		return checkDescriptor(subject)
 	}
 	return nil
 }
