@@ -60,6 +60,17 @@ func (b *beneath) inPlace() error {
 	return nil
 }
 
+func (b *beneath) statByPath(name string) (fs.FileInfo, error) {
+	if b.is == (inode{}) {
+		return b.Stat(name)
+	}
+	fi := &fileInfo{name: name}
+	if err := unix.Lstat(b.path+"/"+name, &fi.st); err != nil {
+		return nil, &fs.PathError{Op: "stat", Path: name, Err: err}
+	}
+	return fi, nil
+}
+
 // errLeaves is the error for a name that leads out of the tree. It isn't the
 // kernel's EXDEV, which means another file system to those who link and rename.
 var errLeaves = errors.New("path leads out of the tree")

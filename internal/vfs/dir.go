@@ -23,6 +23,9 @@ type onDisk interface {
 
 	// inPlace is InPlace.
 	inPlace() error
+
+	// statByPath is StatByPath.
+	statByPath(name string) (fs.FileInfo, error)
 }
 
 // Path returns the path of a name in fsys on the real file system, if it has one.
@@ -44,6 +47,17 @@ func InPlace(fsys FS) error {
 		return d.inPlace()
 	}
 	return nil
+}
+
+// StatByPath is Stat of a file that is in the directory itself, by the path that fsys was
+// opened by, so of what somebody else would find there now: if the directory was moved,
+// or something mounted over it, that's another file, or none. It doesn't follow the file
+// if that is a link. It's Stat for what has no path, and for a Sub.
+func StatByPath(fsys FS, name string) (fs.FileInfo, error) {
+	if d, ok := fsys.(onDisk); ok {
+		return d.statByPath(name)
+	}
+	return fsys.Stat(name)
 }
 
 // moved says what is wrong with the path of a directory: err, or that another
@@ -93,6 +107,13 @@ func (d rooted) inPlace() error {
 		return moved(d.root.Name(), err)
 	}
 	return nil
+}
+
+func (d rooted) statByPath(name string) (fs.FileInfo, error) {
+	if d.is == nil {
+		return d.Stat(name)
+	}
+	return os.Lstat(d.root.Name() + string(filepath.Separator) + name)
 }
 
 func (d rooted) Open(name string) (File, error) { return d.OpenFile(name, os.O_RDONLY) }

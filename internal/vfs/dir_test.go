@@ -127,6 +127,47 @@ func testInPlace(t *testing.T, openDir func(path string) FS) {
 	do(t, os.Remove(path), os.Symlink(path+".moved", path), InPlace(d))
 }
 
+func TestStatByPath(t *testing.T) {
+	t.Parallel()
+	eachWay(t, testStatByPath)
+}
+
+func testStatByPath(t *testing.T, openDir func(path string) FS) {
+	path := filepath.Join(t.TempDir(), "tree")
+	do(t, os.Mkdir(path, 0o700))
+	d := openDir(path)
+	create(t, d, "a", "x")
+	there, err := StatByPath(d, "a")
+	do(t, err)
+	inside, err := d.Stat("a")
+	do(t, err)
+	if !SameFile(there, inside) || there.Size() != 1 || there.Name() != "a" {
+		t.Fatalf("it's %v, want %v", there, inside)
+	}
+
+	do(t, os.Rename(path, path+".moved"))
+	if _, err = StatByPath(d, "a"); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("moved: error %v, want ErrNotExist", err)
+	}
+	do(t, os.Mkdir(path, 0o700), os.WriteFile(filepath.Join(path, "a"), []byte("other"), 0o600))
+	other, err := StatByPath(d, "a")
+	do(t, err)
+	if SameFile(other, inside) {
+		t.Fatal("another file is taken for the one that was moved")
+	}
+
+	do(t, os.Remove(filepath.Join(path, "a")), os.Symlink(filepath.Join(path+".moved", "a"), filepath.Join(path, "a")))
+	link, err := StatByPath(d, "a")
+	if err != nil || SameFile(link, inside) {
+		t.Fatalf("a link is taken for what it leads to, or error %v", err)
+	}
+	sub, err := d.Sub(".")
+	if err == nil {
+		_, err = StatByPath(sub, "a")
+	}
+	do(t, err)
+}
+
 func TestDirOpensBareFiles(t *testing.T) {
 	t.Parallel()
 	d := dirOf(t)

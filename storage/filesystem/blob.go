@@ -65,8 +65,11 @@ func (r *repo) adopt(d digest.Digest, s *session) error {
 	}
 	r.bytesMu.RLock()
 	defer r.bytesMu.RUnlock()
-	doubtful := r.store.doubts.has(d)
-	if !doubtful && r.isThere(d, s.size) {
+	doubtful, small := r.store.doubts.has(d), !s.onDisk.Load()
+	synced := !r.store.opts.Load().Unsynced
+	isThere := func() bool { return !doubtful && r.isThere(d, s.size) }
+	// Mostly it isn't: who pushes has asked. Where nothing is synced, to try costs no more.
+	if (synced || !small) && isThere() {
 		return nil
 	}
 	name := blobPath(r.name, d)
@@ -75,13 +78,12 @@ func (r *repo) adopt(d digest.Digest, s *session) error {
 		r.arrived()
 		return nil
 	}
-	synced := !r.store.opts.Load().Unsynced
 	err := errors.ErrUnsupported
-	if !s.onDisk.Load() {
+	if small {
 		err = r.makeBlob(name, s.mem)
 	}
-	if errors.Is(err, fs.ErrExist) && !doubtful && r.isThere(d, s.size) {
-		return nil // somebody else has just made it, and what that takes
+	if small && err != nil && isThere() {
+		return nil // it was there before, or somebody else has just made it, and what that takes
 	}
 	if err != nil {
 		err = r.takeIn(s, name)

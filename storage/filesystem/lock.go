@@ -110,11 +110,17 @@ func (l *writerLock) check() error {
 }
 
 // isAsItWas is check of a lock that is held, and needn't be read again. All pushes ask
-// at once.
+// at once, and each asks often. One look is enough if the file has no other name: as long
+// as the root's path leads to it, and it wasn't renamed since (which sets its ctime), the
+// folder that it's in is where it was.
 func (l *writerLock) isAsItWas() bool {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	return l.file != nil && l.isSeen(l.stamp()) && l.inPlace() == nil
+	if l.file == nil || !telling {
+		return false
+	}
+	fi, err := vfs.StatByPath(l.store.under, lockName)
+	return err == nil && linkCount(fi) == 1 && l.isSeen(stampOf(fi))
 }
 
 func (l *writerLock) isSeen(now fileStamp) bool { return now == l.seen && now != (fileStamp{}) }

@@ -3,6 +3,7 @@ package filesystem_test
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -127,6 +128,9 @@ func TestMovedRootStopsTheWriter(t *testing.T) {
 		"replaced by a link": func(t *testing.T, root string) {
 			check(t, os.Symlink(t.TempDir(), root))
 		},
+		"replaced by links of all of it": func(t *testing.T, root string) {
+			check(t, os.Rename(root+".links", root), os.RemoveAll(filepath.Join(root, "a")))
+		},
 		"replaced by another root": func(t *testing.T, root string) {
 			other := open(t, root, filesystem.Options{})
 			repository(t, other, "other").push(image(t, "other"), "v1")
@@ -139,6 +143,8 @@ func TestMovedRootStopsTheWriter(t *testing.T) {
 				root := filepath.Join(t.TempDir(), "root")
 				s := open(t, root, watchful)
 				r := repository(t, s, "a")
+				r.push(image(t, "v1"), "v1")
+				links(t, root, root+".links")
 				r.push(image(t, "v1"), "v1")
 				check(t, os.Rename(root, root+".moved"))
 				replace(t, root)
@@ -159,6 +165,21 @@ func TestMovedRootStopsTheWriter(t *testing.T) {
 			})
 		})
 	}
+}
+
+// links makes what cp -al does: a tree of the same files by other names.
+func links(t *testing.T, from, to string) {
+	t.Helper()
+	check(t, filepath.WalkDir(from, func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		target := to + strings.TrimPrefix(path, from)
+		if e.IsDir() {
+			return os.Mkdir(target, 0o700)
+		}
+		return os.Link(path, target)
+	}))
 }
 
 func TestReplacedLockOfAnotherIsRespected(t *testing.T) {

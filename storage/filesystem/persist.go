@@ -104,6 +104,9 @@ func (r *repo) unwrite(b *batch) error {
 // oci-layout if the repository hasn't got one.
 func (r *repo) makeDirs(st *state) error {
 	there := st.stamp.index != (fileStamp{}) // index.json was seen just now
+	if there && r.marked && r.store.opts.Load().Unsynced {
+		return nil // they were made before, and Settled knows only of what is durable
+	}
 	for _, dir := range []string{ownDir(r.name), r.name.String()} {
 		if there && r.store.disk.Settled(dir) {
 			continue
