@@ -13,9 +13,10 @@ import (
 // ranges of a large blob take 30 KiB.
 const maxHeader = 64 << 10
 
-// headerList returns all lines of a list header as one (RFC 9110, section 5.3).
+// headerList returns all lines of a list header as one (RFC 9110, section 5.3). The key
+// is in its canonical form.
 func headerList(header http.Header, key string) (string, error) {
-	lines := header[http.CanonicalHeaderKey(key)]
+	lines := header[key]
 	if len(lines) == 0 {
 		return "", nil
 	}
@@ -35,7 +36,7 @@ func entityTag(d digest.Digest) string { return `"` + d.String() + `"` }
 
 // strongTags returns the digests that a condition names, for the strong
 // comparison of RFC 9110 section 8.8.3.2: a weak tag stays in the list as
-// something that equals no digest.
+// something that equals no digest. The key is in its canonical form.
 func strongTags(header http.Header, key string) ([]string, error) {
 	return entityTags(header, key, true)
 }

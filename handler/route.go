@@ -70,11 +70,11 @@ var (
 // parse finds the endpoint that a request is for and checks all that its URL
 // says. The route's resource is set even if the method is the wrong one.
 func parse(method string, u *url.URL) (route, error) {
+	var r route
 	if err := checkPath(u.EscapedPath()); err != nil {
-		return route{}, err
+		return r, err
 	}
-	r, err := parsePath(u.Path)
-	if err != nil {
+	if err := r.parsePath(u.Path); err != nil {
 		return r, err
 	}
 	if r.kind = r.resource.kind(method); r.kind == 0 {
@@ -99,37 +99,40 @@ func checkPath(escaped string) error {
 	}
 }
 
-// parsePath reads a path. Names of repositories contain slashes, so what
+// parsePath reads what a path says into r. Names of repositories contain slashes, so what
 // follows the name is cut off from the end.
-func parsePath(path string) (route, error) {
+func (r *route) parsePath(path string) error {
 	rest, ok := strings.CutPrefix(path, "/v2")
 	switch {
 	case !ok:
-		return route{}, errNoEndpoint
+		return errNoEndpoint
 	case rest == "" || rest == "/":
-		return route{resource: pingMethods}, nil
+		r.resource = pingMethods
+		return nil
 	case rest == "/_catalog":
-		return route{resource: catalogMethods}, nil
+		r.resource = catalogMethods
+		return nil
 	case rest == "/_oci/ext/discover":
-		return route{resource: extensionMethods}, nil
+		r.resource = extensionMethods
+		return nil
 	case rest[0] != '/':
-		return route{}, errNoEndpoint
+		return errNoEndpoint
 	}
 	head, last := cutLast(rest[1:])
 	name, noun := cutLast(head)
 	if noun == "uploads" {
-		return parseUploads(name, last)
+		return r.parseUploads(name, last)
 	}
 	if noun == "blobs" && last == "uploads" { // without the slash that the spec ends it with
-		return parseUploads(head, "")
+		return r.parseUploads(head, "")
 	}
-	return parseNoun(name, noun, last)
+	return r.parseNoun(name, noun, last)
 }
 
 // errNoEndpoint is the answer to a path that the spec doesn't have.
 var errNoEndpoint = oci.Errorf(oci.NameUnknown, "no such endpoint")
 
-func parseNoun(name, noun, last string) (r route, err error) {
+func (r *route) parseNoun(name, noun, last string) (err error) {
 	switch {
 	case noun == "manifests":
 		r.resource = manifestMethods
@@ -143,30 +146,30 @@ func parseNoun(name, noun, last string) (r route, err error) {
 		r.resource = referrersMethods
 		r.digest, err = oci.ParseDigest(last)
 	default:
-		return route{}, errNoEndpoint
+		return errNoEndpoint
 	}
 	if err != nil {
-		return r, err
+		return err
 	}
 	r.name, err = oci.ParseName(name)
-	return r, err
+	return err
 }
 
 // parseUploads reads a path below blobs/uploads/; an empty id is that path itself.
-func parseUploads(head, id string) (r route, err error) {
+func (r *route) parseUploads(head, id string) (err error) {
 	name, noun := cutLast(head)
 	if noun != "blobs" {
-		return route{}, errNoEndpoint
+		return errNoEndpoint
 	}
 	r.resource = uploadsMethods
 	if id != "" {
 		r.resource, r.upload = uploadMethods, id
 		if !isUploadID(id) {
-			return r, oci.Errorf(oci.BlobUploadUnknown, "malformed ID")
+			return oci.Errorf(oci.BlobUploadUnknown, "malformed ID")
 		}
 	}
 	r.name, err = oci.ParseName(name)
-	return r, err
+	return err
 }
 
 // isUploadID reports whether a store can have made id: letters, digits and the
