@@ -1,6 +1,9 @@
 package filesystem
 
-import "sync"
+import (
+	"math"
+	"sync"
+)
 
 // A lane hashes a stream's chunks, in their order, while the next are read and written.
 // Two chunks are enough for that on a machine that has nothing else to do; on a busy one
@@ -15,11 +18,13 @@ type lane struct {
 }
 
 // Sizes of lanes, in bytes. Memory is what they cost: the process has so many wide lanes
-// at a time, and whoever comes later gets a narrow one.
+// at a time. Whoever comes later gets a narrow one, and looks again whenever so much has
+// come by it.
 const (
 	narrowChunk, narrowDepth = 256 << 10, 2
 	wideChunk, wideDepth     = 1 << 20, 3
 	wideLanes                = 8
+	narrowMost               = 32 << 20
 )
 
 var (
@@ -44,6 +49,14 @@ func openLane(s *session) *lane {
 
 // openNarrowLane begins a narrow lane. The caller closes it.
 func openNarrowLane(s *session) *lane { return newLane(s, narrowChunks, narrowDepth) }
+
+// most is after how many bytes another lane is to be looked for.
+func (l *lane) most() int {
+	if l.buffers == wideChunks {
+		return math.MaxInt
+	}
+	return narrowMost
+}
 
 func newLane(s *session, buffers *sync.Pool, depth int) *lane {
 	l := &lane{session: s, buffers: buffers, free: make(chan []byte, depth), full: make(chan []byte, depth)}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -171,8 +170,9 @@ func (s *session) copyFrom(ctx context.Context, me int, r io.Reader) error {
 	if !ended && err == nil {
 		ended, err = s.copyBy(ctx, me, r, openNarrowLane(s), narrowBytes)
 	}
-	if !ended && err == nil {
-		_, err = s.copyBy(ctx, me, r, openLane(s), math.MaxInt)
+	for !ended && err == nil {
+		l := openLane(s)
+		ended, err = s.copyBy(ctx, me, r, l, l.most())
 	}
 	return err
 }
