@@ -7,8 +7,9 @@ SHELL       := bash
 TAGS     := real,conformance
 FUZZTIME ?= 30s
 SOAK     ?= ./...
+CADDYS   := internal/clientaddr/ internal/option/ internal/providers/
 PURE     := $(patsubst %/,./%/...,$(wildcard oci/ storage/ authz/ handler/ sync/ tasks/ search/) \
-            $(filter-out internal/command/,$(wildcard internal/*/))) ./internal/command
+            $(filter-out internal/command/ $(CADDYS),$(wildcard internal/*/))) ./internal/command
 TOOLS    := $(patsubst test/tools/%/go.mod,bin/%,$(wildcard test/tools/*/go.mod))
 CLIENTS  := $(filter-out bin/golangci-lint bin/benchstat,$(TOOLS))
 
@@ -29,7 +30,7 @@ lint: bin/golangci-lint
 
 # The race detector watches what needs no Caddy; with Caddy it takes minutes to build.
 quick:
-	go test -short -timeout 10m . ./internal/command/serve
+	go test -short -timeout 10m . $(patsubst %,./%...,$(CADDYS)) ./internal/command/serve
 	go test -short -race -timeout 10m $(PURE)
 
 test: setup clients

@@ -15,6 +15,8 @@ import (
 	"github.com/caddy-oci/oci-registry/authz/authn"
 	"github.com/caddy-oci/oci-registry/authz/authn/apikey"
 	"github.com/caddy-oci/oci-registry/handler"
+	"github.com/caddy-oci/oci-registry/internal/clientaddr"
+	"github.com/caddy-oci/oci-registry/internal/option"
 )
 
 // apiKeysPath is where users see to their keys. No repository is called that.
@@ -36,11 +38,11 @@ type APIKeys struct {
 //		max_life DURATION
 //		max_keys NUMBER
 //	}
-func apiKeys(to **APIKeys) option {
+func apiKeys(to **APIKeys) option.Parser {
 	return func(d *caddyfile.Dispenser) error {
 		k := new(APIKeys)
 		*to = k
-		return parseBlock(d, options{"max_life": duration(&k.MaxLife), "max_keys": number(&k.MaxKeys)})
+		return option.Block(d, option.Set{"max_life": option.Duration(&k.MaxLife), "max_keys": option.Number(&k.MaxKeys)})
 	}
 }
 
@@ -131,7 +133,7 @@ func (r *Registry) isAdmin(req *http.Request, who authz.Identity) bool {
 	if r.policy == nil {
 		return false
 	}
-	q := authz.Question{Who: who, Client: clientAddr(req), Want: []authz.Access{{Action: authz.Delete}}}
+	q := authz.Question{Who: who, Client: clientaddr.Of(req), Want: []authz.Access{{Action: authz.Delete}}}
 	_, err := r.policy.Authorize(req.Context(), q)
 	return err == nil
 }
@@ -151,7 +153,7 @@ func (a *audit) observeKey(ctx context.Context, e apikey.Event) {
 		zap.String("registry", a.registry), zap.String("user", e.By.ID), zap.String("provider", e.By.Provider),
 		zap.String("key", string(e.Key.ID)), zap.String("owner", e.Key.Owner), zap.String("label", e.Key.Label),
 	}
-	if client := clientOf(ctx); client.IsValid() {
+	if client := clientaddr.FromContext(ctx); client.IsValid() {
 		fields = append(fields, zap.String("client", client.String()))
 	}
 	if by, ok := e.By.Claims[apikey.Claim].(string); ok {

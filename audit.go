@@ -12,6 +12,7 @@ import (
 	"github.com/caddy-oci/oci-registry/authz/authn"
 	"github.com/caddy-oci/oci-registry/authz/token"
 	"github.com/caddy-oci/oci-registry/handler"
+	"github.com/caddy-oci/oci-registry/internal/clientaddr"
 	"github.com/caddy-oci/oci-registry/oci"
 )
 
@@ -84,7 +85,7 @@ func (a *audit) write(r *http.Request, what string, e *handler.Event, more ...za
 	if c == nil {
 		return
 	}
-	fields := append(make([]zap.Field, 0, 16), zap.String("registry", a.registry), zap.String("client", clientAddr(r).String()))
+	fields := append(make([]zap.Field, 0, 16), zap.String("registry", a.registry), zap.String("client", clientaddr.Of(r).String()))
 	add := func(key, value string) {
 		if value != "" {
 			fields = append(fields, zap.String(key, value))

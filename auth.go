@@ -8,10 +8,10 @@ import (
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/caddyauth"
 
 	"github.com/caddy-oci/oci-registry/authz"
 	"github.com/caddy-oci/oci-registry/authz/authn"
+	"github.com/caddy-oci/oci-registry/internal/providers"
 	"github.com/caddy-oci/oci-registry/oci"
 )
 
@@ -56,6 +56,10 @@ type Auth struct {
 	limited  authn.Method // the chain, within the limits of the registry's logins
 }
 
+// Provider is what a module of another plugin may be, to say of its users what the
+// registry's own modules say.
+type Provider = providers.Provider
+
 // Challenge is how clients are asked to sign in.
 type Challenge string
 
@@ -90,12 +94,12 @@ func (a *Auth) loadProviders(ctx caddy.Context) error {
 	}
 	mods, _ := loaded.([]any)
 	for _, mod := range mods {
-		name, method, err := methodOf(mod)
+		name, method, err := providers.MethodOf(mod)
 		if err != nil {
 			return err
 		}
-		if t, ok := mod.(trusting); ok {
-			a.open = append(a.open, t.trustsAll()...)
+		if t, ok := mod.(providers.Trusting); ok {
+			a.open = append(a.open, t.TrustsAll()...)
 		}
 		a.names, a.chain = append(a.names, name), append(a.chain, method)
 		sources := []string{strings.TrimPrefix(name, "oci_")}
@@ -118,25 +122,6 @@ func (a *Auth) loadProviders(ctx caddy.Context) error {
 // already, or if an earlier handler says who it is.
 func (a *Auth) isTaken(source string) bool {
 	return source == upstreamName || slices.Contains(a.sources, source)
-}
-
-// methodOf returns what a provider is called and how it's asked.
-func methodOf(mod any) (string, authn.Method, error) {
-	name := "a provider"
-	if m, ok := mod.(caddy.Module); ok {
-		name = m.CaddyModule().ID.Name()
-	}
-	switch p := mod.(type) {
-	case Provider:
-		return name, p.Method(), nil
-	case caddyauth.Authenticator:
-		f := foreign{name: name, auth: p}
-		if _, ok := p.(*caddyauth.HTTPBasicAuth); ok {
-			f.slots = hashing
-		}
-		return name, f, nil
-	}
-	return name, nil, fmt.Errorf("provider %s: module %T can't authenticate", name, mod)
 }
 
 // known says which groups users can be in, and who knows them. Of these providers none

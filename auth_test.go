@@ -1,7 +1,6 @@
 package ociregistry
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,8 +13,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -213,60 +210,6 @@ func TestGuessing(t *testing.T) {
 	w.want(t, http.StatusOK, http.MethodGet, "/v2/_catalog", "")
 }
 
-// It's the same for a provider that isn't ours.
-func TestGuessingAtAForeignProvider(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		asked := 0
-		f := foreign{name: "fake", slots: make(chan struct{}, 1), auth: fakeAuth(func(_ http.ResponseWriter, r *http.Request) (caddyauth.User, bool, error) {
-			asked++
-			user, password, _ := r.BasicAuth()
-			return caddyauth.User{ID: user}, password == "secret", nil
-		})}
-		m := authn.NewLimits(authn.LimitOptions{PerUser: authn.Rate{Burst: 10, Every: time.Hour}}).Around(authn.Chain{f})
-		knock := func(authorization string) (time.Duration, error) {
-			r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v2/", nil)
-			r.Header.Set("Authorization", authorization)
-			began := time.Now()
-			_, _, err := m.Identify(r)
-			return time.Since(began), err
-		}
-		for i := range 10 {
-			if took, err := knock(basic("alice", fmt.Sprint(i, "\t"))); took != time.Second || !errors.Is(err, authn.ErrRefused) {
-				t.Errorf("wrong: %v after %s", err, took)
-			}
-			if took, err := knock(basic("bob", "secret")); took != 0 || err != nil {
-				t.Errorf("right: %v after %s", err, took)
-			}
-		}
-		if _, err := knock(basic("alice", "secret")); !errors.Is(err, oci.TooManyRequests) || asked != 20 {
-			t.Errorf("too many: %v, %d asked", err, asked)
-		}
-	})
-}
-
-// Only so many passwords are verified at once.
-func TestSlotsOfAForeignProvider(t *testing.T) {
-	t.Parallel()
-	f := foreign{name: "fake", slots: make(chan struct{}, 1), auth: fakeAuth(func(http.ResponseWriter, *http.Request) (caddyauth.User, bool, error) {
-		return caddyauth.User{ID: "alice"}, true, nil
-	})}
-	ctx, leave := context.WithCancel(t.Context())
-	r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/v2/", nil)
-	r.Header.Set("Authorization", alice)
-	if who, _, err := f.Identify(r); err != nil || who.ID != "alice" || len(f.slots) != 0 {
-		t.Errorf("%+v, %v", who, err)
-	}
-	f.slots <- struct{}{}
-	leave()
-	if who, found, err := f.Identify(r); !found || !errors.Is(err, context.Canceled) || !who.IsAnonymous() {
-		t.Errorf("%+v, %t, %v", who, found, err)
-	}
-	if _, m, err := methodOf(new(caddyauth.HTTPBasicAuth)); err != nil || m.(foreign).slots == nil {
-		t.Errorf("%+v, %v", m, err)
-	}
-}
-
 // fakeAuth is a provider that knows only Caddy's interface.
 type fakeAuth func(http.ResponseWriter, *http.Request) (caddyauth.User, bool, error)
 
@@ -278,52 +221,7 @@ func (f fakeAuth) Authenticate(w http.ResponseWriter, r *http.Request) (caddyaut
 type muteProvider struct{ fakeAuth }
 
 func (muteProvider) CaddyModule() caddy.ModuleInfo {
-	return caddy.ModuleInfo{ID: providers + ".mute", New: func() caddy.Module { return new(muteProvider) }}
-}
-
-func TestForeignProvider(t *testing.T) {
-	t.Parallel()
-	knows := foreign{name: "fake", auth: fakeAuth(func(w http.ResponseWriter, r *http.Request) (caddyauth.User, bool, error) {
-		switch r.Header.Get("Authorization") {
-		case "alice":
-			return caddyauth.User{ID: "alice", Metadata: map[string]string{"groups": `["a b","c"]`, "roles": "d e", "mail": "a@example.com"}}, true, nil
-		case "broken":
-			return caddyauth.User{}, false, errors.New("no such key")
-		}
-		w.Header().Set("Www-Authenticate", "Fake")
-		w.WriteHeader(http.StatusUnauthorized)
-		_, err := w.Write([]byte("go away"))
-		return caddyauth.User{ID: "candidate"}, false, err
-	})}
-	for authorization, want := range map[string]struct {
-		found, refused bool
-		id             string
-	}{
-		"alice":  {true, false, "alice"},
-		"bob":    {true, true, ""},
-		"broken": {true, true, ""},
-		"":       {false, false, ""},
-
-		"Basic Og==": {false, false, ""},
-	} {
-		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v2/", nil)
-		if authorization != "" {
-			r.Header.Set("Authorization", authorization)
-		}
-		who, found, err := knows.Identify(r)
-		if found != want.found || errors.Is(err, authn.ErrRefused) != want.refused || who.ID != want.id {
-			t.Errorf("%q: %+v %t %v", authorization, who, found, err)
-		}
-		if who.ID != "" && (who.Provider != "fake" || !slices.Equal(who.Groups, []string{"a b", "c", "d", "e"}) || who.Claims["mail"] != "a@example.com") {
-			t.Errorf("alice is %+v", who)
-		}
-		if got := knows.Challenge(r); got != "Fake" {
-			t.Errorf("%q is asked with %q", authorization, got)
-		}
-		if r.Header.Get("Authorization") != authorization {
-			t.Error("the request was changed")
-		}
-	}
+	return caddy.ModuleInfo{ID: providerModules + ".mute", New: func() caddy.Module { return new(muteProvider) }}
 }
 
 // A Provider is to any other site what Caddy's own are.
@@ -361,17 +259,6 @@ func (undecided) Identify(*http.Request) (authz.Identity, bool, error) {
 	return authz.Identity{}, true, errors.New("the directory is away")
 }
 
-func TestProviderErrorsOnAnySite(t *testing.T) {
-	t.Parallel()
-	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
-	if _, ok, err := authenticate(undecided{}, httptest.NewRecorder(), r); ok || err == nil {
-		t.Errorf("who can't be found out is %t, %v", ok, err)
-	}
-	if _, ok, err := authenticate(authn.Chain{}, httptest.NewRecorder(), r); ok || err != nil {
-		t.Errorf("without credentials it's %t, %v", ok, err)
-	}
-}
-
 // What can't be found out is neither anonymous nor refused.
 func TestIdentifyUndecided(t *testing.T) {
 	t.Parallel()
@@ -379,30 +266,6 @@ func TestIdentifyUndecided(t *testing.T) {
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v2/", nil)
 	if who, err := a.identify(r); err == nil || errors.Is(err, oci.Unauthorized) || !who.IsAnonymous() {
 		t.Errorf("it's %+v, %v", who, err)
-	}
-}
-
-func TestParseGroups(t *testing.T) {
-	t.Parallel()
-	for s, want := range map[string][]string{
-		"":                          nil,
-		"dev":                       {"dev"},
-		"Cloud admins":              {"Cloud admins"},
-		", dev ops,,x":              {"dev ops", "x"},
-		" dev,ops,\tall ":           {"dev", "ops", "all"},
-		`["a b","c,d","cn=x,dc=y"]`: {"a b", "c,d", "cn=x,dc=y"},
-		`[]`:                        {},
-		`["a",1]`:                   {`["a"`, `1]`}, // no array of strings, and no group that anybody has
-	} {
-		if got := parseGroups(s); !slices.Equal(got, want) {
-			t.Errorf("%q is %q, want %q", s, got, want)
-		}
-	}
-	for _, groups := range [][]string{nil, {"a b", "cn=x,dc=y"}, {"["}} {
-		who := identityOf(userOf(authz.Identity{ID: "alice", Groups: groups, Provider: "x"}), "x")
-		if who.ID != "alice" || !slices.Equal(who.Groups, groups) {
-			t.Errorf("%q come back as %+v", groups, who)
-		}
 	}
 }
 
@@ -489,39 +352,4 @@ func TestBrokenHtpasswdAtReload(t *testing.T) {
 		t.Errorf("it's loaded, or the error is no help: %v", err)
 	}
 	w.want(t, http.StatusAccepted, http.MethodPost, "/v2/a/blobs/uploads/", "", "Authorization", alice)
-}
-
-// A file's users, and what was verified of them, outlive reloads; nothing is left
-// once no configuration has it.
-func TestHtpasswdIsShared(t *testing.T) {
-	w := newWeb(t)
-	provider := htpasswdAlice(t)
-	path := strings.TrimPrefix(provider, "provider ")
-	shared := func() (found any) {
-		userPool.Range(func(key, value any) bool {
-			if key == path {
-				found = value
-			}
-			return true
-		})
-		return found
-	}
-	w.run(t, "", withAuth(provider))
-	first := shared()
-	w.run(t, "", withAuth(provider, "anonymous none"))
-	if first == nil || shared() != first {
-		t.Errorf("after a reload it's %v, was %v", shared(), first)
-	}
-	if err := caddy.Load(withJSON(t, quiet(t, w.config(t, "", withAuth(provider, "health /x"))), `{}`, "apps", "failing"), true); err == nil {
-		t.Error("an app that never starts was started")
-	}
-	if shared() != first {
-		t.Error("a reload that failed has changed it")
-	}
-	if err := validate(t, w.config(t, "", withAuth(provider, "health /x"))); err != nil || shared() != first {
-		t.Errorf("validating: %v", err)
-	}
-	if err := caddy.Stop(); err != nil || shared() != nil {
-		t.Errorf("%v; after the end it's %v", err, shared())
-	}
 }

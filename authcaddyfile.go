@@ -8,6 +8,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/caddyauth"
+
+	"github.com/caddy-oci/oci-registry/internal/option"
 )
 
 // authentication parses
@@ -24,15 +26,15 @@ import (
 //		tokens { … }
 //		limits { … }
 //	}
-func authentication(to **Auth) option {
+func authentication(to **Auth) option.Parser {
 	return func(d *caddyfile.Dispenser) error {
 		a := new(Auth)
 		*to = a
-		return parseBlock(d, options{
+		return option.Block(d, option.Set{
 			"provider":  a.unmarshalProvider,
 			"upstream":  a.unmarshalUpstream,
-			"challenge": choice(&a.Challenge, ChallengeAuto, ChallengeBasic, ChallengeBearer),
-			"realm":     text(&a.Realm, nil),
+			"challenge": option.Choice(&a.Challenge, ChallengeAuto, ChallengeBasic, ChallengeBearer),
+			"realm":     option.Text(&a.Realm, "VALUE"),
 			"api_keys":  apiKeys(&a.APIKeys),
 			"tokens":    tokens(&a.Tokens),
 			"limits":    loginLimits(&a.Limits),
@@ -42,9 +44,9 @@ func authentication(to **Auth) option {
 
 func (a *Auth) unmarshalUpstream(d *caddyfile.Dispenser) error {
 	a.Upstream = new(Upstream)
-	err := parseBlock(d, options{
-		"user":   anyText(&a.Upstream.User, "PLACEHOLDER, like {http.auth.user.id}"),
-		"groups": anyText(&a.Upstream.Groups, "PLACEHOLDER, like {http.auth.user.groups}"),
+	err := option.Block(d, option.Set{
+		"user":   option.Text(&a.Upstream.User, "PLACEHOLDER, like {http.auth.user.id}"),
+		"groups": option.Text(&a.Upstream.Groups, "PLACEHOLDER, like {http.auth.user.groups}"),
 	})
 	if err != nil {
 		return err
@@ -55,33 +57,25 @@ func (a *Auth) unmarshalUpstream(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// anyText parses one argument, whatever it is.
-func anyText(to *string, want string) option {
-	return func(d *caddyfile.Dispenser) (err error) {
-		*to, err = argument(d, want)
-		return err
-	}
-}
-
-const providers = "http.authentication.providers"
+const providerModules = "http.authentication.providers"
 
 // unmarshalProvider parses "provider MODULE …". What follows is the module's own.
 func (a *Auth) unmarshalProvider(d *caddyfile.Dispenser) error {
-	name, err := argument(d, strings.Join(moduleNames(providers), "|")+" { … }")
+	name, err := option.Argument(d, strings.Join(option.ModuleNames(providerModules), "|")+" { … }")
 	if err != nil {
 		return err
 	}
 	if name == "http_basic" {
 		return a.unmarshalBasic(d)
 	}
-	info, err := caddy.GetModule(providers + "." + name)
+	info, err := caddy.GetModule(providerModules + "." + name)
 	if err != nil {
-		return d.Errf("no module %s.%s is in this build of Caddy: want one of %s, or add the plugin that has it", providers, name, strings.Join(moduleNames(providers), ", "))
+		return d.Errf("no module %s.%s is in this build of Caddy: want one of %s, or add the plugin that has it", providerModules, name, strings.Join(option.ModuleNames(providerModules), ", "))
 	}
 	if _, ok := info.New().(caddyfile.Unmarshaler); !ok {
 		return d.Errf("provider %s knows no Caddyfile but that of its own directive: put that directive before oci_registry, or describe the registry in JSON", name)
 	}
-	m, err := caddyfile.UnmarshalModule(d, providers+"."+name)
+	m, err := caddyfile.UnmarshalModule(d, providerModules+"."+name)
 	if err != nil {
 		return err
 	}
@@ -113,7 +107,7 @@ func (a *Auth) unmarshalBasic(d *caddyfile.Dispenser) error {
 	}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		user := d.Val()
-		hash, err := argument(d, "HASH, which 'caddy hash-password' prints")
+		hash, err := option.Argument(d, "HASH, which 'caddy hash-password' prints")
 		if err != nil {
 			return err
 		}

@@ -6,12 +6,12 @@ import (
 	"maps"
 	"strings"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 
 	"github.com/caddy-oci/oci-registry/authz"
+	"github.com/caddy-oci/oci-registry/internal/option"
 	"github.com/caddy-oci/oci-registry/storage"
 )
 
@@ -22,22 +22,22 @@ func init() {
 }
 
 // caddyfileOptions are the options of a registry.
-func (r *Registry) caddyfileOptions() options {
-	return options{
-		"storage":           module(&r.StorageRaw, "oci_registry.storage", "module"),
+func (r *Registry) caddyfileOptions() option.Set {
+	return option.Set{
+		"storage":           option.Module(&r.StorageRaw, "oci_registry.storage", "module"),
 		"path":              r.unmarshalPath,
-		"state":             choice(&r.State, StateCaddy, StateStore),
-		"read_only":         isSet(&r.ReadOnly),
+		"state":             option.Choice(&r.State, StateCaddy, StateStore),
+		"read_only":         option.Flag(&r.ReadOnly),
 		"auth":              authentication(&r.Auth),
 		"group":             group(&r.Groups),
 		"policy":            policy(&r.Policy),
 		"rate_limit":        rateLimit(&r.RateLimit),
-		"anonymous":         choice(&r.Anonymous, authz.AnonymousNone, authz.AnonymousPull, authz.AnonymousAll),
-		"sparse_manifests":  choice(&r.SparseManifests, storage.SparseNone, storage.SparseIndexes, storage.SparseAll),
-		"max_manifest_size": size(&r.MaxManifestSize),
-		"max_blob_size":     size(&r.MaxBlobSize),
-		"external_url":      text(&r.ExternalURL, checkExternalURL),
-		"health":            text(&r.Health, checkHealth),
+		"anonymous":         option.Choice(&r.Anonymous, authz.AnonymousNone, authz.AnonymousPull, authz.AnonymousAll),
+		"sparse_manifests":  option.Choice(&r.SparseManifests, storage.SparseNone, storage.SparseIndexes, storage.SparseAll),
+		"max_manifest_size": option.Size(&r.MaxManifestSize),
+		"max_blob_size":     option.Size(&r.MaxBlobSize),
+		"external_url":      option.Checked(&r.ExternalURL, checkExternalURL),
+		"health":            option.Checked(&r.Health, checkHealth),
 		"gc":                collection(&r.GC),
 		"scrub":             scrubbing(&r.Scrub),
 	}
@@ -75,10 +75,10 @@ func (r *Registry) unmarshalBlock(d *caddyfile.Dispenser) error {
 
 // parseStorage parses a block with options, among them storage, which sets to,
 // and what is short for that of a folder.
-func parseStorage(d *caddyfile.Dispenser, to *json.RawMessage, opts options) error {
+func parseStorage(d *caddyfile.Dispenser, to *json.RawMessage, opts option.Set) error {
 	var folder FilesystemStorage
 	maps.Copy(opts, folder.caddyfileOptions())
-	if err := parseBlock(d, opts, "path", "group"); err != nil {
+	if err := option.Block(d, opts, "path", "group"); err != nil {
 		return err
 	}
 	if folder.Root == "" && folder.Sync == nil {
@@ -99,7 +99,7 @@ func parseStorage(d *caddyfile.Dispenser, to *json.RawMessage, opts options) err
 //		storage MODULE { … }
 //	}
 func (r *Registry) unmarshalPath(d *caddyfile.Dispenser) error {
-	prefix, err := argument(d, "PREFIX { … }")
+	prefix, err := option.Argument(d, "PREFIX { … }")
 	if err != nil {
 		return err
 	}
@@ -110,7 +110,7 @@ func (r *Registry) unmarshalPath(d *caddyfile.Dispenser) error {
 		return d.Errf("path %s is given twice: keep one", prefix)
 	}
 	p := new(Path)
-	if err := parseStorage(d, &p.StorageRaw, options{"storage": module(&p.StorageRaw, "oci_registry.storage", "module")}); err != nil {
+	if err := parseStorage(d, &p.StorageRaw, option.Set{"storage": option.Module(&p.StorageRaw, "oci_registry.storage", "module")}); err != nil {
 		return err
 	}
 	if p.StorageRaw == nil {
@@ -124,9 +124,9 @@ func (r *Registry) unmarshalPath(d *caddyfile.Dispenser) error {
 }
 
 // caddyfileOptions are the options of a registry that a site describes.
-func (h *Handler) caddyfileOptions() options {
+func (h *Handler) caddyfileOptions() option.Set {
 	opts := h.Registry.caddyfileOptions()
-	opts["name"] = text(&h.Name, checkName)
+	opts["name"] = option.Checked(&h.Name, checkName)
 	return opts
 }
 
@@ -149,7 +149,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if d.NextBlock(d.Nesting()) {
 		return d.Errf("registry %s is declared elsewhere and has a block here too: move the options to the global option 'oci_registry { registry %[1]s { … } }', or leave out the name", h.Use)
 	}
-	return parseBlock(d, nil)
+	return option.Block(d, nil)
 }
 
 // parseDirective is httpcaddyfile.RegisterHandlerDirective, and looks at the
@@ -217,7 +217,7 @@ func (a *App) unmarshalRegistry(d *caddyfile.Dispenser) error {
 	if d.Val() != "registry" {
 		return d.Errf("unknown option %q: want registry NAME { … }", d.Val())
 	}
-	name, err := argument(d, "NAME { … }")
+	name, err := option.Argument(d, "NAME { … }")
 	if err != nil {
 		return err
 	}
@@ -226,16 +226,6 @@ func (a *App) unmarshalRegistry(d *caddyfile.Dispenser) error {
 	}
 	a.Registries[name] = new(Registry)
 	return a.Registries[name].unmarshalBlock(d)
-}
-
-// moduleNames lists the modules of a namespace that this program has.
-func moduleNames(namespace string) []string {
-	modules := caddy.GetModules(namespace)
-	names := make([]string, len(modules))
-	for i, m := range modules {
-		names[i] = m.ID.Name()
-	}
-	return names
 }
 
 var _ caddyfile.Unmarshaler = (*Handler)(nil)

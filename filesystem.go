@@ -8,6 +8,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/caddy-oci/oci-registry/internal/option"
 	"github.com/caddy-oci/oci-registry/storage"
 	"github.com/caddy-oci/oci-registry/storage/filesystem"
 )
@@ -39,7 +40,7 @@ func (FilesystemStorage) CaddyModule() caddy.ModuleInfo {
 // Provision finds out which folder Root is. It makes none.
 func (f *FilesystemStorage) Provision(ctx caddy.Context) error {
 	f.log = ctx.Slogger()
-	root, err := resolve("root", f.Root)
+	root, err := option.Resolve("root", f.Root)
 	if err != nil {
 		return err
 	}
@@ -88,14 +89,14 @@ func (f *FilesystemStorage) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		return d.Errf("storage filesystem has no argument %q: write 'root %[1]s' in its block", d.Val())
 	}
-	return parseBlock(d, f.caddyfileOptions())
+	return option.Block(d, f.caddyfileOptions())
 }
 
 // caddyfileOptions are the options a registry also has by themselves.
-func (f *FilesystemStorage) caddyfileOptions() options {
-	return options{
-		"root": text(&f.Root, nil),
-		"sync": onOff(&f.Sync),
+func (f *FilesystemStorage) caddyfileOptions() option.Set {
+	return option.Set{
+		"root": option.Text(&f.Root, "VALUE"),
+		"sync": option.OnOff(&f.Sync),
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/caddy-oci/oci-registry/internal/adminapi"
+	"github.com/caddy-oci/oci-registry/internal/option"
 	"github.com/caddy-oci/oci-registry/oci"
 	"github.com/caddy-oci/oci-registry/tasks"
 	"github.com/caddy-oci/oci-registry/tasks/gc"
@@ -64,7 +65,7 @@ func (g *GarbageCollection) provision() (err error) {
 	case g.KeepUntagged && g.UntaggedGrace != 0:
 		return errors.New("keep_untagged and untagged_grace contradict: keep one of both")
 	}
-	g.window, err = parseWindow(g.Window)
+	g.window, err = option.ParseWindow(g.Window)
 	return err
 }
 
@@ -170,21 +171,21 @@ var counters = map[gc.Kind]string{
 //		window FROM TO
 //		rate NUMBER
 //	}
-func collection(to **GarbageCollection) option {
+func collection(to **GarbageCollection) option.Parser {
 	return func(d *caddyfile.Dispenser) error {
 		g := new(GarbageCollection)
 		*to = g
 		if g.Off = d.CountRemainingArgs() > 0; g.Off {
-			return choice(new(string), "off")(d)
+			return option.Choice(new(string), "off")(d)
 		}
-		return parseBlock(d, options{
-			"every":              duration(&g.Every),
-			"grace":              duration(&g.Grace),
-			"untagged_grace":     duration(&g.UntaggedGrace),
-			"keep_untagged":      isSet(&g.KeepUntagged),
-			"dangling_referrers": isSet(&g.DanglingReferrers),
-			"window":             window(&g.Window),
-			"rate":               number(&g.Rate),
+		return option.Block(d, option.Set{
+			"every":              option.Duration(&g.Every),
+			"grace":              option.Duration(&g.Grace),
+			"untagged_grace":     option.Duration(&g.UntaggedGrace),
+			"keep_untagged":      option.Flag(&g.KeepUntagged),
+			"dangling_referrers": option.Flag(&g.DanglingReferrers),
+			"window":             option.Window(&g.Window),
+			"rate":               option.Number(&g.Rate),
 		})
 	}
 }

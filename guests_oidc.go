@@ -26,6 +26,8 @@ import (
 	"github.com/caddy-oci/oci-registry/authz/authn"
 	"github.com/caddy-oci/oci-registry/authz/authn/issuer"
 	"github.com/caddy-oci/oci-registry/authz/authn/oidc"
+	"github.com/caddy-oci/oci-registry/internal/option"
+	"github.com/caddy-oci/oci-registry/internal/providers"
 )
 
 func init() { caddy.RegisterModule(OIDCProvider{}) }
@@ -127,8 +129,8 @@ func (p *OIDCProvider) Provision(ctx caddy.Context) error {
 		return errors.New("oci_oidc has nowhere to sign in: write 'issuer URL { … }' in its block")
 	}
 	for _, i := range p.Issuers {
-		if now, err := resolve("client_secret", i.ClientSecret); err == nil {
-			warnOfSecret(p.log, "oci_oidc: the client_secret of issuer "+i.name(), i.ClientSecret, now)
+		if now, err := option.Resolve("client_secret", i.ClientSecret); err == nil {
+			option.WarnOfSecret(p.log, "oci_oidc: the client_secret of issuer "+i.name(), i.ClientSecret, now)
 		}
 	}
 	if isInRegistry(ctx) {
@@ -232,7 +234,7 @@ func (i OIDCIssuer) provider() (oidc.Provider, error) {
 		to          *string
 	}{{"url", i.URL, &p.Issuer.URL}, {"ca", i.CA, &p.Issuer.CAFile}, {"client_id", i.ClientID, &p.ClientID}} {
 		var err error
-		if *o.to, err = resolve(o.name, o.value); err != nil {
+		if *o.to, err = option.Resolve(o.name, o.value); err != nil {
 			return p, err
 		}
 	}
@@ -241,7 +243,7 @@ func (i OIDCIssuer) provider() (oidc.Provider, error) {
 	}
 	secret := i.ClientSecret
 	p.Secret = func() (string, error) {
-		s, err := resolve("client_secret", secret)
+		s, err := option.Resolve("client_secret", secret)
 		if err != nil || s == "" {
 			return "", errNoSecret // without the text, which may have a secret in it
 		}
@@ -311,7 +313,7 @@ func (p *OIDCProvider) Authenticate(w http.ResponseWriter, r *http.Request) (cad
 		whole.send()
 		return caddyauth.User{}, false, nil
 	}
-	user, ok, err := authenticate(p.login, w, r)
+	user, ok, err := providers.Authenticate(p.login, w, r)
 	switch {
 	case ok:
 		p.login.Renew(w, r)

@@ -17,6 +17,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/dustin/go-humanize"
 
+	"github.com/caddy-oci/oci-registry/internal/option"
 	"github.com/caddy-oci/oci-registry/storage"
 	"github.com/caddy-oci/oci-registry/storage/s3"
 )
@@ -123,16 +124,16 @@ func (s *S3Storage) Provision(ctx caddy.Context) error {
 		{"kms_key", s.KMSKey, &s.at.KMSKey},
 		{"storage_class", s.StorageClass, &s.at.StorageClass},
 	} {
-		value, err := resolve(o.name, o.value)
+		value, err := option.Resolve(o.name, o.value)
 		if err != nil {
 			return err
 		}
 		*o.to = strings.TrimSpace(value) // a file ends in a line feed
 	}
-	warnOfSecret(s.log, "storage s3: secret_key", s.SecretKey, s.at.SecretKey)
+	option.WarnOfSecret(s.log, "storage s3: secret_key", s.SecretKey, s.at.SecretKey)
 	s.prefix = strings.Trim(s.prefix, "/")
 	var err error
-	if s.at.RootCAs, err = rootsWith(ca); err != nil {
+	if s.at.RootCAs, err = option.RootsWith(ca); err != nil {
 		return err
 	}
 	if s.redirectFrom, err = parseRedirect(s.Redirect); err != nil {
@@ -268,30 +269,30 @@ func (s *S3Storage) byCommand(write bool) { s.readOnly, s.command = !write, true
 //	}
 func (s *S3Storage) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the module's name
-	return parseBlock(d, s.caddyfileOptions())
+	return option.Block(d, s.caddyfileOptions())
 }
 
-func (s *S3Storage) caddyfileOptions() options {
-	return options{
-		"bucket":          text(&s.Bucket, nil),
-		"region":          text(&s.Region, nil),
-		"endpoint":        text(&s.Endpoint, nil),
-		"prefix":          text(&s.Prefix, nil),
-		"ca":              text(&s.CA, nil),
-		"path_style":      isSet(&s.PathStyle),
-		"access_key":      text(&s.AccessKey, nil),
-		"secret_key":      text(&s.SecretKey, nil),
-		"encryption":      text(&s.Encryption, nil),
-		"kms_key":         text(&s.KMSKey, nil),
-		"storage_class":   text(&s.StorageClass, nil),
-		"part_size":       size(&s.PartSize),
-		"concurrency":     number(&s.Concurrency),
-		"retry_for":       duration(&s.RetryFor),
-		"tags_fresh_for":  duration(&s.TagsFreshFor),
-		"redirect":        text(&s.Redirect, func(word string) error { _, err := parseRedirect(word); return err }),
-		"redirect_life":   duration(&s.RedirectLife),
-		"public_endpoint": text(&s.PublicEndpoint, nil),
-		"single_writer":   isSet(&s.SingleWriter),
+func (s *S3Storage) caddyfileOptions() option.Set {
+	return option.Set{
+		"bucket":          option.Text(&s.Bucket, "VALUE"),
+		"region":          option.Text(&s.Region, "VALUE"),
+		"endpoint":        option.Text(&s.Endpoint, "VALUE"),
+		"prefix":          option.Text(&s.Prefix, "VALUE"),
+		"ca":              option.Text(&s.CA, "VALUE"),
+		"path_style":      option.Flag(&s.PathStyle),
+		"access_key":      option.Text(&s.AccessKey, "VALUE"),
+		"secret_key":      option.Text(&s.SecretKey, "VALUE"),
+		"encryption":      option.Text(&s.Encryption, "VALUE"),
+		"kms_key":         option.Text(&s.KMSKey, "VALUE"),
+		"storage_class":   option.Text(&s.StorageClass, "VALUE"),
+		"part_size":       option.Size(&s.PartSize),
+		"concurrency":     option.Number(&s.Concurrency),
+		"retry_for":       option.Duration(&s.RetryFor),
+		"tags_fresh_for":  option.Duration(&s.TagsFreshFor),
+		"redirect":        option.Checked(&s.Redirect, func(word string) error { _, err := parseRedirect(word); return err }),
+		"redirect_life":   option.Duration(&s.RedirectLife),
+		"public_endpoint": option.Text(&s.PublicEndpoint, "VALUE"),
+		"single_writer":   option.Flag(&s.SingleWriter),
 	}
 }
 

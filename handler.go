@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/netip"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -16,6 +15,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-oci/oci-registry/handler"
+	"github.com/caddy-oci/oci-registry/internal/clientaddr"
 	"github.com/caddy-oci/oci-registry/storage"
 	"github.com/caddy-oci/oci-registry/storage/observed"
 )
@@ -243,7 +243,7 @@ func (h *Handler) protocolFor(ctx context.Context) (*protocol, error) {
 		Identity:        h.registry.identify,
 		Challenge:       h.registry.challenge,
 		ChallengeFirst:  h.registry.tokens != nil,
-		Client:          clientAddr,
+		Client:          clientaddr.Of,
 		Observe:         h.observe,
 		Log:             h.log,
 		MaxManifestSize: h.registry.MaxManifestSize,
@@ -258,19 +258,6 @@ func (h *Handler) protocolFor(ctx context.Context) (*protocol, error) {
 	p.traced = handler.New(opts)
 	h.protocol.Store(p)
 	return p, nil
-}
-
-// clientAddr is the address of the client, as far as trusted proxies tell it.
-func clientAddr(r *http.Request) netip.Addr { return clientOf(r.Context()) }
-
-// clientOf is the address of the client whose request's context it is.
-func clientOf(ctx context.Context) netip.Addr {
-	ip, _ := caddyhttp.GetVar(ctx, caddyhttp.ClientIPVarKey).(string)
-	addr, err := netip.ParseAddr(ip)
-	if err != nil {
-		return netip.Addr{} // a Unix socket has none
-	}
-	return addr.Unmap()
 }
 
 var (

@@ -120,24 +120,6 @@ func TestReadOnly(t *testing.T) {
 	w.want(t, http.StatusMethodNotAllowed, http.MethodDelete, "/v2/a/manifests/v1", "")
 }
 
-func TestClientAddr(t *testing.T) {
-	t.Parallel()
-	for ip, want := range map[string]string{
-		"192.0.2.1":        "192.0.2.1",
-		"::ffff:192.0.2.1": "192.0.2.1",
-		"2001:db8::1":      "2001:db8::1",
-		"@":                "invalid IP", // a Unix socket
-		"":                 "invalid IP",
-	} {
-		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v2/", nil)
-		r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), nil, new(caddyhttp.Server))
-		caddyhttp.SetVar(r.Context(), caddyhttp.ClientIPVarKey, ip)
-		if got := clientAddr(r).String(); got != want {
-			t.Errorf("clientAddr of %q = %s, want %s", ip, got, want)
-		}
-	}
-}
-
 func TestLimits(t *testing.T) {
 	w := newWeb(t)
 	w.run(t, "", "\toci_registry {\n\t\tstorage memory\n\t\tanonymous all\n\t\tmax_manifest_size 1KiB\n\t\tmax_blob_size 2KiB\n\t}\n")

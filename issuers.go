@@ -8,12 +8,6 @@ import (
 	"strings"
 )
 
-// trusting is a provider that may accept tokens without a look at what they say.
-type trusting interface {
-	// trustsAll returns the issuers of whose tokens any is good that is for this registry.
-	trustsAll() []string
-}
-
 // publicIssuers give accounts to everybody, or tokens to everybody who has one elsewhere,
 // for whatever audience they ask for.
 var publicIssuers = []string{

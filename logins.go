@@ -11,6 +11,7 @@ import (
 
 	"github.com/caddy-oci/oci-registry/authz"
 	"github.com/caddy-oci/oci-registry/authz/authn"
+	"github.com/caddy-oci/oci-registry/internal/clientaddr"
 )
 
 // loginPool has what is known of logins at the registries of a configuration, by
@@ -53,7 +54,7 @@ func acquireLogins(name string, limits *LoginLimits) (l *logins, release func())
 
 // isFirst reports whether nobody has sent what r was signed with, for a while.
 func (l *logins) isFirst(r *http.Request, who authz.Identity) bool {
-	at := login{who.Provider, who.ID, clientAddr(r).String(), maphash.String(l.seed, r.Header.Get("Authorization"))}
+	at := login{who.Provider, who.ID, clientaddr.Of(r).String(), maphash.String(l.seed, r.Header.Get("Authorization"))}
 	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/caddy-oci/oci-registry/internal/option"
 	"github.com/caddy-oci/oci-registry/storage"
 	"github.com/caddy-oci/oci-registry/storage/memory"
 )
@@ -40,7 +41,7 @@ func (*MemoryStorage) Tune(storage.Store) {}
 func (m *MemoryStorage) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the module's name
 	d.Args(&m.Name)
-	return parseBlock(d, nil)
+	return option.Block(d, nil)
 }
 
 var (

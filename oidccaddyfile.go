@@ -9,6 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/caddy-oci/oci-registry/authz/authn/oidc"
+	"github.com/caddy-oci/oci-registry/internal/option"
 )
 
 // UnmarshalCaddyfile parses
@@ -36,11 +37,11 @@ import (
 //	}
 func (p *OIDCProvider) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the module's name
-	return parseBlock(d, options{
+	return option.Block(d, option.Set{
 		"issuer":   p.unmarshalIssuer,
-		"path":     anyText(&p.Path, "PATH, like /auth"),
-		"lifetime": duration(&p.Lifetime),
-		"idle":     duration(&p.Idle),
+		"path":     option.Text(&p.Path, "PATH, like /auth"),
+		"lifetime": option.Duration(&p.Lifetime),
+		"idle":     option.Duration(&p.Idle),
 	}, "issuer")
 }
 
@@ -49,21 +50,21 @@ func (p *OIDCProvider) unmarshalIssuer(d *caddyfile.Dispenser) error {
 	if err != nil {
 		return err
 	}
-	err = parseBlock(d, options{
-		"client_id":        anyText(&i.ClientID, "ID"),
-		"client_secret":    anyText(&i.ClientSecret, "SECRET, like {file./run/secrets/oidc}"),
-		"require_group":    words(&i.RequireGroups, "NAME…"),
-		"require_domain":   words(&i.RequireDomains, "DOMAIN…, like example.com"),
-		"follow":           duration(&i.Follow),
-		"user":             words(&i.User, "CLAIM…, like preferred_username"),
-		"unverified_email": isSet(&i.UnverifiedEmail),
-		"groups":           words(&i.Groups, "CLAIM…, like realm_access.roles"),
-		"scopes":           words(&i.Scopes, "NAME…, like openid email"),
-		"name":             anyText(&i.Name, "NAME"),
-		"title":            anyText(&i.Title, "TEXT"),
-		"no_userinfo":      isSet(&i.NoUserInfo),
-		"ca":               anyText(&i.CA, "FILE"),
-		"plain_http":       isSet(&i.PlainHTTP),
+	err = option.Block(d, option.Set{
+		"client_id":        option.Text(&i.ClientID, "ID"),
+		"client_secret":    option.Text(&i.ClientSecret, "SECRET, like {file./run/secrets/oidc}"),
+		"require_group":    option.Words(&i.RequireGroups, "NAME…"),
+		"require_domain":   option.Words(&i.RequireDomains, "DOMAIN…, like example.com"),
+		"follow":           option.Duration(&i.Follow),
+		"user":             option.Words(&i.User, "CLAIM…, like preferred_username"),
+		"unverified_email": option.Flag(&i.UnverifiedEmail),
+		"groups":           option.Words(&i.Groups, "CLAIM…, like realm_access.roles"),
+		"scopes":           option.Words(&i.Scopes, "NAME…, like openid email"),
+		"name":             option.Text(&i.Name, "NAME"),
+		"title":            option.Text(&i.Title, "TEXT"),
+		"no_userinfo":      option.Flag(&i.NoUserInfo),
+		"ca":               option.Text(&i.CA, "FILE"),
+		"plain_http":       option.Flag(&i.PlainHTTP),
 	})
 	p.Issuers = append(p.Issuers, i)
 	return err
@@ -85,16 +86,4 @@ func issuerOf(d *caddyfile.Dispenser) (i OIDCIssuer, err error) {
 		return i, d.Errf("issuer has no value: want issuer [KIND] URL { … }")
 	}
 	return i, nil
-}
-
-// words parses one or more words.
-func words(to *[]string, want string) option {
-	return func(d *caddyfile.Dispenser) error {
-		name := d.Val()
-		*to = d.RemainingArgs()
-		if len(*to) == 0 {
-			return d.Errf("option %s has no value: want %s %s", name, name, want)
-		}
-		return nil
-	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/caddy-oci/oci-registry/authz"
 	"github.com/caddy-oci/oci-registry/authz/cel"
+	"github.com/caddy-oci/oci-registry/internal/option"
 )
 
 // policy parses
@@ -23,11 +24,11 @@ import (
 //	}
 //
 // A block after a rule takes further conditions, each a line that begins with when.
-func policy(to **Policy) option {
+func policy(to **Policy) option.Parser {
 	return func(d *caddyfile.Dispenser) error {
 		p := new(Policy)
 		*to = p
-		return parseBlock(d, options{
+		return option.Block(d, option.Set{
 			"allow":        p.unmarshalAllow,
 			"admin":        p.unmarshalAdmin,
 			"no_overwrite": p.unmarshalNoOverwrite,
@@ -37,9 +38,9 @@ func policy(to **Policy) option {
 }
 
 // group parses "group NAME MEMBER…".
-func group(to *map[string][]string) option {
+func group(to *map[string][]string) option.Parser {
 	return func(d *caddyfile.Dispenser) error {
-		name, err := argument(d, "NAME MEMBER…")
+		name, err := option.Argument(d, "NAME MEMBER…")
 		if err != nil {
 			return err
 		}
@@ -129,7 +130,7 @@ func whom(d *caddyfile.Dispenser, syntax string) (to []string, w When, err error
 	if d.Val() == "when" {
 		err = w.unmarshal(d)
 	} else {
-		err = parseBlock(d, options{"when": w.unmarshal}, "when")
+		err = option.Block(d, option.Set{"when": w.unmarshal}, "when")
 	}
 	return to, w, err
 }
@@ -137,14 +138,14 @@ func whom(d *caddyfile.Dispenser, syntax string) (to []string, w When, err error
 // unmarshal parses "when MATCHER …", where MATCHER is one of Caddy's request matchers,
 // and "when cel EXPRESSION [MESSAGE]".
 func (w *When) unmarshal(d *caddyfile.Dispenser) error {
-	name, err := argument(d, "MATCHER …, such as 'when client_ip 10.0.0.0/8'")
+	name, err := option.Argument(d, "MATCHER …, such as 'when client_ip 10.0.0.0/8'")
 	if err != nil {
 		return err
 	}
 	if name == "cel" {
 		return w.unmarshalCEL(d)
 	}
-	if names := moduleNames("http.matchers"); !slices.Contains(names, name) {
+	if names := option.ModuleNames("http.matchers"); !slices.Contains(names, name) {
 		return d.Errf("when %s: want cel, or a request matcher: one of %s", name, strings.Join(names, ", "))
 	}
 	if w.MatchRaw[name] != nil {

@@ -15,6 +15,8 @@ import (
 
 	"github.com/caddy-oci/oci-registry/authz"
 	"github.com/caddy-oci/oci-registry/authz/authn"
+	"github.com/caddy-oci/oci-registry/internal/clientaddr"
+	"github.com/caddy-oci/oci-registry/internal/option"
 )
 
 // Rate is how often something may be: so many times at once, and then once more after
@@ -57,11 +59,11 @@ type LoginLimits struct {
 //		per_user BURST EVERY
 //		per_address BURST EVERY
 //	}
-func rateLimit(to **RateLimit) option {
+func rateLimit(to **RateLimit) option.Parser {
 	return func(d *caddyfile.Dispenser) error {
 		l := new(RateLimit)
 		*to = l
-		return parseBlock(d, options{"per_user": rate(&l.PerUser), "per_address": rate(&l.PerAddress)})
+		return option.Block(d, option.Set{"per_user": rate(&l.PerUser), "per_address": rate(&l.PerAddress)})
 	}
 }
 
@@ -72,20 +74,20 @@ func rateLimit(to **RateLimit) option {
 //		per_address BURST EVERY
 //		delay DURATION
 //	}
-func loginLimits(to **LoginLimits) option {
+func loginLimits(to **LoginLimits) option.Parser {
 	return func(d *caddyfile.Dispenser) error {
 		l := new(LoginLimits)
 		*to = l
-		return parseBlock(d, options{"per_user": rate(&l.PerUser), "per_address": rate(&l.PerAddress), "delay": duration(&l.Delay)})
+		return option.Block(d, option.Set{"per_user": rate(&l.PerUser), "per_address": rate(&l.PerAddress), "delay": option.Duration(&l.Delay)})
 	}
 }
 
 // rate parses BURST EVERY.
-func rate(to **Rate) option {
+func rate(to **Rate) option.Parser {
 	return func(d *caddyfile.Dispenser) error {
 		const want = "BURST EVERY, like 100 1s: 100 at once, and then one each second"
 		name := d.Val()
-		burst, err := argument(d, want)
+		burst, err := option.Argument(d, want)
 		if err != nil {
 			return err
 		}
@@ -121,7 +123,7 @@ func (r *Rate) rate() authn.Rate {
 
 // options are those of package authn. There may be none.
 func (l *LoginLimits) options() authn.LimitOptions {
-	o := authn.LimitOptions{Client: clientAddr}
+	o := authn.LimitOptions{Client: clientaddr.Of}
 	if l != nil {
 		o.PerUser, o.PerAddress, o.Delay = l.PerUser.rate(), l.PerAddress.rate(), time.Duration(l.Delay)
 	}
@@ -182,7 +184,7 @@ func (l *rates) address(r *http.Request) error {
 	if l == nil {
 		return nil
 	}
-	return l.addresses.Allow(authz.Identity{}, clientAddr(r))
+	return l.addresses.Allow(authz.Identity{}, clientaddr.Of(r))
 }
 
 // user counts a request of who. Its error is for the client.

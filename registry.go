@@ -16,6 +16,7 @@ import (
 	"github.com/caddy-oci/oci-registry/authz/authn/apikey"
 	"github.com/caddy-oci/oci-registry/authz/keep"
 	"github.com/caddy-oci/oci-registry/authz/token"
+	"github.com/caddy-oci/oci-registry/internal/option"
 	"github.com/caddy-oci/oci-registry/internal/origin"
 	"github.com/caddy-oci/oci-registry/storage"
 	"github.com/caddy-oci/oci-registry/storage/readonly"
@@ -127,10 +128,10 @@ func (r *Registry) provision(ctx caddy.Context, name string) error {
 	r.name = name
 	r.log = ctx.Slogger().With(slog.String("registry", name))
 	var err error
-	if r.externalURL, err = resolve("external_url", r.ExternalURL); err != nil {
+	if r.externalURL, err = option.Resolve("external_url", r.ExternalURL); err != nil {
 		return err
 	}
-	if r.health, err = resolve("health", r.Health); err != nil {
+	if r.health, err = option.Resolve("health", r.Health); err != nil {
 		return err
 	}
 	if err := r.validate(); err != nil {
@@ -216,17 +217,6 @@ func (r *Registry) validate() error {
 		return fmt.Errorf("limits: %w", err)
 	}
 	return errors.Join(checkExternalURL(r.externalURL), checkHealth(r.health))
-}
-
-// resolve replaces the placeholders in an option's value. One that stands for
-// nothing is an error: a file that is missing, say. What it returns goes into no
-// exported field, and so into nothing that shows a configuration.
-func resolve(option, value string) (string, error) {
-	s, err := caddy.NewReplacer().ReplaceOrErr(value, true, true)
-	if err != nil {
-		return "", fmt.Errorf("%s %q: %w", option, value, err)
-	}
-	return s, nil
 }
 
 func checkExternalURL(s string) error {

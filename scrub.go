@@ -10,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/caddy-oci/oci-registry/internal/adminapi"
+	"github.com/caddy-oci/oci-registry/internal/option"
 	"github.com/caddy-oci/oci-registry/tasks"
 	"github.com/caddy-oci/oci-registry/tasks/scrub"
 )
@@ -54,7 +55,7 @@ func (s *Scrubbing) provision() (err error) {
 	case s.Rate == 0:
 		s.Rate = defaultScrubRate
 	}
-	s.window, err = parseWindow(s.Window)
+	s.window, err = option.ParseWindow(s.Window)
 	return err
 }
 
@@ -130,17 +131,17 @@ var faults = []scrub.Fault{scrub.Damaged, scrub.Missing, scrub.Unreadable}
 //		window FROM TO
 //		rate SIZE
 //	}
-func scrubbing(to **Scrubbing) option {
+func scrubbing(to **Scrubbing) option.Parser {
 	return func(d *caddyfile.Dispenser) error {
 		s := new(Scrubbing)
 		*to = s
 		if s.Off = d.CountRemainingArgs() > 0; s.Off {
-			return choice(new(string), "off")(d)
+			return option.Choice(new(string), "off")(d)
 		}
-		return parseBlock(d, options{
-			"every":  duration(&s.Every),
-			"window": window(&s.Window),
-			"rate":   size(&s.Rate),
+		return option.Block(d, option.Set{
+			"every":  option.Duration(&s.Every),
+			"window": option.Window(&s.Window),
+			"rate":   option.Size(&s.Rate),
 		})
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"github.com/caddy-oci/oci-registry/authz/authn"
 	"github.com/caddy-oci/oci-registry/authz/keep"
 	"github.com/caddy-oci/oci-registry/handler"
+	"github.com/caddy-oci/oci-registry/internal/clientaddr"
+	"github.com/caddy-oci/oci-registry/internal/providers"
 	"github.com/caddy-oci/oci-registry/oci"
 )
 
@@ -21,7 +23,7 @@ const signInPath = "/v2/_auth"
 
 // signIn is a Provider that signs people in with pages of the site.
 type signIn interface {
-	Provider
+	providers.Provider
 
 	// issuers are what an Identity's Provider may be. It's called once the module is
 	// provisioned.
@@ -181,7 +183,7 @@ type signInOutcomeKey struct{}
 // by which nobody could have signed in.
 func (r *Registry) servePage(w http.ResponseWriter, req *http.Request) (authz.Identity, error) {
 	var o signInOutcome
-	err := r.audit.logins.Try(req.Context(), clientAddr(req), func(ctx context.Context) error {
+	err := r.audit.logins.Try(req.Context(), clientaddr.Of(req), func(ctx context.Context) error {
 		r.auth.pages.ServeHTTP(w, req.WithContext(context.WithValue(ctx, signInOutcomeKey{}, &o)))
 		return o.err
 	})

@@ -9,6 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/caddy-oci/oci-registry/authz/token"
+	"github.com/caddy-oci/oci-registry/internal/option"
 )
 
 // Tokens says how long tokens are good that the registry gives.
@@ -35,11 +36,11 @@ const (
 //		life DURATION
 //		refresh_life DURATION|off
 //	}
-func tokens(to **Tokens) option {
+func tokens(to **Tokens) option.Parser {
 	return func(d *caddyfile.Dispenser) error {
 		t := new(Tokens)
 		*to = t
-		err := parseBlock(d, options{"life": duration(&t.Life), "refresh_life": t.unmarshalRefreshLife})
+		err := option.Block(d, option.Set{"life": option.Duration(&t.Life), "refresh_life": t.unmarshalRefreshLife})
 		if err == nil {
 			err = t.check()
 		}
@@ -58,7 +59,7 @@ func (t *Tokens) unmarshalRefreshLife(d *caddyfile.Dispenser) error {
 		}
 		d.Prev()
 	}
-	return duration(&t.RefreshLife)(d)
+	return option.Duration(&t.RefreshLife)(d)
 }
 
 // check returns what's wrong with t, which may be nil.

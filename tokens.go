@@ -8,6 +8,7 @@ import (
 	"github.com/caddy-oci/oci-registry/authz"
 	"github.com/caddy-oci/oci-registry/authz/authn"
 	"github.com/caddy-oci/oci-registry/authz/token"
+	"github.com/caddy-oci/oci-registry/internal/clientaddr"
 	"github.com/caddy-oci/oci-registry/oci"
 )
 
@@ -54,7 +55,7 @@ func (r *Registry) provisionTokens() (err error) {
 		Prompt:    r.auth.Realm,
 		Admit:     func(req *http.Request) error { return r.rates.address(req) },
 		AdmitUser: func(who authz.Identity) error { return r.rates.user(who) },
-		Client:    clientAddr,
+		Client:    clientaddr.Of,
 		Directory: r.auth.directory,
 		Groups:    r.groupsInTokens(),
 		Claims:    r.claimsInTokens(),

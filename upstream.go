@@ -1,7 +1,6 @@
 package ociregistry
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -9,9 +8,9 @@ import (
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/caddyauth"
 
 	"github.com/caddy-oci/oci-registry/authz"
+	"github.com/caddy-oci/oci-registry/internal/providers"
 )
 
 // Upstream believes what an earlier handler has found out about who sent a request,
@@ -79,51 +78,5 @@ func (u Upstream) identity(r *http.Request) authz.Identity {
 	if id == "" {
 		return authz.Identity{}
 	}
-	return authz.Identity{ID: id, Groups: parseGroups(repl.ReplaceAll(u.Groups, ""))}
-}
-
-// parseGroups reads a list of groups: a JSON array of strings, or names with commas
-// between them.
-func parseGroups(s string) []string {
-	var groups []string
-	if s == "" {
-		return nil
-	}
-	if strings.HasPrefix(s, "[") && json.Unmarshal([]byte(s), &groups) == nil {
-		return groups
-	}
-	groups = nil // what was read before it failed
-	for name := range strings.SplitSeq(s, ",") {
-		if name = strings.TrimSpace(name); name != "" {
-			groups = append(groups, name)
-		}
-	}
-	return groups
-}
-
-// identityOf is who a user of Caddy's is to the registry.
-func identityOf(u caddyauth.User, provider string) authz.Identity {
-	who := authz.Identity{ID: u.ID, Provider: provider}
-	roles := u.Metadata["roles"] // caddy-security's, with spaces between them
-	if !strings.HasPrefix(roles, "[") {
-		roles = strings.Join(strings.Fields(roles), ",")
-	}
-	who.Groups = append(parseGroups(u.Metadata["groups"]), parseGroups(roles)...)
-	if len(u.Metadata) > 0 {
-		who.Claims = make(map[string]any, len(u.Metadata))
-		for k, v := range u.Metadata {
-			who.Claims[k] = v
-		}
-	}
-	return who
-}
-
-// userOf is who someone the registry knows is to Caddy.
-func userOf(who authz.Identity) caddyauth.User {
-	u := caddyauth.User{ID: who.ID, Metadata: map[string]string{"provider": who.Provider}}
-	if len(who.Groups) > 0 {
-		groups, _ := json.Marshal(who.Groups) // strings can't fail
-		u.Metadata["groups"] = string(groups)
-	}
-	return u
+	return authz.Identity{ID: id, Groups: providers.ParseGroups(repl.ReplaceAll(u.Groups, ""))}
 }

@@ -1,4 +1,4 @@
-package ociregistry
+package providers
 
 import (
 	"fmt"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/caddy-oci/oci-registry/authz/authn"
 	"github.com/caddy-oci/oci-registry/authz/token"
+	"github.com/caddy-oci/oci-registry/internal/clientaddr"
 )
 
 // userPool has the sources of users that a configuration has, by what they are. What
@@ -36,7 +37,7 @@ type userSource interface {
 // has it. The caller releases it.
 func acquireUsers(key string, log *slog.Logger, opts authn.VerifiedOptions, open func(*slog.Logger) (userSource, error)) (*users, error) {
 	shared, known, err := userPool.LoadOrNew(key, func() (caddy.Destructor, error) {
-		u := &users{key: key, log: newLatestLog(log), limits: authn.NewLimits(authn.LimitOptions{Client: clientAddr})}
+		u := &users{key: key, log: newLatestLog(log), limits: authn.NewLimits(authn.LimitOptions{Client: clientaddr.Of})}
 		source, err := open(slog.New(u.log))
 		if err != nil {
 			return nil, err
@@ -73,7 +74,7 @@ func (u *users) method() authn.Method { return passwords(u.verified) }
 
 // authenticate is the Authenticate of a provider, for a site that is no registry.
 func (u *users) authenticate(w http.ResponseWriter, r *http.Request) (caddyauth.User, bool, error) {
-	return authenticate(u.limits.Around(u.method()), w, r)
+	return Authenticate(u.limits.Around(u.method()), w, r)
 }
 
 // passwords is the Method of who knows names and passwords, and of accounts. Tokens that

@@ -1,7 +1,6 @@
-package ociregistry
+package providers
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"runtime"
@@ -11,37 +10,6 @@ import (
 	"github.com/caddy-oci/oci-registry/authz"
 	"github.com/caddy-oci/oci-registry/authz/authn"
 )
-
-// Provider is a module of the namespace http.authentication.providers that says more
-// than Caddy asks: whether a request has credentials at all, which groups a user is
-// in, and that it can't find out. Any Caddy site can use it, and a registry gets more
-// out of it.
-type Provider interface {
-	caddyauth.Authenticator
-
-	// Method is what identifies callers. It's called once the module is provisioned.
-	// If it's an authn.Challenger, it can say how it wants to be asked; if it's an
-	// authn.Directory, whether an account is still there.
-	Method() authn.Method
-}
-
-// authenticate is the Authenticate of a Provider: it asks m on a site that is no
-// registry.
-func authenticate(m authn.Method, w http.ResponseWriter, r *http.Request) (caddyauth.User, bool, error) {
-	who, found, err := m.Identify(r)
-	if found && err == nil && !who.IsAnonymous() {
-		return userOf(who), true, nil
-	}
-	if c, ok := m.(authn.Challenger); ok {
-		if challenge := c.Challenge(r); challenge != "" {
-			w.Header().Set("Www-Authenticate", challenge)
-		}
-	}
-	if errors.Is(err, authn.ErrRefused) {
-		err = nil // to Caddy an error is that nobody knows
-	}
-	return caddyauth.User{}, false, err
-}
 
 // foreign is the Method of a provider that knows only Caddy's interface. An error of
 // such a provider mostly is about the credentials, so it's a refusal.

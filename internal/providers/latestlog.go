@@ -1,4 +1,4 @@
-package ociregistry
+package providers
 
 import (
 	"context"

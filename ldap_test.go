@@ -1,10 +1,8 @@
-//go:build !noldap && !noauth
+//go:build !noldap
 
 package ociregistry
 
 import (
-	"crypto/x509/pkix"
-	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -36,45 +34,6 @@ func TestLDAPProvider(t *testing.T) {
 	}
 }
 
-// Two configurations share a directory if they ask the same in the same way: what is
-// in the file of certificates counts, and not where it is alone.
-func TestLDAPSharing(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "ca.pem")
-	key := func(p LDAPProvider) string {
-		t.Helper()
-		p.URLs, p.Base = []string{"ldaps://a.example.com"}, "dc=example"
-		opts, err := p.options()
-		if err != nil {
-			t.Fatal(err)
-		}
-		key, err := p.key(opts)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return key
-	}
-	replace := func() { certify(t, pkix.Name{}, file) }
-	replace()
-	before := key(LDAPProvider{CA: file})
-	if again := key(LDAPProvider{CA: file}); again != before {
-		t.Errorf("the same is %q and %q", before, again)
-	}
-	replace()
-	if after := key(LDAPProvider{CA: file}); after == before {
-		t.Error("other certificates in the same file are no other way to ask")
-	}
-	t.Setenv("LDAP_NAME", "one")
-	one := key(LDAPProvider{ServerName: "{env.LDAP_NAME}"})
-	t.Setenv("LDAP_NAME", "two")
-	if two := key(LDAPProvider{ServerName: "{env.LDAP_NAME}"}); one == two {
-		t.Error("another name of the server is no other way to ask")
-	}
-	opts, err := (&LDAPProvider{ServerName: "directory.example.com"}).options()
-	if err != nil || opts.TLS.ServerName != "directory.example.com" {
-		t.Errorf("the server's name: %v %+v", err, opts.TLS)
-	}
-}
-
 // A password that stands in the configuration is shown to whoever may see that, so there's a
 // warning; and it's in nothing else.
 func TestSecretsInTheConfiguration(t *testing.T) {
@@ -85,13 +44,5 @@ func TestSecretsInTheConfiguration(t *testing.T) {
 		if strings.Contains(log, "the password of bind is written into the configuration") != warned || strings.Contains(log, "hunter2") {
 			t.Errorf("%s: the log has %s", password, log)
 		}
-	}
-	p := LDAPProvider{URLs: []string{"ldaps://a.example.com"}, Base: "dc=example", BindDN: "cn=registry", BindPassword: "hunter2"}
-	opts, err := p.options()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if key, err := p.key(opts); err != nil || strings.Contains(key, "hunter2") {
-		t.Errorf("the key of the source has it: %s, %v", key, err)
 	}
 }

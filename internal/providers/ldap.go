@@ -1,6 +1,6 @@
 //go:build !noldap
 
-package ociregistry
+package providers
 
 import (
 	"crypto/sha256"
@@ -21,14 +21,15 @@ import (
 
 	"github.com/caddy-oci/oci-registry/authz/authn"
 	"github.com/caddy-oci/oci-registry/authz/authn/ldap"
+	"github.com/caddy-oci/oci-registry/internal/option"
 )
 
-func init() { caddy.RegisterModule(LDAPProvider{}) }
+func init() { caddy.RegisterModule(LDAP{}) }
 
-// LDAPProvider asks a directory for users and their groups: it searches for the
+// LDAP asks a directory for users and their groups: it searches for the
 // user's entry, and binds as that with the password. All texts may have placeholders
 // like {env.NAME} and {file./path}.
-type LDAPProvider struct {
+type LDAP struct {
 	// URLs are the servers, ldaps://HOST or ldap://HOST, which means StartTLS. The next
 	// one is asked if one fails. Required.
 	URLs []string `json:"urls,omitempty"`
@@ -93,8 +94,8 @@ type LDAPGroups struct {
 }
 
 // CaddyModule implements caddy.Module.
-func (LDAPProvider) CaddyModule() caddy.ModuleInfo {
-	return caddy.ModuleInfo{ID: "http.authentication.providers.oci_ldap", New: func() caddy.Module { return new(LDAPProvider) }}
+func (LDAP) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.authentication.providers.oci_ldap", New: func() caddy.Module { return new(LDAP) }}
 }
 
 // UnmarshalCaddyfile parses
@@ -117,25 +118,25 @@ func (LDAPProvider) CaddyModule() caddy.ModuleInfo {
 //		plain
 //		timeout DURATION
 //	}
-func (p *LDAPProvider) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+func (p *LDAP) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the module's name
 	p.URLs = d.RemainingArgs()
-	return parseBlock(d, options{
-		"base":           anyText(&p.Base, "DN"),
+	return option.Block(d, option.Set{
+		"base":           option.Text(&p.Base, "DN"),
 		"bind":           p.unmarshalBind,
-		"user_attribute": anyText(&p.UserAttribute, "NAME"),
-		"filter":         anyText(&p.Filter, "FILTER, like (objectClass=person)"),
-		"single_level":   isSet(&p.SingleLevel),
+		"user_attribute": option.Text(&p.UserAttribute, "NAME"),
+		"filter":         option.Text(&p.Filter, "FILTER, like (objectClass=person)"),
+		"single_level":   option.Flag(&p.SingleLevel),
 		"groups":         p.unmarshalGroups,
-		"ca":             anyText(&p.CA, "FILE"),
-		"server_name":    anyText(&p.ServerName, "NAME"),
-		"plain":          isSet(&p.Plain),
-		"timeout":        duration(&p.Timeout),
+		"ca":             option.Text(&p.CA, "FILE"),
+		"server_name":    option.Text(&p.ServerName, "NAME"),
+		"plain":          option.Flag(&p.Plain),
+		"timeout":        option.Duration(&p.Timeout),
 	})
 }
 
-func (p *LDAPProvider) unmarshalBind(d *caddyfile.Dispenser) (err error) {
-	if p.BindDN, err = argument(d, "DN PASSWORD"); err != nil {
+func (p *LDAP) unmarshalBind(d *caddyfile.Dispenser) (err error) {
+	if p.BindDN, err = option.Argument(d, "DN PASSWORD"); err != nil {
 		return err
 	}
 	if !d.NextArg() {
@@ -145,14 +146,14 @@ func (p *LDAPProvider) unmarshalBind(d *caddyfile.Dispenser) (err error) {
 	return nil
 }
 
-func (p *LDAPProvider) unmarshalGroups(d *caddyfile.Dispenser) error {
+func (p *LDAP) unmarshalGroups(d *caddyfile.Dispenser) error {
 	p.Groups = new(LDAPGroups)
-	return parseBlock(d, options{
-		"attribute": anyText(&p.Groups.Attribute, "NAME, like memberOf"),
-		"filter":    anyText(&p.Groups.Filter, "FILTER, like (member={dn})"),
-		"base":      anyText(&p.Groups.Base, "DN"),
-		"name":      anyText(&p.Groups.Name, "NAME, like cn"),
-		"depth":     number(&p.Groups.Depth),
+	return option.Block(d, option.Set{
+		"attribute": option.Text(&p.Groups.Attribute, "NAME, like memberOf"),
+		"filter":    option.Text(&p.Groups.Filter, "FILTER, like (member={dn})"),
+		"base":      option.Text(&p.Groups.Base, "DN"),
+		"name":      option.Text(&p.Groups.Name, "NAME, like cn"),
+		"depth":     option.Number(&p.Groups.Depth),
 	})
 }
 
@@ -161,14 +162,14 @@ func (p *LDAPProvider) unmarshalGroups(d *caddyfile.Dispenser) error {
 const ldapStanding = 3 * time.Second
 
 // Provision implements caddy.Provisioner. It asks no server.
-func (p *LDAPProvider) Provision(ctx caddy.Context) error {
+func (p *LDAP) Provision(ctx caddy.Context) error {
 	opts, err := p.options()
 	if err != nil {
 		return err
 	}
 	if opts.Password != nil {
 		now, _ := opts.Password() // it was asked before
-		warnOfSecret(ctx.Slogger(), "oci_ldap: the password of bind", p.BindPassword, now)
+		option.WarnOfSecret(ctx.Slogger(), "oci_ldap: the password of bind", p.BindPassword, now)
 	}
 	key, err := p.key(opts)
 	if err != nil {
@@ -185,13 +186,13 @@ func (p *LDAPProvider) Provision(ctx caddy.Context) error {
 // key says all of what is asked, and how: the options with their placeholders, what
 // those stand for, and what is in the file of certificates. It's a hash, since a password
 // may stand in the options.
-func (p *LDAPProvider) key(o ldap.Options) (string, error) {
+func (p *LDAP) key(o ldap.Options) (string, error) {
 	text, err := p.keyText(o)
 	sum := sha256.Sum256([]byte(text))
 	return "oci_ldap " + hex.EncodeToString(sum[:]), err
 }
 
-func (p *LDAPProvider) keyText(o ldap.Options) (string, error) {
+func (p *LDAP) keyText(o ldap.Options) (string, error) {
 	config, err := json.Marshal(p)
 	if err != nil {
 		return "", err
@@ -200,7 +201,7 @@ func (p *LDAPProvider) keyText(o ldap.Options) (string, error) {
 	if o.TLS != nil {
 		parts = append(parts, o.TLS.ServerName)
 	}
-	ca, err := resolve("ca", p.CA)
+	ca, err := option.Resolve("ca", p.CA)
 	if err != nil || ca == "" {
 		return strings.Join(parts, "\n"), err
 	}
@@ -213,24 +214,24 @@ func (p *LDAPProvider) keyText(o ldap.Options) (string, error) {
 }
 
 // options are those of the library.
-func (p *LDAPProvider) options() (o ldap.Options, err error) {
+func (p *LDAP) options() (o ldap.Options, err error) {
 	o = ldap.Options{
 		URLs: make([]string, len(p.URLs)), Plain: p.Plain, SingleLevel: p.SingleLevel, UserAttribute: p.UserAttribute,
 		Filter: p.Filter, Limit: time.Duration(p.Timeout),
 	}
 	for i, u := range p.URLs {
-		if o.URLs[i], err = resolve("url", u); err != nil {
+		if o.URLs[i], err = option.Resolve("url", u); err != nil {
 			return o, err
 		}
 	}
-	if o.Base, err = resolve("base", p.Base); err != nil {
+	if o.Base, err = option.Resolve("base", p.Base); err != nil {
 		return o, err
 	}
-	if o.BindDN, err = resolve("bind", p.BindDN); err != nil {
+	if o.BindDN, err = option.Resolve("bind", p.BindDN); err != nil {
 		return o, err
 	}
 	if p.BindPassword != "" {
-		o.Password = func() (string, error) { return resolve("password", p.BindPassword) }
+		o.Password = func() (string, error) { return option.Resolve("password", p.BindPassword) }
 		if _, err := o.Password(); err != nil {
 			return o, errors.New("bind: the password stands for nothing: is the variable set, is the file there?")
 		}
@@ -243,37 +244,37 @@ func (p *LDAPProvider) options() (o ldap.Options, err error) {
 }
 
 // tls is how the servers are known; nil for the usual way.
-func (p *LDAPProvider) tls() (*tls.Config, error) {
-	ca, err := resolve("ca", p.CA)
+func (p *LDAP) tls() (*tls.Config, error) {
+	ca, err := option.Resolve("ca", p.CA)
 	if err != nil {
 		return nil, err
 	}
-	name, err := resolve("server_name", p.ServerName)
+	name, err := option.Resolve("server_name", p.ServerName)
 	if err != nil || ca == "" && name == "" {
 		return nil, err
 	}
-	roots, err := rootsWith(ca)
+	roots, err := option.RootsWith(ca)
 	return &tls.Config{RootCAs: roots, ServerName: name, MinVersion: tls.VersionTLS12}, err
 }
 
 // Cleanup implements caddy.CleanerUpper.
-func (p *LDAPProvider) Cleanup() error {
+func (p *LDAP) Cleanup() error {
 	u := p.users
 	p.users = nil
 	return u.release()
 }
 
 // Method implements Provider.
-func (p *LDAPProvider) Method() authn.Method { return p.users.method() }
+func (p *LDAP) Method() authn.Method { return p.users.method() }
 
 // Authenticate implements caddyauth.Authenticator, for a site that is no registry.
-func (p *LDAPProvider) Authenticate(w http.ResponseWriter, r *http.Request) (caddyauth.User, bool, error) {
+func (p *LDAP) Authenticate(w http.ResponseWriter, r *http.Request) (caddyauth.User, bool, error) {
 	return p.users.authenticate(w, r)
 }
 
 var (
-	_ Provider              = (*LDAPProvider)(nil)
-	_ caddy.Provisioner     = (*LDAPProvider)(nil)
-	_ caddy.CleanerUpper    = (*LDAPProvider)(nil)
-	_ caddyfile.Unmarshaler = (*LDAPProvider)(nil)
+	_ Provider              = (*LDAP)(nil)
+	_ caddy.Provisioner     = (*LDAP)(nil)
+	_ caddy.CleanerUpper    = (*LDAP)(nil)
+	_ caddyfile.Unmarshaler = (*LDAP)(nil)
 )

@@ -1,6 +1,6 @@
 //go:build !noworkload
 
-package ociregistry
+package providers
 
 import (
 	"cmp"
@@ -17,14 +17,15 @@ import (
 	"github.com/caddy-oci/oci-registry/authz/authn"
 	"github.com/caddy-oci/oci-registry/authz/authn/issuer"
 	"github.com/caddy-oci/oci-registry/authz/authn/workload"
+	"github.com/caddy-oci/oci-registry/internal/option"
 )
 
-func init() { caddy.RegisterModule(WorkloadProvider{}) }
+func init() { caddy.RegisterModule(Workload{}) }
 
-// WorkloadProvider knows workloads by the JWTs that their platform gives them: jobs
+// Workload knows workloads by the JWTs that their platform gives them: jobs
 // of GitHub Actions and GitLab, service accounts of Kubernetes, anything with a SPIFFE
 // JWT-SVID. A token comes as a bearer, or as the password of any user name.
-type WorkloadProvider struct {
+type Workload struct {
 	// Issuers are those whose tokens are accepted, and what they mean. They're tried in
 	// order. Required.
 	Issuers []WorkloadIssuer `json:"issuers,omitempty"`
@@ -88,8 +89,8 @@ type WorkloadValidation struct {
 }
 
 // CaddyModule implements caddy.Module.
-func (WorkloadProvider) CaddyModule() caddy.ModuleInfo {
-	return caddy.ModuleInfo{ID: "http.authentication.providers.oci_workload", New: func() caddy.Module { return new(WorkloadProvider) }}
+func (Workload) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.authentication.providers.oci_workload", New: func() caddy.Module { return new(Workload) }}
 }
 
 // UnmarshalCaddyfile parses
@@ -108,13 +109,13 @@ func (WorkloadProvider) CaddyModule() caddy.ModuleInfo {
 //			plain_http
 //		}
 //	}
-func (p *WorkloadProvider) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+func (p *Workload) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the module's name
-	return parseBlock(d, options{"issuer": p.unmarshalIssuer}, "issuer")
+	return option.Block(d, option.Set{"issuer": p.unmarshalIssuer}, "issuer")
 }
 
-func (p *WorkloadProvider) unmarshalIssuer(d *caddyfile.Dispenser) error {
-	url, err := argument(d, "URL { … }")
+func (p *Workload) unmarshalIssuer(d *caddyfile.Dispenser) error {
+	url, err := option.Argument(d, "URL { … }")
 	if err != nil {
 		return err
 	}
@@ -122,17 +123,17 @@ func (p *WorkloadProvider) unmarshalIssuer(d *caddyfile.Dispenser) error {
 	if domain, ok := strings.CutPrefix(url, "spiffe://"); ok {
 		i.URL, i.TrustDomain = "", domain
 	}
-	err = parseBlock(d, options{
+	err = option.Block(d, option.Set{
 		"audience":   i.unmarshalAudience,
-		"user":       anyText(&i.User, "EXPRESSION, like claims.sub"),
-		"groups":     anyText(&i.Groups, "EXPRESSION, like claims.groups"),
+		"user":       option.Text(&i.User, "EXPRESSION, like claims.sub"),
+		"groups":     option.Text(&i.Groups, "EXPRESSION, like claims.groups"),
 		"validate":   i.unmarshalValidation,
 		"variable":   i.unmarshalVariable,
-		"jwks_url":   anyText(&i.JWKSURL, "URL"),
-		"keys_file":  anyText(&i.KeysFile, "FILE"),
-		"ca":         anyText(&i.CA, "FILE"),
-		"token_file": anyText(&i.TokenFile, "FILE"),
-		"plain_http": isSet(&i.PlainHTTP),
+		"jwks_url":   option.Text(&i.JWKSURL, "URL"),
+		"keys_file":  option.Text(&i.KeysFile, "FILE"),
+		"ca":         option.Text(&i.CA, "FILE"),
+		"token_file": option.Text(&i.TokenFile, "FILE"),
+		"plain_http": option.Flag(&i.PlainHTTP),
 	}, "audience", "validate", "variable")
 	p.Issuers = append(p.Issuers, i)
 	return err
@@ -149,7 +150,7 @@ func (i *WorkloadIssuer) unmarshalAudience(d *caddyfile.Dispenser) error {
 
 func (i *WorkloadIssuer) unmarshalValidation(d *caddyfile.Dispenser) (err error) {
 	var v WorkloadValidation
-	if v.Expression, err = argument(d, "EXPRESSION [MESSAGE]"); err != nil {
+	if v.Expression, err = option.Argument(d, "EXPRESSION [MESSAGE]"); err != nil {
 		return err
 	}
 	if d.NextArg() {
@@ -161,7 +162,7 @@ func (i *WorkloadIssuer) unmarshalValidation(d *caddyfile.Dispenser) (err error)
 
 func (i *WorkloadIssuer) unmarshalVariable(d *caddyfile.Dispenser) (err error) {
 	var v WorkloadVariable
-	if v.Name, err = argument(d, "NAME EXPRESSION"); err != nil {
+	if v.Name, err = option.Argument(d, "NAME EXPRESSION"); err != nil {
 		return err
 	}
 	if !d.NextArg() {
@@ -173,7 +174,7 @@ func (i *WorkloadIssuer) unmarshalVariable(d *caddyfile.Dispenser) (err error) {
 }
 
 // Provision compiles the expressions. It asks no issuer.
-func (p *WorkloadProvider) Provision(caddy.Context) error {
+func (p *Workload) Provision(caddy.Context) error {
 	if len(p.Issuers) == 0 {
 		return errors.New("oci_workload trusts nobody: write 'issuer URL { … }' in its block")
 	}
@@ -216,7 +217,7 @@ func (i WorkloadIssuer) trust() (workload.Trust, error) {
 		{"token_file", i.TokenFile, &t.Issuer.TokenFile},
 	} {
 		var err error
-		if *o.to, err = resolve(o.name, o.value); err != nil {
+		if *o.to, err = option.Resolve(o.name, o.value); err != nil {
 			return t, err
 		}
 	}
@@ -252,7 +253,7 @@ func acquireTokens(trusts []workload.Trust) (*sharedTokens, error) {
 func (t *sharedTokens) Destruct() error { return nil }
 
 // Cleanup implements caddy.CleanerUpper.
-func (p *WorkloadProvider) Cleanup() error {
+func (p *Workload) Cleanup() error {
 	if p.tokens == nil {
 		return nil
 	}
@@ -263,10 +264,10 @@ func (p *WorkloadProvider) Cleanup() error {
 }
 
 // Method implements Provider.
-func (p *WorkloadProvider) Method() authn.Method { return asPassword{p.tokens.Tokens} }
+func (p *Workload) Method() authn.Method { return asPassword{p.tokens.Tokens} }
 
-// trustsAll implements trusting.
-func (p *WorkloadProvider) trustsAll() []string { return p.open }
+// TrustsAll implements Trusting.
+func (p *Workload) TrustsAll() []string { return p.open }
 
 // asPassword is a Method whose tokens go as passwords, too: so clients can be asked
 // for one.
@@ -276,13 +277,13 @@ type asPassword struct{ authn.Method }
 func (asPassword) Challenge(r *http.Request) string { return authn.Basic{}.Challenge(r) }
 
 // Authenticate implements caddyauth.Authenticator, for a site that is no registry.
-func (p *WorkloadProvider) Authenticate(w http.ResponseWriter, r *http.Request) (caddyauth.User, bool, error) {
-	return authenticate(p.Method(), w, r)
+func (p *Workload) Authenticate(w http.ResponseWriter, r *http.Request) (caddyauth.User, bool, error) {
+	return Authenticate(p.Method(), w, r)
 }
 
 var (
-	_ Provider              = (*WorkloadProvider)(nil)
-	_ caddy.Provisioner     = (*WorkloadProvider)(nil)
-	_ caddy.CleanerUpper    = (*WorkloadProvider)(nil)
-	_ caddyfile.Unmarshaler = (*WorkloadProvider)(nil)
+	_ Provider              = (*Workload)(nil)
+	_ caddy.Provisioner     = (*Workload)(nil)
+	_ caddy.CleanerUpper    = (*Workload)(nil)
+	_ caddyfile.Unmarshaler = (*Workload)(nil)
 )
