@@ -94,7 +94,7 @@ func (k byKey) Identify(r *http.Request) (authz.Identity, bool, error) {
 // serveKeys answers users who see to their keys.
 func (h *Handler) serveKeys(w http.ResponseWriter, r *http.Request) {
 	if !h.registry.lease.Enter() {
-		h.refuse(w, r, errReplaced, time.Now())
+		h.refuse(w, r, errReplaced)
 		return
 	}
 	defer h.exit()

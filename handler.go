@@ -139,7 +139,6 @@ func sendAway(w http.ResponseWriter) { w.Header().Set("Connection", "close") }
 func isAPI(path string) bool { return path == "/v2" || strings.HasPrefix(path, "/v2/") }
 
 func (h *Handler) serveAPI(w http.ResponseWriter, r *http.Request) {
-	began := time.Now()
 	traced := isTraced(r.Context())
 	if traced {
 		ctx, span := startSpan(r.Context(), "oci_registry") // until it's known what the request is
@@ -147,14 +146,14 @@ func (h *Handler) serveAPI(w http.ResponseWriter, r *http.Request) {
 		r = r.WithContext(ctx)
 	}
 	if !h.registry.lease.Enter() {
-		h.refuse(w, r, errReplaced, began)
+		h.refuse(w, r, errReplaced)
 		return
 	}
 	defer h.exit()
 	p, err := h.protocolFor(r.Context())
 	if err != nil {
 		h.log.LogAttrs(r.Context(), slog.LevelError, "registry unavailable", slog.Any("error", err))
-		h.refuse(w, r, err, began)
+		h.refuse(w, r, err)
 		return
 	}
 	defer sendInChunks(r)()
@@ -172,7 +171,7 @@ func (h *Handler) serveAPI(w http.ResponseWriter, r *http.Request) {
 // serveToken gives a token.
 func (h *Handler) serveToken(w http.ResponseWriter, r *http.Request) {
 	if !h.registry.lease.Enter() {
-		h.refuse(w, r, errReplaced, time.Now())
+		h.refuse(w, r, errReplaced)
 		return
 	}
 	defer h.exit()
@@ -193,10 +192,13 @@ const unavailable = "unavailable"
 
 // refuse sends the client away for a moment: the registry isn't in the
 // configuration any more, or its store can't be opened now.
-func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error, began time.Time) {
+func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	w.Header().Set("Retry-After", "1")
 	w.WriteHeader(http.StatusServiceUnavailable)
-	e := &handler.Event{Operation: unavailable, Status: http.StatusServiceUnavailable, Err: err, Duration: time.Since(began)}
+	e := &handler.Event{Operation: unavailable, Status: http.StatusServiceUnavailable, Err: err}
+	if began, ok := caddyhttp.GetVar(r.Context(), "start_time").(time.Time); ok { // Caddy's
+		e.Duration = time.Since(began)
+	}
 	if isTraced(r.Context()) {
 		h.observeTraced(r, e)
 	} else {

@@ -117,7 +117,7 @@ const (
 func (h *Handler) serveSignIn(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
 	if !h.registry.lease.Enter() {
-		h.refuse(w, r, errReplaced, began)
+		h.refuse(w, r, errReplaced)
 		return
 	}
 	defer h.exit()
