@@ -97,13 +97,22 @@ between() {
 trap between DEBUG
 `
 	index := filepath.Join(root, logged, "index.json")
-	tool.Find(t, "bash").Run("-c", fmt.Sprintf(before, index)+script)
+	shell(t, "bash").Run("-c", fmt.Sprintf(before, index)+script)
 }
 
 // run runs commands in what a user may have for a shell.
 func run(t *testing.T, script string) string {
 	t.Helper()
-	return tool.Find(t, "sh").Run("-c", script)
+	return shell(t, "sh").Run("-c", script)
+}
+
+// shell has the time that a copy may take: clients push all the while, and what there's to
+// be copied grows.
+func shell(t *testing.T, name string) *tool.Tool {
+	t.Helper()
+	s := tool.Find(t, name)
+	s.Limit = 20 * time.Minute
+	return s
 }
 
 // checkRestored serves a restored root, and reads all that it names.
