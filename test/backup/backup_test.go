@@ -106,12 +106,12 @@ func run(t *testing.T, script string) string {
 	return shell(t, "sh").Run("-c", script)
 }
 
-// shell has the time that a copy may take: clients push all the while, and what there's to
-// be copied grows.
+// shell has the time that a copy may take before it's taken to hang: clients push all the
+// while, and in a soak's 15 rounds what there's to be copied grows.
 func shell(t *testing.T, name string) *tool.Tool {
 	t.Helper()
 	s := tool.Find(t, name)
-	s.Limit = 20 * time.Minute
+	s.Limit = time.Duration(tool.Sized(2, 20)) * time.Minute
 	return s
 }
 
