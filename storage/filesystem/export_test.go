@@ -58,16 +58,3 @@ func AfterRebootLarge(o Options) Options {
 type rebootedLarge struct{ rebooted }
 
 func (rebootedLarge) journalSize() int64 { return 0 }
-
-// TakeWideLanes takes all that there are, waiting for those who have some, until release
-// is called.
-func TakeWideLanes() (release func()) {
-	for range wideLanes {
-		wide <- struct{}{}
-	}
-	return func() {
-		for range wideLanes {
-			<-wide
-		}
-	}
-}

@@ -7,30 +7,34 @@ import (
 
 // A lane hashes a stream's chunks, in their order, while the next are read and written.
 // Two chunks are enough for that on a machine that has nothing else to do; on a busy one
-// whoever reads and whoever hashes wait for each other, and a wide lane lets either be a
-// while ahead, and wakes them less often.
+// whoever reads and whoever hashes wait for each other. A wide lane lets either be a
+// while ahead, and wakes them less often; as long as the process has chunks to spare,
+// who reads may be far ahead.
 type lane struct {
 	session *session
 	buffers *sync.Pool
 	free    chan []byte // may be read into
 	full    chan []byte // are to be hashed
+	spares  int         // how many of the process's spare chunks are among them
 	hashing sync.WaitGroup
 }
 
 // Sizes of lanes, in bytes. Memory is what they cost: the process has so many wide lanes
-// at a time. Whoever comes later gets a narrow one, and looks again whenever so much has
-// come by it.
+// at a time, and so many chunks to spare for them. Whoever comes later gets a narrow one,
+// and looks again whenever so much has come by it.
 const (
 	narrowChunk, narrowDepth = 256 << 10, 2
 	wideChunk, wideDepth     = 1 << 20, 3
 	wideLanes                = 8
+	spareChunks              = 16
 	narrowMost               = 32 << 20
 )
 
 var (
 	narrowChunks = chunkPool(narrowChunk)
 	wideChunks   = chunkPool(wideChunk)
-	wide         = make(chan struct{}, wideLanes) // one for each wide lane
+	wide         = make(chan struct{}, wideLanes)   // one for each wide lane
+	spare        = make(chan struct{}, spareChunks) // one for each spare chunk in a lane
 )
 
 func chunkPool(size int) *sync.Pool {
@@ -59,13 +63,56 @@ func (l *lane) most() int {
 }
 
 func newLane(s *session, buffers *sync.Pool, depth int) *lane {
-	l := &lane{session: s, buffers: buffers, free: make(chan []byte, depth), full: make(chan []byte, depth)}
+	most := depth
+	if buffers == wideChunks {
+		most += spareChunks
+	}
+	l := &lane{session: s, buffers: buffers, free: make(chan []byte, most), full: make(chan []byte, most)}
 	for range depth {
-		buf, _ := buffers.Get().(*[]byte)
-		l.free <- *buf
+		l.free <- l.buffer()
 	}
 	l.hashing.Go(l.hash)
 	return l
+}
+
+func (l *lane) buffer() []byte {
+	buf, _ := l.buffers.Get().(*[]byte)
+	return *buf
+}
+
+// take returns a buffer to read into. If all of a wide lane's are waiting to be hashed,
+// it's a spare one; if many aren't, one of the spare ones goes back.
+func (l *lane) take() []byte {
+	if len(l.free) == 0 && l.widen() {
+		return l.buffer()
+	}
+	buf := <-l.free
+	if l.spares > 0 && len(l.free) >= wideDepth {
+		l.narrow()
+	}
+	return buf
+}
+
+// widen adds a spare buffer to the lane, if it may have one and there is one.
+func (l *lane) widen() bool {
+	if l.buffers != wideChunks {
+		return false
+	}
+	select {
+	case spare <- struct{}{}:
+		l.spares++
+		return true
+	default:
+		return false
+	}
+}
+
+// narrow takes a spare buffer off the lane, which has one that is free.
+func (l *lane) narrow() {
+	buf := <-l.free
+	l.buffers.Put(&buf)
+	l.spares--
+	<-spare
 }
 
 func (l *lane) hash() {
@@ -87,6 +134,9 @@ func (l *lane) add(chunk []byte) {
 func (l *lane) close() {
 	close(l.full)
 	l.hashing.Wait()
+	for l.spares > 0 {
+		l.narrow()
+	}
 	for len(l.free) > 0 {
 		buf := <-l.free
 		l.buffers.Put(&buf)

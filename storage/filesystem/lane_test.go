@@ -1,8 +1,12 @@
 package filesystem_test
 
 import (
+	"bytes"
+	"cmp"
+	"crypto/sha256"
 	"io"
 	"testing"
+	"testing/synctest"
 
 	"github.com/caddy-oci/oci-registry/storage"
 	"github.com/caddy-oci/oci-registry/storage/filesystem"
@@ -12,12 +16,13 @@ import (
 type asked struct {
 	left int
 	by   func(came, n int) // so much has come, and n bytes are asked for
+	end  error             // how it ends, io.EOF unless it's said
 	came int
 }
 
 func (a *asked) Read(p []byte) (int, error) {
 	if a.left == 0 {
-		return 0, io.EOF
+		return 0, cmp.Or(a.end, io.EOF)
 	}
 	a.by(a.came, len(p))
 	n := min(a.left, len(p))
@@ -57,4 +62,53 @@ func TestLanesThatAreFreeAgainAreTaken(t *testing.T) { //nolint:paralleltest // 
 		t.Errorf("%d bytes are asked for at a time, want %d", smallest, large)
 	}
 	check(t, u.Cancel(t.Context()))
+}
+
+// While nothing is hashed, who reads a stream may be so far ahead as the lane is wide and
+// the process has chunks to spare. They are hashed in their order, and the spare ones go
+// back once they aren't needed.
+func TestLanesTakeWhatIsToSpare(t *testing.T) { //nolint:paralleltest // it takes what all tests share
+	synctest.Test(t, func(t *testing.T) {
+		const most = filesystem.WideDepth + filesystem.SpareChunks
+		l := filesystem.OpenLane()
+		added := 0
+		go func() {
+			for ; added <= most; added++ {
+				l.Add(byte(added))
+			}
+		}()
+		synctest.Wait()
+		if added != most || filesystem.SparesTaken() != filesystem.SpareChunks {
+			t.Fatalf("%d chunks were added with nothing hashed, %d of them spare; want %d, and %d",
+				added, filesystem.SparesTaken(), most, filesystem.SpareChunks)
+		}
+		second := filesystem.OpenLane()
+		for b := range byte(filesystem.WideDepth) {
+			second.Add(b)
+		}
+		if filesystem.SparesTaken() != filesystem.SpareChunks {
+			t.Errorf("%d chunks are spare, want %d", filesystem.SparesTaken(), filesystem.SpareChunks)
+		}
+		l.GoOn(most + 1)
+		synctest.Wait()
+		for range filesystem.SpareChunks - 1 {
+			l.Take()
+		}
+		if n := filesystem.SparesTaken(); n != 1 {
+			t.Errorf("with all hashed and %d chunks read since, %d are spare, want 1", filesystem.SpareChunks-1, n)
+		}
+
+		want := sha256.New()
+		for b := range byte(most + 1) {
+			want.Write(bytes.Repeat([]byte{b}, 1<<20))
+		}
+		if got := l.Close(); !bytes.Equal(got, want.Sum(nil)) {
+			t.Error("the chunks weren't hashed in their order, or not all")
+		}
+		second.GoOn(filesystem.WideDepth)
+		second.Close()
+		if n := filesystem.SparesTaken(); n != 0 {
+			t.Errorf("both lanes are closed, and %d chunks are spare", n)
+		}
+	})
 }

@@ -191,7 +191,7 @@ func (s *session) copyFirst(ctx context.Context, me int, r io.Reader) (ended boo
 func (s *session) copyBy(ctx context.Context, me int, r io.Reader, l *lane, most int) (ended bool, err error) {
 	defer l.close()
 	for n := 0; n < most && !ended && err == nil; {
-		buf := <-l.free
+		buf := l.take()
 		n += len(buf)
 		ended, err = s.copyChunk(ctx, me, r, buf, l)
 	}
