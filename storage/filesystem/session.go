@@ -41,6 +41,7 @@ type session struct {
 	mem       []byte   // the content, unless it's on disk; see remember
 	file      vfs.File // nil until it's needed
 	size      int64
+	room      int64 // the end of what was set aside in the file; negative if nothing can be
 	algorithm digest.Algorithm
 	hash      hash.Hash
 	hashing   sync.WaitGroup // the chunks that aren't hashed yet
@@ -159,7 +160,7 @@ func (s *session) openData(size int64) error {
 	if err != nil {
 		return errors.Join(err, f.Close())
 	}
-	s.file = f
+	s.file, s.room = f, 0
 	return nil
 }
 

@@ -111,6 +111,9 @@ func (u *upload) Append(ctx context.Context, offset int64, r io.Reader) (int64, 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.hashing.Wait()
+	if s.holder == me {
+		s.giveBack()
+	}
 	u.size = s.size
 	if err == nil && s.holder != me {
 		err = errTakenOver
@@ -241,10 +244,11 @@ func (s *session) write(me int, chunk []byte, l *lane) error {
 	if s.holder != me {
 		return errTakenOver
 	}
+	n := int64(len(chunk))
+	s.setAside(n)
 	if err := s.put(chunk); err != nil {
 		return err
 	}
-	n := int64(len(chunk))
 	s.size += n
 	if l == nil {
 		_, _ = s.hash.Write(chunk) // a hash doesn't fail
@@ -255,12 +259,32 @@ func (s *session) write(me int, chunk []byte, l *lane) error {
 	return nil
 }
 
-// writebackStep is how much is handed to the disk at a time, in bytes.
-const writebackStep = 8 << 20
+// diskStep is for how much at a time, in bytes, the disk is told what comes: room is set
+// aside for it, and then it's to be written.
+const diskStep = 8 << 20
+
+// setAside makes room for the next n bytes of a large upload, and for those after them.
+func (s *session) setAside(n int64) {
+	if s.file == nil || s.size < narrowBytes || s.room < 0 || s.size+n <= s.room {
+		return
+	}
+	from := max(s.size, s.room)
+	if s.room = from + diskStep; !vfs.SetAside(s.file, from, diskStep) {
+		s.room = -1
+	}
+}
+
+// giveBack gives back the room that nothing has come for.
+func (s *session) giveBack() {
+	if s.file != nil && s.room > s.size {
+		vfs.GiveBack(s.file, s.size)
+		s.room = s.size
+	}
+}
 
 func (s *session) startWriteback(n int64) {
-	if s.file != nil && s.size/writebackStep != (s.size-n)/writebackStep {
-		vfs.StartWriteback(s.file, s.size/writebackStep*writebackStep-writebackStep, writebackStep)
+	if s.file != nil && s.size/diskStep != (s.size-n)/diskStep {
+		vfs.StartWriteback(s.file, s.size/diskStep*diskStep-diskStep, diskStep)
 	}
 }
 
