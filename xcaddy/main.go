@@ -4,6 +4,9 @@
 package main
 
 import (
+	"os"
+	"runtime"
+
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
@@ -17,7 +20,21 @@ import (
 // many uploads to S3 at once.
 var floor = make([]byte, 64<<20)
 
+// oneMore lets one thread more run Go code than there are processors. Where each of
+// them is busy, who is in the kernel for more than 20 microseconds, to read or write a
+// megabyte say, has its place taken by a thread that's woken for that, finds nothing to
+// do, and sleeps again. It's left alone where somebody has said how many there are to
+// be: by GOMAXPROCS, or by a container's share of the processors, which more threads
+// would only use up sooner.
+func oneMore() {
+	n := runtime.NumCPU()
+	if os.Getenv("GOMAXPROCS") == "" && runtime.GOMAXPROCS(0) == n {
+		runtime.GOMAXPROCS(n + 1)
+	}
+}
+
 func main() {
 	_ = floor
+	oneMore()
 	caddycmd.Main()
 }
