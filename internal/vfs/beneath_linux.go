@@ -39,7 +39,7 @@ func openBeneath(path string) (FS, error) {
 	probe, err := b.open("open", ".", unix.O_PATH|unix.O_DIRECTORY)
 	if err == nil {
 		err = errors.Join(unix.Fstat(probe, &st), unix.Close(probe))
-		b.is = inode{st.Dev, st.Ino}
+		b.is = inode{uint64(st.Dev), st.Ino}
 	}
 	if err != nil {
 		return nil, errors.Join(err, b.Close())
@@ -54,7 +54,7 @@ func (b *beneath) inPlace() error {
 		return nil
 	}
 	var now unix.Stat_t
-	if err := unix.Stat(b.path, &now); err != nil || b.is != (inode{now.Dev, now.Ino}) {
+	if err := unix.Stat(b.path, &now); err != nil || b.is != (inode{uint64(now.Dev), now.Ino}) {
 		return moved(b.path, err)
 	}
 	return nil

@@ -64,9 +64,9 @@ type inode struct{ device, number uint64 }
 func inodeOf(fi fs.FileInfo) (inode, bool) {
 	switch st := fi.Sys().(type) {
 	case *unix.Stat_t:
-		return inode{st.Dev, st.Ino}, true
+		return inode{uint64(st.Dev), st.Ino}, true
 	case *syscall.Stat_t:
-		return inode{st.Dev, st.Ino}, true
+		return inode{uint64(st.Dev), st.Ino}, true
 	}
 	return inode{}, false
 }

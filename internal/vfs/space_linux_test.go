@@ -20,7 +20,7 @@ func TestSpace(t *testing.T) {
 	near := func(what string, got int64, blocks uint64) {
 		t.Helper()
 		const others = 1 << 30 // what other programs may write or remove between two looks
-		if want := int64(blocks) * st.Frsize; got <= 0 || got < want-others || got > want+others {
+		if want := int64(blocks) * int64(st.Frsize); got <= 0 || got < want-others || got > want+others {
 			t.Errorf("%s: %d bytes, want about %d", what, got, want)
 		}
 	}
