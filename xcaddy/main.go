@@ -20,21 +20,24 @@ import (
 // many uploads to S3 at once.
 var floor = make([]byte, 64<<20)
 
-// oneMore lets one thread more run Go code than there are processors. Where each of
-// them is busy, who is in the kernel for more than 20 microseconds, to read or write a
-// megabyte say, has its place taken by a thread that's woken for that, finds nothing to
-// do, and sleeps again. It's left alone where somebody has said how many there are to
-// be: by GOMAXPROCS, or by a container's share of the processors, which more threads
-// would only use up sooner.
-func oneMore() {
-	n := runtime.NumCPU()
-	if os.Getenv("GOMAXPROCS") == "" && runtime.GOMAXPROCS(0) == n {
-		runtime.GOMAXPROCS(n + 1)
+// threads is how many threads run Go code at a time: one more than there are processors.
+// Where each of them is busy, who is in the kernel for more than 20 microseconds, to read
+// or write a megabyte say, has its place taken by a thread that's woken for that, finds
+// nothing to do, and sleeps again. It stays as it is where somebody has said how many
+// there are to be: by GOMAXPROCS, or by a quota of less than the processors, which more
+// threads would only use up sooner.
+func threads(processors, now int, setting string) int {
+	if setting == "" && now == processors {
+		return now + 1
 	}
+	return now
 }
 
 func main() {
 	_ = floor
-	oneMore()
+	now := runtime.GOMAXPROCS(0)
+	if n := threads(runtime.NumCPU(), now, os.Getenv("GOMAXPROCS")); n != now {
+		runtime.GOMAXPROCS(n) // from here on Go doesn't follow a quota that changes
+	}
 	caddycmd.Main()
 }

@@ -1,28 +1,24 @@
 package main
 
-import (
-	"runtime"
-	"testing"
-)
+import "testing"
 
 // One thread more than there are processors runs Go code, unless somebody has said how
-// many do, or a container has fewer processors than the machine.
-func TestOneMore(t *testing.T) {
-	n := runtime.NumCPU()
-	before := runtime.GOMAXPROCS(n)
-	t.Cleanup(func() { runtime.GOMAXPROCS(before) })
+// many do, or a quota allows fewer.
+func TestThreads(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
-		name, env        string
-		processors, want int
+		name            string
+		processors, now int
+		setting         string
+		want            int
 	}{
-		{"by itself", "", n, n + 1},
-		{"by GOMAXPROCS", "3", n, n},
-		{"by a share of a larger machine", "", n + 2, n + 2},
+		{"by itself", 8, 8, "", 9},
+		{"one processor", 1, 1, "", 2},
+		{"by GOMAXPROCS", 8, 8, "8", 8},
+		{"by GOMAXPROCS, fewer", 8, 3, "3", 3},
+		{"by a quota", 8, 2, "", 2},
 	} {
-		runtime.GOMAXPROCS(c.processors)
-		t.Setenv("GOMAXPROCS", c.env)
-		oneMore()
-		if got := runtime.GOMAXPROCS(0); got != c.want {
+		if got := threads(c.processors, c.now, c.setting); got != c.want {
 			t.Errorf("%s: %d threads, want %d", c.name, got, c.want)
 		}
 	}
