@@ -56,8 +56,11 @@ func (l *Lane) Add(b byte) {
 	l.lane.add(buf)
 }
 
-// Take takes a buffer and puts it back.
-func (l *Lane) Take() { l.lane.free <- l.lane.take() }
+// Take takes a buffer that nothing comes into, which putBack puts back.
+func (l *Lane) Take() (putBack func()) {
+	buf := l.lane.take()
+	return func() { l.lane.free <- buf }
+}
 
 // GoOn has so many chunks hashed.
 func (l *Lane) GoOn(n int) {

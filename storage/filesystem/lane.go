@@ -3,6 +3,7 @@ package filesystem
 import (
 	"math"
 	"sync"
+	"sync/atomic"
 )
 
 // A lane hashes a stream's chunks, in their order, while the next are read and written.
@@ -13,9 +14,9 @@ import (
 type lane struct {
 	session *session
 	buffers *sync.Pool
-	free    chan []byte // may be read into
-	full    chan []byte // are to be hashed
-	spares  int         // how many of the process's spare chunks are among them
+	free    chan []byte  // may be read into
+	full    chan []byte  // are to be hashed
+	spares  atomic.Int32 // how many of the process's spare chunks are among them
 	hashing sync.WaitGroup
 }
 
@@ -80,17 +81,13 @@ func (l *lane) buffer() []byte {
 	return *buf
 }
 
-// take returns a buffer to read into. If all of a wide lane's are waiting to be hashed,
-// it's a spare one; if many aren't, one of the spare ones goes back.
+// take returns a buffer to read into: if all of a wide lane's wait to be hashed, a spare
+// one, if there is one.
 func (l *lane) take() []byte {
 	if len(l.free) == 0 && l.widen() {
 		return l.buffer()
 	}
-	buf := <-l.free
-	if l.spares > 0 && len(l.free) >= wideDepth {
-		l.narrow()
-	}
-	return buf
+	return <-l.free
 }
 
 // widen adds a spare buffer to the lane, if it may have one and there is one.
@@ -100,18 +97,22 @@ func (l *lane) widen() bool {
 	}
 	select {
 	case spare <- struct{}{}:
-		l.spares++
+		l.spares.Add(1)
 		return true
 	default:
 		return false
 	}
 }
 
-// narrow takes a spare buffer off the lane, which has one that is free.
-func (l *lane) narrow() {
-	buf := <-l.free
+// release makes a buffer free: for the lane, or if that has enough for the process.
+func (l *lane) release(buf []byte) {
+	buf = buf[:cap(buf)]
+	if l.spares.Load() == 0 || len(l.free) < wideDepth {
+		l.free <- buf
+		return
+	}
 	l.buffers.Put(&buf)
-	l.spares--
+	l.spares.Add(-1)
 	<-spare
 }
 
@@ -119,7 +120,7 @@ func (l *lane) hash() {
 	for chunk := range l.full {
 		_, _ = l.session.hash.Write(chunk) // a hash doesn't fail
 		l.session.hashing.Done()
-		l.free <- chunk[:cap(chunk)]
+		l.release(chunk)
 	}
 }
 
@@ -134,12 +135,12 @@ func (l *lane) add(chunk []byte) {
 func (l *lane) close() {
 	close(l.full)
 	l.hashing.Wait()
-	for l.spares > 0 {
-		l.narrow()
-	}
 	for len(l.free) > 0 {
 		buf := <-l.free
 		l.buffers.Put(&buf)
+	}
+	for range l.spares.Load() {
+		<-spare
 	}
 	if l.buffers == wideChunks {
 		<-wide

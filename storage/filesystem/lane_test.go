@@ -12,7 +12,7 @@ import (
 	"github.com/caddy-oci/oci-registry/storage/filesystem"
 )
 
-// asked is content that tells how much of it is asked for at a time.
+// asked is content, zeros, that tells how much of it is asked for at a time.
 type asked struct {
 	left int
 	by   func(came, n int) // so much has come, and n bytes are asked for
@@ -26,6 +26,7 @@ func (a *asked) Read(p []byte) (int, error) {
 	}
 	a.by(a.came, len(p))
 	n := min(a.left, len(p))
+	clear(p[:n])
 	a.left -= n
 	a.came += n
 	return n, nil
@@ -65,50 +66,67 @@ func TestLanesThatAreFreeAgainAreTaken(t *testing.T) { //nolint:paralleltest // 
 }
 
 // While nothing is hashed, who reads a stream may be so far ahead as the lane is wide and
-// the process has chunks to spare. They are hashed in their order, and the spare ones go
-// back once they aren't needed.
+// the process has chunks to spare, and who comes after it only as far as the lane is wide.
+// They are hashed in their order, and the spare ones go back as soon as they have been.
 func TestLanesTakeWhatIsToSpare(t *testing.T) { //nolint:paralleltest // it takes what all tests share
 	synctest.Test(t, func(t *testing.T) {
 		const most = filesystem.WideDepth + filesystem.SpareChunks
-		l := filesystem.OpenLane()
-		added := 0
-		go func() {
-			for ; added <= most; added++ {
-				l.Add(byte(added))
-			}
-		}()
+		first, second := filesystem.OpenLane(), filesystem.OpenLane()
+		fill := func(l *filesystem.Lane) (added *int) {
+			added = new(int)
+			go func() {
+				for ; *added <= most; *added++ {
+					l.Add(byte(*added))
+				}
+			}()
+			synctest.Wait()
+			return added
+		}
+		one, two := fill(first), fill(second)
+		if *one != most || *two != filesystem.WideDepth {
+			t.Errorf("with nothing hashed %d chunks were added, and by a second stream %d; want %d, and %d",
+				*one, *two, most, filesystem.WideDepth)
+		}
+		first.GoOn(most + 1)
 		synctest.Wait()
-		if added != most || filesystem.SparesTaken() != filesystem.SpareChunks {
-			t.Fatalf("%d chunks were added with nothing hashed, %d of them spare; want %d, and %d",
-				added, filesystem.SparesTaken(), most, filesystem.SpareChunks)
-		}
-		second := filesystem.OpenLane()
-		for b := range byte(filesystem.WideDepth) {
-			second.Add(b)
-		}
-		if filesystem.SparesTaken() != filesystem.SpareChunks {
-			t.Errorf("%d chunks are spare, want %d", filesystem.SparesTaken(), filesystem.SpareChunks)
-		}
-		l.GoOn(most + 1)
+		second.GoOn(1)
 		synctest.Wait()
-		for range filesystem.SpareChunks - 1 {
-			l.Take()
+		if *one != most+1 || *two != most+1 {
+			t.Errorf("with those of the first hashed, and one of the second, %d and %d chunks were added; want %d of each",
+				*one, *two, most+1)
 		}
-		if n := filesystem.SparesTaken(); n != 1 {
-			t.Errorf("with all hashed and %d chunks read since, %d are spare, want 1", filesystem.SpareChunks-1, n)
+		second.GoOn(most)
+		synctest.Wait()
+		if n := filesystem.SparesTaken(); n != 0 {
+			t.Errorf("all is hashed, and %d chunks are still spare ones", n)
 		}
 
 		want := sha256.New()
 		for b := range byte(most + 1) {
 			want.Write(bytes.Repeat([]byte{b}, 1<<20))
 		}
-		if got := l.Close(); !bytes.Equal(got, want.Sum(nil)) {
+		if !bytes.Equal(first.Close(), want.Sum(nil)) || !bytes.Equal(second.Close(), want.Sum(nil)) {
 			t.Error("the chunks weren't hashed in their order, or not all")
 		}
-		second.GoOn(filesystem.WideDepth)
-		second.Close()
-		if n := filesystem.SparesTaken(); n != 0 {
-			t.Errorf("both lanes are closed, and %d chunks are spare", n)
+	})
+}
+
+// A stream that ends with a buffer in its hands, and then all is hashed, has a spare one
+// left, which goes back when the lane is closed.
+func TestClosedLanesHaveNoSpareChunks(t *testing.T) { //nolint:paralleltest // it takes what all tests share
+	synctest.Test(t, func(t *testing.T) {
+		l := filesystem.OpenLane()
+		for b := range byte(filesystem.WideDepth) {
+			l.Add(b)
+		}
+		putBack := l.Take()
+		l.GoOn(filesystem.WideDepth)
+		synctest.Wait()
+		putBack()
+		before := filesystem.SparesTaken()
+		l.Close()
+		if after := filesystem.SparesTaken(); before != 1 || after != 0 {
+			t.Errorf("%d chunks were spare ones, and %d still are; want 1, and 0", before, after)
 		}
 	})
 }
