@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"math"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -36,6 +37,16 @@ func TestSetAside(t *testing.T) {
 	if size, room := look(); size != 7 || did && room < n || !did && room >= n {
 		t.Errorf("%d bytes set aside: %t; the file is %d bytes in %d", n, did, size, room)
 	}
+	if SetAside(wrapped{f}, 1<<60, n) {
+		t.Error("set aside where no file reaches")
+	}
+	if size, room := look(); size != 7 || room >= n {
+		t.Errorf("more couldn't be set aside, and the file is %d bytes in %d", size, room)
+	}
+	if SetAside(wrapped{f}, 0, math.MaxInt64/64) {
+		t.Error("set aside what there is no room for")
+	}
+	SetAside(wrapped{f}, 0, n)
 	GiveBack(wrapped{f}, 7)
 	if size, room := look(); size != 7 || room >= n {
 		t.Errorf("given back, the file is %d bytes in %d", size, room)

@@ -35,6 +35,7 @@ func (u *upload) Commit(_ context.Context, want digest.Digest) (oci.Descriptor, 
 	}
 	s.holder++ // an Append that still runs has lost the session
 	s.hashing.Wait()
+	s.giveBack()
 	if err := s.openFile(); err != nil {
 		return oci.Descriptor{}, s.fail(err)
 	}

@@ -41,7 +41,8 @@ type session struct {
 	mem       []byte   // the content, unless it's on disk; see remember
 	file      vfs.File // nil until it's needed
 	size      int64
-	room      int64 // the end of what was set aside in the file; negative if nothing can be
+	room      int64 // where what is set aside in the file ends
+	noRoom    bool  // nothing can be set aside
 	algorithm digest.Algorithm
 	hash      hash.Hash
 	hashing   sync.WaitGroup // the chunks that aren't hashed yet
@@ -160,7 +161,7 @@ func (s *session) openData(size int64) error {
 	if err != nil {
 		return errors.Join(err, f.Close())
 	}
-	s.file, s.room = f, 0
+	s.file, s.room, s.noRoom = f, 0, false
 	return nil
 }
 
@@ -189,6 +190,7 @@ func (s *session) put(chunk []byte) error {
 	}
 	if _, err := s.file.Write(chunk); err != nil {
 		// What is half there doesn't count; who opens the file again cuts it off.
+		s.giveBack()
 		return errors.Join(s.store.space.note(err), s.closeFile())
 	}
 	return nil

@@ -111,9 +111,7 @@ func (u *upload) Append(ctx context.Context, offset int64, r io.Reader) (int64, 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.hashing.Wait()
-	if s.holder == me {
-		s.giveBack()
-	}
+	s.giveBack()
 	u.size = s.size
 	if err == nil && s.holder != me {
 		err = errTakenOver
@@ -259,18 +257,19 @@ func (s *session) write(me int, chunk []byte, l *lane) error {
 	return nil
 }
 
-// diskStep is for how much at a time, in bytes, the disk is told what comes: room is set
-// aside for it, and then it's to be written.
+// diskStep is how much of a large upload, in bytes, there's room set aside for at a time,
+// and is then to be written.
 const diskStep = 8 << 20
 
 // setAside makes room for the next n bytes of a large upload, and for those after them.
 func (s *session) setAside(n int64) {
-	if s.file == nil || s.size < narrowBytes || s.room < 0 || s.size+n <= s.room {
+	if s.file == nil || s.noRoom || s.size < narrowBytes || s.size+n <= s.room {
 		return
 	}
 	from := max(s.size, s.room)
-	if s.room = from + diskStep; !vfs.SetAside(s.file, from, diskStep) {
-		s.room = -1
+	s.noRoom = !vfs.SetAside(s.file, from, diskStep)
+	if !s.noRoom {
+		s.room = from + diskStep
 	}
 }
 
