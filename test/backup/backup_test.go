@@ -56,6 +56,7 @@ func TestBackup(t *testing.T) {
 			srv := registry.Serve(t, root)
 			l := startLoad(t, srv)
 			for round := range tool.Sized(3, 15) {
+				l.round()
 				l.Receive(l.idle)
 				from := l.ledger.Now()
 				copyRoot(t, commands(t, with, "/srv/registry", root, "/backup/registry", to), root, round%2 == 0)
@@ -106,8 +107,8 @@ func run(t *testing.T, script string) string {
 	return shell(t, "sh").Run("-c", script)
 }
 
-// shell has the time that a copy may take before it's taken to hang: clients push all the
-// while, and in a soak's 15 rounds what there's to be copied grows.
+// shell has the time that a copy may take before it's taken to hang. In a soak's 15 rounds
+// there's more and more to be copied.
 func shell(t *testing.T, name string) *tool.Tool {
 	t.Helper()
 	s := tool.Find(t, name)

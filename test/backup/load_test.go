@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -42,6 +43,26 @@ type load struct {
 	srv    *registry.Server
 	ledger *ledger.Ledger
 	idle   chan struct{} // a value if a log with a deletion is going to be folded
+	quick  atomic.Int64  // how many turns have been begun in this round
+}
+
+// quickTurns is how many turns clients take in a round as fast as they can. After that
+// they are slow, so that what is to be copied and checked stays small: else what a round
+// adds grows with what the rounds before it have added.
+const quickTurns = 2000
+
+// round begins a round of copying.
+func (l *load) round() { l.quick.Store(0) }
+
+// rest is where a client waits before a turn.
+func (l *load) rest(ctx context.Context) {
+	if l.quick.Add(1) <= quickTurns {
+		return
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(100 * time.Millisecond):
+	}
 }
 
 // startLoad returns when every repository has something.
@@ -120,6 +141,7 @@ type client struct {
 
 // turn pushes an image, and moves or deletes something.
 func (c *client) turn(ctx context.Context) error {
+	c.rest(ctx)
 	n := c.turns
 	c.turns++
 	tag := fmt.Sprint("v", n%8)
