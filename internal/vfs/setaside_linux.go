@@ -8,10 +8,10 @@ import (
 
 // SetAside asks the file system to choose now where the n bytes of f from off on go.
 // They don't become a part of the file before they're written. On ext4 that saves the
-// reservation of each block for itself, and a third of the CPU that a large file takes.
-// It reports false, with nothing set aside behind the file's size, if that can't be, or f
-// is on another file system, or that has less free than 64 times as much. What isn't used
-// is to go by GiveBack.
+// reservation of each block for itself, a third of the CPU that writing a large file takes.
+// It reports false if f is on another file system, or that has less free than 64 times as
+// much, or if it can't be, and then nothing stays set aside behind the file's end. What
+// isn't used is to go by GiveBack.
 func SetAside(f File, off, n int64) bool {
 	file, ok := osFile(f)
 	if !ok {
@@ -33,7 +33,8 @@ func SetAside(f File, off, n int64) bool {
 	return false
 }
 
-// GiveBack gives back what SetAside has set aside behind the file's size, in bytes.
+// GiveBack gives back what SetAside has set aside behind the end of f, which is size bytes
+// long. What is behind that is lost.
 func GiveBack(f File, size int64) {
 	if file, ok := osFile(f); ok {
 		_ = file.Truncate(size) // what isn't given back goes with the file
