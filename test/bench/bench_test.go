@@ -30,10 +30,10 @@ func TestBench(t *testing.T) {
 	}
 	r := newReport()
 	alone := plain(t)
-	caddy := ours(t, synced, t.TempDir(), "on")
+	caddy := ours(t, synced, place(t), "on")
 	r.facts[idleAlone], r.facts[idleOurs] = idleMemory(t, alone), idleMemory(t, caddy)
 	alone.stop()
-	systems := []*system{caddy, ours(t, unsynced, t.TempDir(), "off"), debian(t)}
+	systems := []*system{caddy, ours(t, unsynced, place(t), "off"), debian(t)}
 	guarded := guarded(t)
 	for _, p := range peers(t) {
 		if p.user == "" {
@@ -77,7 +77,7 @@ func TestBench(t *testing.T) {
 // process of its own: what the large one's names cost that, the small one doesn't pay.
 func growing(t *testing.T, r *report, sz size, systems []*system) {
 	t.Helper()
-	small := ours(t, single, t.TempDir(), "on")
+	small := ours(t, single, place(t), "on")
 	defer small.stop()
 	systems = append(slices.Clone(systems), small)
 	repos := make(map[*system]*grown)

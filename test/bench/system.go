@@ -102,7 +102,7 @@ func debianWith(t *testing.T, name, lines string) *system {
 	program := tool.Find(t, "docker-registry")
 	// It takes what begins with REGISTRY_ for its configuration.
 	program.Env = slices.DeleteFunc(program.Env, func(v string) bool { return strings.HasPrefix(v, "REGISTRY_") })
-	root := t.TempDir()
+	root := place(t)
 	s := &system{name: name, serial: newSerial()}
 	s.restart = func() {
 		srv := registry.Other(t, program, func(host string) []string {

@@ -41,7 +41,7 @@ func guarded(t *testing.T) []*system {
 	if err := os.WriteFile(file, fmt.Appendf(nil, "alice:%s\n", hash), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	caddy := oursWith(t, withUsers, t.TempDir(), fmt.Sprintf(`
+	caddy := oursWith(t, withUsers, place(t), fmt.Sprintf(`
 		auth {
 			provider oci_htpasswd %s
 		}
