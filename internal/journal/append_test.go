@@ -251,6 +251,31 @@ func TestAppendToWhatIsForgotten(t *testing.T) {
 	a.wantAfterPowerCut("one,two")
 }
 
+// Of what was made in one step nothing is in memory once its epoch is over, and it can
+// be appended to as any file.
+func TestAppendToWhatWasMade(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newAppending(t)
+		a.check(a.j.Doubt("."), a.j.SyncDir("."), a.j.Remove("log"), a.j.MakeLater("log", []byte("three")), a.j.Barrier())
+		a.turn()
+		a.turn() // in which it's said that the first is over
+		synctest.Wait()
+		a.tree.mu.Lock()
+		if n := len(a.tree.files) + len(a.tree.based); n > 0 {
+			t.Errorf("%d files are remembered", n)
+		}
+		a.tree.mu.Unlock()
+		f, err := a.j.OpenFile("log", os.O_RDWR)
+		a.check(err)
+		log, _ := f.(*file)
+		_, err = log.Seek(0, io.SeekEnd)
+		a.check(err, log.Append([]byte("four")))
+		a.wantAfterPowerCut("threefour")
+		a.check(f.Close(), a.j.End())
+	})
+}
+
 // What can't be written doesn't come back by a power cut, nor does it harm what comes after it.
 func TestAppendThatFails(t *testing.T) {
 	t.Parallel()

@@ -70,10 +70,11 @@ func (t *tree) letDoubtGo(dir string) {
 	}
 }
 
-// recordNew records a file that wasn't there, and all that it holds.
+// recordNew records a file that wasn't there, and all that it holds. It isn't remembered
+// once the epoch is over: what is made so isn't appended to.
 func (t *tree) recordNew(name string, data []byte) {
 	t.touch(t.newEntry(name, true))
-	t.noteSynced(name)
+	delete(t.dirty, name)
 	t.add(op{kind: opWrite, name: name, data: data})
 	t.touchNames(name)
 }
