@@ -4,7 +4,6 @@ package bench
 
 import (
 	"os"
-	"path/filepath"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -14,16 +13,13 @@ import (
 // a block group of its own (ioctl_iflags(2), FS_TOPDIR_FL).
 const topDir = 0x20000
 
-// place makes a folder for a system's data, with room of its own on the disk: ext4
-// without a journal doesn't use an inode again within minutes of its deletion, and
-// looks at each of these whenever a file is made in the same block group. What one
-// system deletes would make another one's pushes slower.
+// place makes a folder for a system's data, on ext4 in a block group of its own. Without
+// a journal ext4 doesn't use an inode again within minutes of its deletion, and looks at
+// each of these whenever a file is made in the same group: what one system deletes would
+// make another one's pushes slower.
 func place(t *testing.T) string {
 	t.Helper()
-	top := filepath.Join(t.TempDir(), "top")
-	if err := os.Mkdir(top, 0o700); err != nil {
-		t.Fatal(err)
-	}
+	top := t.TempDir()
 	spread(t, top)
 	// Which group it gets follows from its name.
 	dir, err := os.MkdirTemp(top, "")
@@ -46,6 +42,6 @@ func spread(t *testing.T, top string) {
 		err = unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, flags|topDir)
 	}
 	if err != nil {
-		t.Logf("systems share room on this file system: %v", err)
+		t.Logf("systems share block groups on this file system: %v", err)
 	}
 }
