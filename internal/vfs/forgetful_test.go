@@ -135,3 +135,32 @@ func TestForgetfulKeepsHardLinks(t *testing.T) {
 		t.Fatal("the links are two files")
 	}
 }
+
+// shrinking is a file that becomes shorter once somebody has asked for its size.
+type shrinking struct {
+	File
+
+	shrink func() error
+}
+
+func (s shrinking) Stat() (os.FileInfo, error) {
+	fi, err := s.File.Stat()
+	return fi, errors.Join(err, s.shrink())
+}
+
+// A file may be cut while it's synced, to nothing or not.
+func TestForgetfulSyncsWhatIsCutMeanwhile(t *testing.T) {
+	t.Parallel()
+	f := forgetful(t, dirOf(t))
+	a := create(t, f, "a", "one")
+	do(t, f.SyncDir("."))
+	n, err := f.node("a")
+	do(t, err)
+	pin := n.pin
+	for _, left := range []int64{2, 0} {
+		n.pin = shrinking{pin, func() error { return a.Truncate(left) }}
+		do(t, a.Sync())
+		n.pin = pin
+		wantSurvivors(t, f, map[string]string{"a": "one"[:left]})
+	}
+}
