@@ -62,7 +62,7 @@ bench: setup
 # aside, `make microbench BEFORE=1`, and once with it.
 microbench: bin/benchstat
 	go test -run '^$$' -bench 'Parse|Head|Get|Descriptor' -count 10 ./handler | tee bin/$(if $(BEFORE),before,after).txt
-	go test -run '^$$' -bench 'Store/tags=1000' -count 10 ./storage/filesystem | tee -a bin/$(if $(BEFORE),before,after).txt
+	go test -run '^$$' -bench 'Store/./tags=1000' -count 10 ./storage/filesystem | tee -a bin/$(if $(BEFORE),before,after).txt
 	$(if $(BEFORE),,bin/benchstat bin/before.txt bin/after.txt)
 
 run:
