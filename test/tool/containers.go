@@ -15,8 +15,12 @@ import (
 func Podman(t *testing.T) *Tool {
 	t.Helper()
 	c := Find(t, "podman")
-	c.Args = append(c.storage(), "--tmpdir", filepath.Join(c.Dir, "tmp"), "--events-backend", "none", "--cgroup-manager", "cgroupfs")
+	c.Args = append(c.storage(t), c.podman()...)
 	return c
+}
+
+func (c *Tool) podman() []string {
+	return []string{"--tmpdir", filepath.Join(c.Dir, "tmp"), "--events-backend", "none", "--cgroup-manager", "cgroupfs"}
 }
 
 // PartialPodman returns podman as it is set up to pull no more of a layer than
@@ -24,12 +28,12 @@ func Podman(t *testing.T) *Tool {
 // overlay below.
 func PartialPodman(t *testing.T) *Tool {
 	t.Helper()
-	c := Podman(t)
+	c := Find(t, "podman")
+	c.Args = c.podman()
 	config := filepath.Join(c.Dir, "storage.conf")
-	if err := os.WriteFile(config, fmt.Appendf(nil, partialStorage, c.Dir), 0o600); err != nil {
+	if err := os.WriteFile(config, fmt.Appendf(nil, partialStorage, c.Dir, running(t)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c.Args = c.Args[len(c.storage()):]
 	c.Env = append(c.Env, "CONTAINERS_STORAGE_CONF="+config)
 	return c
 }
@@ -37,7 +41,7 @@ func PartialPodman(t *testing.T) *Tool {
 const partialStorage = `[storage]
 driver = "overlay"
 graphroot = "%[1]s/store"
-runroot = "%[1]s/running"
+runroot = "%[2]s"
 [storage.options]
 pull_options = {enable_partial_images = "true"}
 `
@@ -46,10 +50,26 @@ pull_options = {enable_partial_images = "true"}
 func Buildah(t *testing.T) *Tool {
 	t.Helper()
 	c := Find(t, "buildah")
-	c.Args = c.storage()
+	c.Args = c.storage(t)
 	return c
 }
 
-func (c *Tool) storage() []string {
-	return []string{"--root", filepath.Join(c.Dir, "store"), "--runroot", filepath.Join(c.Dir, "running"), "--storage-driver", "vfs"}
+func (c *Tool) storage(t *testing.T) []string {
+	t.Helper()
+	return []string{"--root", filepath.Join(c.Dir, "store"), "--runroot", running(t), "--storage-driver", "vfs"}
+}
+
+// running is a folder with a short path, of which podman wants no more than 50 bytes.
+func running(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "run")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
 }
