@@ -90,6 +90,7 @@ type Store struct {
 	catalog  catalog
 	suspect  suspect
 	doubts   doubts
+	synced   syncedSet
 	small    smallBlobs
 	rotten   rareSet[rottenFile]
 	broken   breakages

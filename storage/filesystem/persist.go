@@ -354,11 +354,9 @@ func (r *repo) dropBlobs(b *batch) error {
 
 func (r *repo) removeBlob(d digest.Digest) error {
 	err := r.inBlobs(d.Algorithm(), func(blobs vfs.FS) error { return blobs.Remove(d.Encoded()) })
-	r.syncMu.Lock()
-	defer r.syncMu.Unlock()
-	delete(r.synced, d)
+	r.noteGone(d)
 	if !missing(err) {
-		r.unnamed[d.Algorithm()] = true
+		r.noteUnnamed(d.Algorithm())
 	}
 	return err
 }

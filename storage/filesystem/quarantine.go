@@ -204,10 +204,8 @@ func (r *repo) takeOut(d digest.Digest) error {
 		return err
 	}
 	r.taken.add(d)
-	r.syncMu.Lock()
-	delete(r.synced, d)
-	r.unnamed[d.Algorithm()] = true
-	r.syncMu.Unlock()
+	r.noteGone(d)
+	r.noteUnnamed(d.Algorithm())
 	if err := r.store.disk.Settle(dir); err != nil {
 		return err
 	}

@@ -2,7 +2,6 @@ package filesystem
 
 import (
 	"container/list"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,8 +15,9 @@ import (
 // repo is what a process knows of one repository. All Repository values of one
 // name share it.
 type repo struct {
-	store *Store
-	name  oci.Name
+	store  *Store
+	name   oci.Name
+	number uint64 // from 1 on; no other repo of the store has it
 
 	users int           // guarded by repoSet.mu
 	place *list.Element // in repoSet.order, as long as it's known
@@ -38,7 +38,6 @@ type repo struct {
 	looked  atomic.Int64                // when moved last looked, in nanoseconds of the process
 
 	syncMu  sync.Mutex
-	synced  map[digest.Digest]bool    // blobs whose bytes are known to be durable
 	unnamed map[digest.Algorithm]bool // blobs/<alg> has names that aren't durable yet
 
 	stageOnce sync.Once
@@ -57,7 +56,6 @@ func newRepo(s *Store, name oci.Name) *repo {
 	return &repo{
 		store: s, name: name,
 		blobs:   make(map[digest.Algorithm]vfs.FS),
-		synced:  make(map[digest.Digest]bool),
 		unnamed: make(map[digest.Algorithm]bool),
 	}
 }
@@ -133,27 +131,25 @@ func (r *repo) inOpenBlobs(a digest.Algorithm, fn func(vfs.FS) error) error {
 	return fn(fsys)
 }
 
-// maxSynced bounds what is remembered per repository: more than most images have
-// layers. To forget costs a sync of something that is durable already.
-const maxSynced = 512
-
 // noteBlob remembers that a blob's name is new, and whether its bytes were synced,
 // which is no more than said with Options.Unsynced.
 func (r *repo) noteBlob(d digest.Digest, synced bool) {
-	unsynced := r.store.opts.Load().Unsynced
-	r.syncMu.Lock()
-	defer r.syncMu.Unlock()
-	r.unnamed[d.Algorithm()] = true
-	if len(r.synced) >= maxSynced {
-		clear(r.synced)
-	}
-	if synced && !unsynced {
-		r.synced[digest.Digest(strings.Clone(d.String()))] = true // d may be a part of a request
+	r.noteUnnamed(d.Algorithm())
+	if synced && !r.store.opts.Load().Unsynced {
+		r.store.synced.add(syncedBlob{r.number, d})
+	} else {
+		r.store.synced.remove(syncedBlob{r.number, d})
 	}
 }
 
-func (r *repo) isSynced(d digest.Digest) bool {
+func (r *repo) noteUnnamed(a digest.Algorithm) {
 	r.syncMu.Lock()
 	defer r.syncMu.Unlock()
-	return r.synced[d]
+	r.unnamed[a] = true
 }
+
+// noteGone forgets that a blob's bytes were durable: its name is another one's by now,
+// or nobody's.
+func (r *repo) noteGone(d digest.Digest) { r.store.synced.remove(syncedBlob{r.number, d}) }
+
+func (r *repo) isSynced(d digest.Digest) bool { return r.store.synced.has(syncedBlob{r.number, d}) }

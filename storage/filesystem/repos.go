@@ -17,6 +17,7 @@ type repoSet struct {
 
 	mu    sync.Mutex
 	known map[oci.Name]*repo
+	made  uint64    // how many there have been
 	order list.List // of *repo, all that are known, the longest unused first
 	idle  int       // how many of them have no users
 }
@@ -30,6 +31,8 @@ func (s *repoSet) use(name oci.Name) *repo {
 	case r == nil:
 		name = name.Clone()
 		r = newRepo(s.store, name)
+		s.made++
+		r.number = s.made
 		if s.known == nil {
 			s.known = make(map[oci.Name]*repo)
 		}

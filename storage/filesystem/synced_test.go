@@ -1,0 +1,87 @@
+package filesystem
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/caddy-oci/oci-registry/oci"
+)
+
+func numbered(n int) syncedBlob { return syncedBlob{1, digest.FromString(fmt.Sprint(n))} }
+
+func TestSyncedSetHasTheLatest(t *testing.T) {
+	var s syncedSet
+	const added = 3*maxSynced + 1
+	for n := range added {
+		s.add(numbered(n))
+		if known := len(s.young) + len(s.old); known > 2*maxSynced {
+			t.Fatalf("it has %d of %d", known, n+1)
+		}
+	}
+	for n := added - maxSynced; n < added; n++ {
+		if !s.has(numbered(n)) {
+			t.Fatalf("it has forgotten %d of %d", n, added)
+		}
+	}
+	if s.has(numbered(0)) {
+		t.Error("it has the first one still")
+	}
+}
+
+func TestSyncedSetForgetsWhatIsRemoved(t *testing.T) {
+	var s syncedSet
+	s.add(numbered(0))
+	for n := 1; n <= maxSynced; n++ { // an older one is removed as well
+		s.add(numbered(n))
+	}
+	for _, n := range []int{0, maxSynced} {
+		if !s.has(numbered(n)) {
+			t.Fatalf("it hasn't %d", n)
+		}
+		s.remove(numbered(n))
+		if s.has(numbered(n)) {
+			t.Errorf("it has %d", n)
+		}
+	}
+}
+
+// TestSyncedInOneRepository: what is durable in one repository needn't be in another one,
+// nor in one that comes to have its name, nor is what comes back without being synced.
+func TestSyncedInOneRepository(t *testing.T) {
+	s, err := Open(t.TempDir(), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	name := func(n string) oci.Name {
+		parsed, err := oci.ParseName(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return parsed
+	}
+	d := digest.FromString("content")
+	a, b := s.repos.use(name("a")), s.repos.use(name("b"))
+	a.noteBlob(d, true)
+	if !a.isSynced(d) || b.isSynced(d) {
+		t.Errorf("synced in a, and %v there; in b %v", a.isSynced(d), b.isSynced(d))
+	}
+	a.noteBlob(d, false)
+	if a.isSynced(d) {
+		t.Error("it came again, unsynced, and is taken for synced")
+	}
+	a.noteBlob(d, true)
+	s.repos.done(a)
+	s.repos.done(b)
+	again := s.repos.use(name("a"))
+	defer s.repos.done(again)
+	if again.isSynced(d) {
+		t.Error("of a repository that was forgotten it's known still")
+	}
+}
