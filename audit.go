@@ -66,15 +66,17 @@ func (a *audit) byToken(r *http.Request) bool {
 	return ours
 }
 
-// observeToken is told what came of each request for a token: it's where one signs in.
-func (a *audit) observeToken(r *http.Request, t token.Event) {
-	e := &handler.Event{Operation: "get-token", Who: t.Who, Err: t.Err, Status: http.StatusOK}
+// observeToken is told what is going to come of each request for a token: it's where one
+// signs in.
+func (a *audit) observeToken(r *http.Request, e *handler.Event) {
 	switch {
-	case errors.Is(t.Err, authn.ErrRefused):
-		e.Status, e.Code = http.StatusUnauthorized, oci.Unauthorized
-	case errors.Is(t.Err, oci.TooManyRequests):
-		e.Status, e.Code = http.StatusTooManyRequests, oci.TooManyRequests
-	case t.Err != nil:
+	case e.Err == nil:
+		e.Status = http.StatusOK
+	case errors.Is(e.Err, authn.ErrRefused):
+		e.Status = http.StatusUnauthorized
+	case errors.Is(e.Err, oci.TooManyRequests):
+		e.Status = http.StatusTooManyRequests
+	default:
 		return // nothing that anybody did
 	}
 	a.observe(r, e)

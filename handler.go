@@ -168,16 +168,6 @@ func (h *Handler) serveAPI(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// serveToken gives a token.
-func (h *Handler) serveToken(w http.ResponseWriter, r *http.Request) {
-	if !h.registry.lease.Enter() {
-		h.refuse(w, r, errReplaced)
-		return
-	}
-	defer h.exit()
-	h.registry.tokens.ServeHTTP(w, h.registry.withRequest(r))
-}
-
 // exit ends a request's share in the store, which closes it if this was the
 // last request of a configuration that's gone.
 func (h *Handler) exit() {

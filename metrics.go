@@ -106,7 +106,7 @@ func newMeters() *meters {
 	for _, reason := range failureReasons {
 		m.failures.WithLabelValues(reason) // shows that there was none so far
 	}
-	for _, op := range slices.Concat(handler.Operations(), apikey.Operations(), []string{signsIn, signsOut, unavailable}) {
+	for _, op := range slices.Concat(handler.Operations(), apikey.Operations(), []string{signsIn, signsOut, getsToken, unavailable}) {
 		m.operations[op] = sync.OnceValue(func() *operationMeters { return m.operation(op) })
 	}
 	return m

@@ -1,13 +1,16 @@
 package ociregistry
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/caddy-oci/oci-registry/authz"
 	"github.com/caddy-oci/oci-registry/authz/authn"
 	"github.com/caddy-oci/oci-registry/authz/token"
+	"github.com/caddy-oci/oci-registry/handler"
 	"github.com/caddy-oci/oci-registry/internal/clientaddr"
 	"github.com/caddy-oci/oci-registry/oci"
 )
@@ -59,7 +62,7 @@ func (r *Registry) provisionTokens() (err error) {
 		Directory: r.auth.directory,
 		Groups:    r.groupsInTokens(),
 		Claims:    r.claimsInTokens(),
-		Observe:   r.audit.observeToken,
+		Observe:   r.observeToken,
 		Log:       r.log,
 	}
 	r.auth.Tokens.setLives(&opts)
@@ -68,6 +71,45 @@ func (r *Registry) provisionTokens() (err error) {
 	}
 	r.tokens, err = token.New(opts)
 	return err
+}
+
+// getsToken is what requests for tokens are called in logs and metrics.
+const getsToken = "get-token"
+
+type tokenEventKey struct{}
+
+// serveToken gives a token.
+func (h *Handler) serveToken(w http.ResponseWriter, r *http.Request) {
+	began := time.Now()
+	if !h.registry.lease.Enter() {
+		h.refuse(w, r, errReplaced)
+		return
+	}
+	defer h.exit()
+	e, p := &handler.Event{Operation: getsToken}, &paged{ResponseWriter: w}
+	told := r.WithContext(context.WithValue(r.Context(), tokenEventKey{}, e))
+	h.registry.tokens.ServeHTTP(p, h.registry.withRequest(told))
+	e.Status, e.Duration = p.status, time.Since(began)
+	h.registry.meters.observe(r, e)
+	logEvent(r, e)
+}
+
+// observeToken is told what came of each request for a token, before it's answered.
+func (r *Registry) observeToken(req *http.Request, t token.Event) {
+	e, _ := req.Context().Value(tokenEventKey{}).(*handler.Event) // of serveToken
+	e.Who, e.Err, e.Code = t.Who, t.Err, codeOf(t.Err)
+	r.audit.observeToken(req, e)
+}
+
+// codeOf is what a client is told of an error, in a word.
+func codeOf(err error) oci.Code {
+	if errors.Is(err, authn.ErrRefused) {
+		return oci.Unauthorized
+	}
+	if e, ok := errors.AsType[*oci.Error](err); ok {
+		return e.Code
+	}
+	return ""
 }
 
 // groupsInTokens says which groups count. It's nil, for all, if a condition may look at

@@ -5,14 +5,17 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/caddy-oci/oci-registry/authz"
@@ -288,4 +291,39 @@ func TestMountWithATokenForOne(t *testing.T) {
 	w.want(t, http.StatusCreated, http.MethodPost, mount, "", "Authorization", both)
 	one := w.token(t, "repository:to:pull,push", "Authorization", alice)
 	w.want(t, http.StatusAccepted, http.MethodPost, mount, "", "Authorization", one)
+}
+
+// Requests for tokens are counted and logged as all others are.
+func TestTokensAreMeasured(t *testing.T) {
+	w := newWeb(t)
+	file := filepath.Join(t.TempDir(), "log")
+	w.run(t, "log {\noutput file "+file+"\nformat json\n}", "log\n"+withAuth(htpasswdAlice(t)))
+	w.token(t, "")
+	w.token(t, "", "Authorization", alice)
+	w.want(t, http.StatusUnauthorized, http.MethodGet, "/v2/token", "", "Authorization", wrongPassword)
+	w.want(t, http.StatusBadRequest, http.MethodGet, "/v2/token?service=another", "")
+	wantMeasured(t, map[string]float64{
+		"requests_total get-token inline 2xx": 2, "requests_total get-token inline 4xx": 2, "request_duration_seconds get-token inline": 4,
+	}, "requests_total", "request_duration_seconds")
+	if err := caddy.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, line := range readLog(t, file) {
+		var l struct {
+			Logger string
+			Status int
+			OCI    *struct{ Operation, User, Error string }
+		}
+		if err := json.Unmarshal([]byte(line), &l); err != nil {
+			t.Fatal(err)
+		}
+		if l.OCI != nil {
+			got = append(got, fmt.Sprint(l.Status, *l.OCI))
+		}
+	}
+	want := "200 {get-token  }, 200 {get-token alice }, 401 {get-token  UNAUTHORIZED}, 400 {get-token  UNSUPPORTED}"
+	if strings.Join(got, ", ") != want {
+		t.Errorf("got  %s\nwant %s", strings.Join(got, ", "), want)
+	}
 }
