@@ -104,7 +104,7 @@ func (f *FS) Close() error {
 // What is synced by the new name is by that alone: if a power cut brings back the old
 // one, before its directory is synced, it has what was synced by then.
 func (f *FS) Rename(from, to string) error {
-	if err := f.tree.letGo(f.name(to)); err != nil {
+	if err := f.tree.letGoUnless(f.name(to), f.tree.isInOneLog); err != nil {
 		return err
 	}
 	return f.tree.move(opRename, f.name(from), f.name(to), func() error { return f.FS.Rename(from, to) })

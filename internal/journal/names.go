@@ -196,11 +196,15 @@ func (t *tree) isPending(name string) bool {
 
 // letGo is called before a name comes to be another file's, or nothing. If the
 // journal has only changes of the file, they mustn't be done to that other one.
-func (t *tree) letGo(name string) error {
+func (t *tree) letGo(name string) error { return t.letGoUnless(name, (*entry).complete) }
+
+// letGoUnless is letGo with another word for when there's nothing to let go. mu is held
+// when that is asked.
+func (t *tree) letGoUnless(name string, fine func(*entry) bool) error {
 	t.mu.Lock()
 	e := t.files[name]
 	_, changed := t.dirty[name]
-	known, whole := t.on && e != nil, e.complete()
+	known, whole := t.on && e != nil, fine(e)
 	t.mu.Unlock()
 	if !known || whole && !changed {
 		return nil
@@ -216,6 +220,13 @@ func (t *tree) letGo(name string) error {
 	seq := t.seq
 	t.mu.Unlock()
 	return t.wait(seq)
+}
+
+// isInOneLog reports whether one log has the whole file. Where the past epoch's has it and
+// this one's has changes, those are left when the past one is over: of a name that is
+// another file's by then, which may be recorded only later.
+func (t *tree) isInOneLog(e *entry) bool {
+	return e.complete() && (t.past == nil || !t.past.files[e] || e.unwritten == 0 && e.epoch == t.past)
 }
 
 func (t *tree) settled(name string) {

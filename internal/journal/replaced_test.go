@@ -1,0 +1,49 @@
+package journal
+
+import (
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/caddy-oci/oci-registry/internal/vfs"
+)
+
+// The past epoch's log has a file, and this one's what was appended since. Another file
+// takes its name, which isn't recorded yet when the past epoch is over: what was appended
+// isn't done to that one.
+func TestReplacedWhileTwoLogsHaveIt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newAppending(t)
+		synced, replaced := make(chan struct{}), make(chan struct{})
+		var once sync.Once
+		a.watch(func(s vfs.Step) error {
+			if s.Op == "syncdir" && s.Name == "." {
+				once.Do(func() {
+					close(synced)
+					<-replaced
+				})
+			}
+			return nil
+		})
+		a.turn()
+		<-synced
+		a.check(a.Append([]byte("two")))
+
+		const content = "content that is longer"
+		f, err := a.j.OpenFile("other", os.O_RDWR|os.O_CREATE|os.O_EXCL)
+		a.check(err)
+		_, err = f.Write([]byte(content))
+		a.check(err, f.Sync())
+		_, err = f.Write([]byte(", and more")) // so that the journal hasn't got all of it
+		a.check(err, f.Close(), a.j.Rename("other", "log"))
+		close(replaced)
+		synctest.Wait()
+		if got := a.afterPowerCut(); !strings.HasPrefix(got, content) {
+			t.Errorf("after a power cut it holds %q, want %q", got, content)
+		}
+		a.check(a.j.End())
+	})
+}
