@@ -22,9 +22,9 @@ type syncedBlob struct {
 	digest digest.Digest
 }
 
-// maxSynced is a push of a hundred images with forty layers each, all at once. The set
-// takes about 2 MB then.
-const maxSynced = 4096
+// maxSynced is a hundred images of ten layers that are pushed at the same time. The set
+// takes some 300 kB then.
+const maxSynced = 1024
 
 func (s *syncedSet) add(b syncedBlob) {
 	b.digest = digest.Digest(strings.Clone(b.digest.String())) // it may be a part of a request
