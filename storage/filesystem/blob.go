@@ -258,10 +258,15 @@ func (r *Repository) linkFrom(source *repo, d digest.Digest) error {
 	}
 	repo.bytesMu.RLock()
 	defer repo.bytesMu.RUnlock()
-	if err := r.store.link(blobPath(source.name, d), blobPath(r.name, d)); err != nil {
+	linked, err := r.store.link(blobPath(source.name, d), blobPath(r.name, d))
+	if err != nil {
 		return err
 	}
-	repo.noteBlob(d, source.isSynced(d))
+	if linked {
+		repo.noteBlob(d, source.isSynced(d))
+	} else if _, err := repo.stat(d); err != nil || r.store.doubts.has(d) {
+		return errLost // a copy of the source's takes its place
+	}
 	repo.arrived()
 	return nil
 }

@@ -6,6 +6,8 @@ import (
 	"syscall"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/caddy-oci/oci-registry/internal/vfs"
 )
 
 // smallest is the size, in bytes, from which on blobs share their bytes. Of smaller
@@ -25,14 +27,15 @@ func (s *Store) fromPool(d digest.Digest, size int64, name string) bool {
 	}
 	// What no repository has nobody has read since it was lost to them.
 	fits := fi.Size() == size && linkCount(fi) != 1 && !s.isRotten(d, fi)
+	linked := false
 	if fits {
-		err = s.link(poolPath(d), name)
+		linked, err = s.link(poolPath(d), name)
 	}
 	if !fits || errors.Is(err, syscall.EMLINK) {
 		_ = s.fs.Remove(poolPath(d)) // it's damaged or has all the links it can have: another one may take its place
 		return false
 	}
-	return err == nil
+	return linked && err == nil
 }
 
 // toPool offers a blob to the pool. What goes wrong leaves the blob as it is,
@@ -52,19 +55,20 @@ func (s *Store) leavePool(d digest.Digest) {
 	}
 }
 
-// link is Link that makes the folder of to, and is content with a blob that is
-// whole and there already.
-func (s *Store) link(from, to string) error {
-	err := s.disk.Within(to, func() error { return s.fs.Link(from, to) })
+// link is Link that makes the folder of to, and is content with a blob that is there
+// already. It reports whether both names are of one file: of another one, of the same
+// size, nothing is known that is known of the first.
+func (s *Store) link(from, to string) (linked bool, err error) {
+	err = s.disk.Within(to, func() error { return s.fs.Link(from, to) })
 	if !errors.Is(err, fs.ErrExist) {
-		return err
+		return err == nil, err
 	}
 	want, serr := s.fs.Stat(from)
 	if serr != nil {
-		return serr
+		return false, serr
 	}
 	if fi, serr := s.fs.Stat(to); isFile(fi, serr) && fi.Size() == want.Size() {
-		return nil
+		return vfs.SameFile(fi, want), nil
 	}
-	return err
+	return false, err
 }

@@ -180,7 +180,10 @@ func (r *repo) quarantine(d digest.Digest, bad, spare fs.FileInfo) (storage.Outc
 		return "", fmt.Errorf("move %s into quarantine: %w", d, err)
 	}
 	r.store.log().Error("a blob isn't what it's called, and is in quarantine", "repository", r.name.String(), "digest", d.String())
-	if spare == nil || r.store.link(poolPath(d), blobPath(r.name, d)) != nil {
+	if spare == nil {
+		return storage.Taken, nil
+	}
+	if linked, err := r.store.link(poolPath(d), blobPath(r.name, d)); err != nil || !linked {
 		return storage.Taken, nil
 	}
 	r.noteBlob(d, false)

@@ -1,7 +1,11 @@
 package filesystem
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -84,4 +88,47 @@ func TestSyncedInOneRepository(t *testing.T) {
 	if again.isSynced(d) {
 		t.Error("of a repository that was forgotten it's known still")
 	}
+}
+
+// What another tool has put into a repository isn't taken for durable because a mount
+// finds it there, whose source is.
+func TestMountOverAnotherFile(t *testing.T) {
+	root := t.TempDir()
+	s, err := Open(root, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	content := strings.Repeat("content", smallest)
+	d := digest.FromString(content)
+	for _, repo := range []string{"a", "b"} {
+		dir := filepath.Join(root, repo, "blobs", "sha256")
+		if err := errors.Join(os.MkdirAll(dir, 0o750), os.WriteFile(filepath.Join(dir, d.Encoded()), []byte(content), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a, b := s.repos.use(parsed(t, "a")), s.repos.use(parsed(t, "b"))
+	defer s.repos.done(a)
+	defer s.repos.done(b)
+	a.noteBlob(d, true)
+	target, _ := s.Repository(parsed(t, "b")).(*Repository)
+	if err := target.linkFrom(a, d); err != nil {
+		t.Fatal(err)
+	}
+	if b.isSynced(d) {
+		t.Error("it's taken for durable")
+	}
+}
+
+func parsed(t *testing.T, name string) oci.Name {
+	t.Helper()
+	n, err := oci.ParseName(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
