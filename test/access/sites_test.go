@@ -22,6 +22,7 @@ import (
 	"github.com/caddy-oci/oci-registry/authz/authn/issuer/issuertest"
 	"github.com/caddy-oci/oci-registry/test/image"
 	"github.com/caddy-oci/oci-registry/test/registry"
+	"github.com/caddy-oci/oci-registry/test/remote"
 	"github.com/caddy-oci/oci-registry/test/tool"
 )
 
@@ -190,12 +191,12 @@ func (w world) site(t *testing.T, srv *registry.Server, address string, p policy
 	s := site{new(*srv), p, y, w.authority, w.issuer, new(sync.Map)}
 	s.Host = address + ":" + port
 	s.URL = "http://" + s.Host
-	next := http.DefaultTransport
+	as := remote.Basic(admin, password)
 	if y.cert {
 		s.URL = "https://" + s.Host
-		next = registry.Trusting(t, w.authority.File)
+		as.Next = registry.Trusting(t, w.authority.File)
 	}
-	s.Client = &http.Client{Transport: signed{next}}
+	s.Client = &http.Client{Transport: as}
 	return s
 }
 
@@ -253,32 +254,11 @@ func (s site) secret(t *testing.T, user string) string {
 	case !s.key:
 		return password
 	}
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/v2/_apikeys", strings.NewReader(scopes))
+	_, key, err := remote.As(s.URL, remote.Basic(user, password)).NewAPIKey(t.Context(), scopes)
 	if err != nil {
 		t.Fatal(err)
 	}
-	req.Header.Set("Content-Type", "application/json")
-	req.SetBasicAuth(user, password)
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	var made struct{ Key string }
-	if err := json.NewDecoder(resp.Body).Decode(&made); err != nil || made.Key == "" {
-		t.Fatalf("no API key was made: %s, %v", resp.Status, err)
-	}
-	return made.Key
-}
-
-// signed signs requests as the admin's.
-type signed struct{ next http.RoundTripper }
-
-// RoundTrip implements http.RoundTripper.
-func (s signed) RoundTrip(r *http.Request) (*http.Response, error) {
-	r = r.Clone(r.Context())
-	r.SetBasicAuth(admin, password)
-	return s.next.RoundTrip(r)
+	return key
 }
 
 // app and chart are what's in base.

@@ -3,12 +3,10 @@
 package backup
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"golang.org/x/crypto/bcrypt"
@@ -51,52 +49,25 @@ func TestBackupOfKeys(t *testing.T) {
 	}
 	root := filepath.Join(t.TempDir(), "registry")
 	srv := registry.Config(t, fmt.Sprintf(withKeys, root, users))
-	key := newKey(t, srv)
+	const wanted = `{"scopes": [{"repositories": "**", "actions": ["pull"]}]}`
+	_, key, err := remote.As(srv.URL, remote.Basic("alice", "secret")).NewAPIKey(t.Context(), wanted)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, with := range []string{"rsync", "tar"} {
 		to, restored := filepath.Join(t.TempDir(), "backup"), filepath.Join(t.TempDir(), "restored")
 		run(t, commands(t, with, "/srv/registry", root, "/backup/registry", to))
 		run(t, commands(t, "restore-"+with, "/srv/registry", restored, "/backup/registry", to))
 		onlyForUs(t, filepath.Join(restored, "_state"))
 		again := registry.Config(t, fmt.Sprintf(withKeys, restored, users))
-		if err := as(again, key).Get(t.Context(), "/v2/"); err != nil {
+		if err := remote.As(again.URL, remote.Basic("alice", key)).Get(t.Context(), "/v2/"); err != nil {
 			t.Errorf("%s: an API key isn't good after a restore: %v", with, err)
 		}
-		if err := as(again, key+"x").Get(t.Context(), "/v2/"); remote.Status(err) != http.StatusUnauthorized {
+		if err := remote.As(again.URL, remote.Basic("alice", key+"x")).Get(t.Context(), "/v2/"); remote.Status(err) != http.StatusUnauthorized {
 			t.Errorf("%s: a wrong key: %v", with, err)
 		}
 		again.Stop()
 	}
-}
-
-// newKey creates an API key of alice's.
-func newKey(t *testing.T, srv *registry.Server) string {
-	t.Helper()
-	const wanted = `{"scopes": [{"repositories": "**", "actions": ["pull"]}]}`
-	resp, err := as(srv, "secret").Do(t.Context(), http.MethodPost, "/v2/_apikeys", strings.NewReader(wanted), "Content-Type", "application/json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	var made struct{ Key string }
-	if err := json.NewDecoder(resp.Body).Decode(&made); err != nil || made.Key == "" {
-		t.Fatalf("no API key was made: %v", err)
-	}
-	return made.Key
-}
-
-// as is the registry for alice.
-func as(srv *registry.Server, password string) *remote.Registry {
-	return &remote.Registry{URL: srv.URL, Client: &http.Client{Transport: alice(password)}}
-}
-
-// alice signs requests with a password.
-type alice string
-
-// RoundTrip implements http.RoundTripper.
-func (a alice) RoundTrip(r *http.Request) (*http.Response, error) {
-	r = r.Clone(r.Context())
-	r.SetBasicAuth("alice", string(a))
-	return http.DefaultTransport.RoundTrip(r)
 }
 
 // onlyForUs fails unless there are files in dir that nobody else may read.

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -32,12 +31,12 @@ func TestHtpasswd(t *testing.T) {
 			}
 			f.write(is(0, "old")...)
 			w := start(t, "provider oci_htpasswd "+f.path)
-			w.goOn(w.caller("alice", basic("alice", "secret")), w.caller("alice by tokens", &likeDocker{world: w, user: "alice", secret: "secret"}))
+			w.goOn(w.caller("alice", remote.Basic("alice", "secret")), w.caller("alice by tokens", &likeDocker{world: w, user: "alice", secret: "secret"}))
 			for n := range rounds() {
 				gone, come, changed := fmt.Sprint("bob", n), fmt.Sprint("bob", n+1), fmt.Sprint("carol", n)
 				w.change(func() { f.write(append(is(n+1, "old"), user{changed, "new"})...) },
-					[]*caller{w.caller(come, basic(come, "secret")), w.caller(changed+" with the new password", basic(changed, "new"))},
-					[]*caller{w.caller(gone, basic(gone, "secret")), w.byToken(gone, "secret"), w.caller(changed+" with the old password", basic(changed, "old"))})
+					[]*caller{w.caller(come, remote.Basic(come, "secret")), w.caller(changed+" with the new password", remote.Basic(changed, "new"))},
+					[]*caller{w.caller(gone, remote.Basic(gone, "secret")), w.byToken(gone, "secret"), w.caller(changed+" with the old password", remote.Basic(changed, "old"))})
 			}
 			w.stop()
 		})
@@ -59,7 +58,7 @@ func TestLDAP(t *testing.T) {
 	disable := func(name string, how ...string) { d.Replace("uid="+name+","+people, "employeeType", how...) }
 	w := start(t, fmt.Sprintf("provider oci_ldap %s {\nca %s\nbind %s %s\nbase %s\nfilter (!(employeeType=disabled))\n}",
 		d.Secure, d.CA, tool.SlapdAdmin, tool.SlapdPassword, people))
-	w.goOn(w.caller("alice", basic("alice", "secret")), w.caller("alice by tokens", &likeDocker{world: w, user: "alice", secret: "secret"}))
+	w.goOn(w.caller("alice", remote.Basic("alice", "secret")), w.caller("alice by tokens", &likeDocker{world: w, user: "alice", secret: "secret"}))
 	for n := range rounds() { // with new names: a password that's wrong too often isn't looked at
 		gone, come := fmt.Sprint("bob", n), fmt.Sprint("carol", n)
 		add(gone)
@@ -68,7 +67,7 @@ func TestLDAP(t *testing.T) {
 		w.change(func() {
 			disable(gone, "disabled")
 			disable(come)
-		}, []*caller{w.caller(come, basic(come, "secret"))}, []*caller{w.caller(gone, basic(gone, "secret")), w.byToken(gone, "secret")})
+		}, []*caller{w.caller(come, remote.Basic(come, "secret"))}, []*caller{w.caller(gone, remote.Basic(gone, "secret")), w.byToken(gone, "secret")})
 	}
 	w.stop()
 }
@@ -82,10 +81,10 @@ func TestAPIKeys(t *testing.T) {
 	id, key := w.newKey("alice")
 	_, bobs := w.newKey("bob")
 	_, other := w.newKey("alice")
-	w.goOn(w.caller("another key", basic("alice", other)), w.caller("another key by tokens", &likeDocker{world: w, user: "alice", secret: other}))
+	w.goOn(w.caller("another key", remote.Basic("alice", other)), w.caller("another key by tokens", &likeDocker{world: w, user: "alice", secret: other}))
 	revoke := func(id string) func() {
 		return func() {
-			r := remote.Registry{URL: w.URL, Client: &http.Client{Transport: basic("alice", "secret")}}
+			r := remote.As(w.URL, remote.Basic("alice", "secret"))
 			if resp, err := r.Do(w.Context(), http.MethodDelete, "/v2/_apikeys/"+id, nil); err != nil {
 				w.Error(err)
 			} else if err = resp.Body.Close(); err != nil {
@@ -94,30 +93,24 @@ func TestAPIKeys(t *testing.T) {
 		}
 	}
 	for range rounds() {
-		w.change(revoke(id), nil, []*caller{w.caller("the key", basic("alice", key)), w.caller("the key as a bearer", bearer(key)), w.byToken("alice", key)})
+		w.change(revoke(id), nil, []*caller{w.caller("the key", remote.Basic("alice", key)), w.caller("the key as a bearer", remote.Bearer(key)), w.byToken("alice", key)})
 		id, key = w.newKey("alice")
-		w.want([]*caller{w.caller("a new key", basic("alice", key))}, true)
+		w.want([]*caller{w.caller("a new key", remote.Basic("alice", key))}, true)
 	}
 	w.change(func() { f.write(user{"alice", "secret"}) }, nil,
-		[]*caller{w.caller("bob's key", basic("bob", bobs)), w.caller("bob's key as a bearer", bearer(bobs)), w.byToken("bob", bobs)})
+		[]*caller{w.caller("bob's key", remote.Basic("bob", bobs)), w.caller("bob's key as a bearer", remote.Bearer(bobs)), w.byToken("bob", bobs)})
 	w.stop()
 }
 
 // newKey creates an API key of a user.
 func (w *world) newKey(user string) (id, key string) {
 	w.Helper()
-	r := remote.Registry{URL: w.URL, Client: &http.Client{Transport: basic(user, "secret")}}
 	const wanted = `{"scopes": [{"repositories": "**", "actions": ["pull", "push", "overwrite"]}]}`
-	resp, err := r.Do(w.Context(), http.MethodPost, "/v2/_apikeys", strings.NewReader(wanted), "Content-Type", "application/json")
+	id, key, err := remote.As(w.URL, remote.Basic(user, "secret")).NewAPIKey(w.Context(), wanted)
 	if err != nil {
 		w.Fatal(err)
 	}
-	defer resp.Body.Close()
-	var made struct{ ID, Key string }
-	if err := json.NewDecoder(resp.Body).Decode(&made); err != nil || made.ID == "" || made.Key == "" {
-		w.Fatalf("no API key was made: %+v, %v", made, err)
-	}
-	return made.ID, made.Key
+	return id, key
 }
 
 // An issuer signs with another key, and the one before is withdrawn. There's a third,
@@ -131,11 +124,11 @@ func TestWorkloads(t *testing.T) {
 		return k.Sign(t, by.Claims("registry", map[string]any{"exp": time.Now().Add(time.Hour).Unix()}), nil)
 	}
 	w := start(t, fmt.Sprintf("provider oci_workload {\nissuer %s {\naudience registry\nuser claims.sub\n}\n}", by.URL))
-	w.goOn(w.caller("a key that stays", bearer(token(kept))), w.caller("a key that stays, as a password", basic("whoever", token(kept))))
+	w.goOn(w.caller("a key that stays", remote.Bearer(token(kept))), w.caller("a key that stays, as a password", remote.Basic("whoever", token(kept))))
 	for range rounds() {
 		w.change(func() { by.Use(next, kept) },
-			[]*caller{w.caller("the new key", bearer(token(next)))},
-			[]*caller{w.caller("the old key", bearer(token(by.Key()))), w.caller("the old key, as a password", basic("whoever", token(by.Key())))})
+			[]*caller{w.caller("the new key", remote.Bearer(token(next)))},
+			[]*caller{w.caller("the old key", remote.Bearer(token(by.Key()))), w.caller("the old key, as a password", remote.Basic("whoever", token(by.Key())))})
 		next = issuertest.NewKey(t, jose.ES256)
 	}
 	w.stop()
@@ -162,10 +155,10 @@ func TestWorkloadsOfAFile(t *testing.T) {
 	}
 	publish(old, kept)
 	w := start(t, fmt.Sprintf("provider oci_workload {\nissuer https://ci.example.com {\nkeys_file %s\naudience registry\nuser claims.sub\n}\n}", file))
-	w.goOn(w.caller("a key that stays", bearer(token(kept))))
+	w.goOn(w.caller("a key that stays", remote.Bearer(token(kept))))
 	for range rounds() {
 		w.change(func() { publish(next, kept) },
-			[]*caller{w.caller("the new key", bearer(token(next)))}, []*caller{w.caller("the old key", bearer(token(old)))})
+			[]*caller{w.caller("the new key", remote.Bearer(token(next)))}, []*caller{w.caller("the old key", remote.Bearer(token(old)))})
 		old, next = next, issuertest.NewKey(t, jose.ES256)
 	}
 	w.stop()
@@ -178,7 +171,7 @@ func TestTokenKeys(t *testing.T) {
 	f := renamed(t)
 	f.write(user{"alice", "secret"})
 	w := start(t, "provider oci_htpasswd "+f.path)
-	w.goOn(w.caller("alice by tokens", &likeDocker{world: w, user: "alice", secret: "secret"}), w.caller("alice", basic("alice", "secret")))
+	w.goOn(w.caller("alice by tokens", &likeDocker{world: w, user: "alice", secret: "secret"}), w.caller("alice", remote.Basic("alice", "secret")))
 	for range rounds() {
 		w.change(func() {
 			if err := os.Remove(filepath.Join(w.root, "_state/token.keys")); err != nil {

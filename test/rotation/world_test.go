@@ -166,27 +166,6 @@ func (w *world) stop() {
 	w.Logf("%d images, pushed and pulled", w.crowd.Stop())
 }
 
-// signed signs requests.
-type signed struct {
-	sign func(*http.Request)
-	next http.RoundTripper
-}
-
-// RoundTrip implements http.RoundTripper.
-func (s signed) RoundTrip(r *http.Request) (*http.Response, error) {
-	r = r.Clone(r.Context())
-	s.sign(r)
-	return s.next.RoundTrip(r)
-}
-
-func basic(user, secret string) http.RoundTripper {
-	return signed{func(r *http.Request) { r.SetBasicAuth(user, secret) }, http.DefaultTransport}
-}
-
-func bearer(token string) http.RoundTripper {
-	return signed{func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token) }, http.DefaultTransport}
-}
-
 // likeDocker has a token, and gets another one when that is refused.
 type likeDocker struct {
 	world        *world
@@ -201,7 +180,7 @@ func (d *likeDocker) RoundTrip(r *http.Request) (*http.Response, error) {
 	d.mu.Lock()
 	token := d.token
 	d.mu.Unlock()
-	resp, err := bearer(token).RoundTrip(r)
+	resp, err := remote.Bearer(token).RoundTrip(r)
 	if err != nil || resp.StatusCode != http.StatusUnauthorized {
 		return resp, err
 	}
@@ -218,12 +197,12 @@ func (d *likeDocker) RoundTrip(r *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 	}
-	return bearer(token).RoundTrip(r)
+	return remote.Bearer(token).RoundTrip(r)
 }
 
 // token gets a token for all that callers do.
 func (w *world) token(ctx context.Context, user, secret string) (string, error) {
-	r := remote.Registry{URL: w.URL, Client: &http.Client{Transport: basic(user, secret)}}
+	r := remote.As(w.URL, remote.Basic(user, secret))
 	query := url.Values{"service": {w.Host}, "scope": {"repository:app:pull,push"}}
 	resp, err := r.Do(ctx, http.MethodGet, "/v2/token?"+query.Encode(), nil)
 	if err != nil {
@@ -241,5 +220,5 @@ func (w *world) byToken(user, secret string) *caller {
 	if err != nil {
 		w.Fatal(err)
 	}
-	return w.caller(user+" by a token", bearer(token))
+	return w.caller(user+" by a token", remote.Bearer(token))
 }

@@ -59,7 +59,8 @@ func (c *Tool) storage(t *testing.T) []string {
 	return []string{"--root", filepath.Join(c.Dir, "store"), "--runroot", running(t), "--storage-driver", "vfs"}
 }
 
-// running is a folder with a short path, of which podman wants no more than 50 bytes.
+// running is a folder whose path is short, whatever TMPDIR is: podman refuses one of more
+// than 50 bytes.
 func running(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "run")
