@@ -101,12 +101,12 @@ func (r *Registry) observeToken(req *http.Request, t token.Event) {
 	r.audit.observeToken(req, e)
 }
 
-// codeOf is what a client is told of an error, in a word.
+// codeOf is what a client is told of an error, in a word. Of our own troubles it's nothing.
 func codeOf(err error) oci.Code {
 	if errors.Is(err, authn.ErrRefused) {
 		return oci.Unauthorized
 	}
-	if e, ok := errors.AsType[*oci.Error](err); ok {
+	if e, ok := errors.AsType[*oci.Error](err); ok && e.HTTPStatus() < http.StatusInternalServerError {
 		return e.Code
 	}
 	return ""
