@@ -222,9 +222,9 @@ func (t *tree) letGoUnless(name string, fine func(*entry) bool) error {
 	return t.wait(seq)
 }
 
-// isInOneLog reports whether one log has the whole file, and all that is recorded of it. Where the past epoch's has it and
-// this one's has changes, those are left when the past one is over: of a name that is
-// another file's by then, which may be recorded only later.
+// isInOneLog reports whether one log has the whole file, and all that is recorded of it.
+// Where the past epoch's has it and this one's has changes, those are left when the past
+// one is over: of a name that is another file's by then, which may be recorded only later.
 func (t *tree) isInOneLog(e *entry) bool {
 	return e.complete() && e.unwritten == 0 && (t.past == nil || !t.past.files[e] || e.epoch == t.past)
 }

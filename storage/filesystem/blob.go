@@ -258,14 +258,18 @@ func (r *Repository) linkFrom(source *repo, d digest.Digest) error {
 	}
 	repo.bytesMu.RLock()
 	defer repo.bytesMu.RUnlock()
-	linked, err := r.store.link(blobPath(source.name, d), blobPath(r.name, d))
+	was, err := r.store.link(blobPath(source.name, d), blobPath(r.name, d))
 	if err != nil {
 		return err
 	}
-	if linked {
+	switch was {
+	case nobody:
 		repo.noteBlob(d, source.isSynced(d))
-	} else if _, err := repo.stat(d); err != nil || r.store.doubts.has(d) {
-		return errLost // a copy of the source's takes its place
+	case itself: // what is known of it stays so
+	case another:
+		if _, err := repo.stat(d); err != nil || r.store.doubts.has(d) {
+			return fs.ErrExist // a copy of the source's takes its place
+		}
 	}
 	repo.arrived()
 	return nil

@@ -27,15 +27,15 @@ func (s *Store) fromPool(d digest.Digest, size int64, name string) bool {
 	}
 	// What no repository has nobody has read since it was lost to them.
 	fits := fi.Size() == size && linkCount(fi) != 1 && !s.isRotten(d, fi)
-	linked := false
+	was := another
 	if fits {
-		linked, err = s.link(poolPath(d), name)
+		was, err = s.link(poolPath(d), name)
 	}
 	if !fits || errors.Is(err, syscall.EMLINK) {
 		_ = s.fs.Remove(poolPath(d)) // it's damaged or has all the links it can have: another one may take its place
 		return false
 	}
-	return linked && err == nil
+	return err == nil && was != another
 }
 
 // toPool offers a blob to the pool. What goes wrong leaves the blob as it is,
@@ -55,20 +55,31 @@ func (s *Store) leavePool(d digest.Digest) {
 	}
 }
 
+// occupant is what had a name before it was to be a link.
+type occupant int
+
+const (
+	nobody  occupant = iota
+	itself           // the name was a link to the file already
+	another          // a file of the same size, of which nothing is known that is known of the other
+)
+
 // link is Link that makes the folder of to, and is content with a blob that is there
-// already. It reports whether both names are of one file: of another one, of the same
-// size, nothing is known that is known of the first.
-func (s *Store) link(from, to string) (linked bool, err error) {
+// already.
+func (s *Store) link(from, to string) (was occupant, err error) {
 	err = s.disk.Within(to, func() error { return s.fs.Link(from, to) })
 	if !errors.Is(err, fs.ErrExist) {
-		return err == nil, err
+		return nobody, err
 	}
 	want, serr := s.fs.Stat(from)
 	if serr != nil {
-		return false, serr
+		return another, serr
 	}
-	if fi, serr := s.fs.Stat(to); isFile(fi, serr) && fi.Size() == want.Size() {
-		return vfs.SameFile(fi, want), nil
+	switch fi, serr := s.fs.Stat(to); {
+	case !isFile(fi, serr) || fi.Size() != want.Size():
+		return another, err
+	case vfs.SameFile(fi, want):
+		return itself, nil
 	}
-	return false, err
+	return another, nil
 }

@@ -183,7 +183,7 @@ func (r *repo) quarantine(d digest.Digest, bad, spare fs.FileInfo) (storage.Outc
 	if spare == nil {
 		return storage.Taken, nil
 	}
-	if linked, err := r.store.link(poolPath(d), blobPath(r.name, d)); err != nil || !linked {
+	if was, err := r.store.link(poolPath(d), blobPath(r.name, d)); err != nil || was == another {
 		return storage.Taken, nil
 	}
 	r.noteBlob(d, false)

@@ -197,6 +197,35 @@ func TestQuarantineTakesAnotherFileOfThePool(t *testing.T) {
 	}
 }
 
+// Two repositories share a file that rots, and one of them gets a good copy, as does the
+// pool. Whoever brings the blob to the other one brings it, although the bad one has the
+// name still.
+func TestGoodCopyOverABadOneOfThePool(t *testing.T) {
+	t.Parallel()
+	content := large("layer")
+	for name, bring := range map[string]func(t *testing.T, a, b repo){
+		"pushed": func(_ *testing.T, _, b repo) { b.pushBlob(content) },
+		"mounted": func(t *testing.T, a, b repo) {
+			t.Helper()
+			must(b.MountBlob(t.Context(), digestOf(content), a.Name()))(t)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			root := t.TempDir()
+			s := open(t, root, filesystem.Options{})
+			a, b := repository(t, s, "a"), repository(t, s, "b")
+			d := a.pushBlob(content)
+			b.pushBlob(content)
+			rot(t, blobFile(root, "b", d))
+			a.quarantine(d, storage.Taken)
+			a.pushBlob(content)
+			bring(t, a, b)
+			b.wantBlob(content)
+		})
+	}
+}
+
 func TestQuarantineSurvivesAPowerCut(t *testing.T) {
 	for name, opts := range syncing() {
 		t.Run(name, func(t *testing.T) {

@@ -148,8 +148,7 @@ func (r *repo) noteUnnamed(a digest.Algorithm) {
 	r.unnamed[a] = true
 }
 
-// noteGone forgets that a blob's bytes were durable: its name is another one's by now,
-// or nobody's.
+// noteGone forgets that a blob's bytes were durable: nothing has its name any more.
 func (r *repo) noteGone(d digest.Digest) { r.store.synced.remove(syncedBlob{r.number, d}) }
 
 func (r *repo) isSynced(d digest.Digest) bool { return r.store.synced.has(syncedBlob{r.number, d}) }

@@ -54,24 +54,9 @@ func TestSyncedSetForgetsWhatIsRemoved(t *testing.T) {
 // TestSyncedInOneRepository: what is durable in one repository needn't be in another one,
 // nor in one that comes to have its name, nor is what comes back without being synced.
 func TestSyncedInOneRepository(t *testing.T) {
-	s, err := Open(t.TempDir(), Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	name := func(n string) oci.Name {
-		parsed, err := oci.ParseName(n)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return parsed
-	}
+	s := opened(t, t.TempDir())
 	d := digest.FromString("content")
-	a, b := s.repos.use(name("a")), s.repos.use(name("b"))
+	a, b := s.repos.use(parsed(t, "a")), s.repos.use(parsed(t, "b"))
 	a.noteBlob(d, true)
 	if !a.isSynced(d) || b.isSynced(d) {
 		t.Errorf("synced in a, and %v there; in b %v", a.isSynced(d), b.isSynced(d))
@@ -83,7 +68,7 @@ func TestSyncedInOneRepository(t *testing.T) {
 	a.noteBlob(d, true)
 	s.repos.done(a)
 	s.repos.done(b)
-	again := s.repos.use(name("a"))
+	again := s.repos.use(parsed(t, "a"))
 	defer s.repos.done(again)
 	if again.isSynced(d) {
 		t.Error("of a repository that was forgotten it's known still")
@@ -94,15 +79,7 @@ func TestSyncedInOneRepository(t *testing.T) {
 // finds it there, whose source is.
 func TestMountOverAnotherFile(t *testing.T) {
 	root := t.TempDir()
-	s, err := Open(root, Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	s := opened(t, root)
 	content := strings.Repeat("content", smallest)
 	d := digest.FromString(content)
 	for _, repo := range []string{"a", "b"} {
@@ -122,6 +99,20 @@ func TestMountOverAnotherFile(t *testing.T) {
 	if b.isSynced(d) {
 		t.Error("it's taken for durable")
 	}
+}
+
+func opened(t *testing.T, root string) *Store {
+	t.Helper()
+	s, err := Open(root, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
 }
 
 func parsed(t *testing.T, name string) oci.Name {
