@@ -47,3 +47,34 @@ func TestReplacedWhileTwoLogsHaveIt(t *testing.T) {
 		a.check(a.j.End())
 	})
 }
+
+// The same, where the log is full in the middle of the rename: what was appended before
+// it, and not waited for, is in the next one.
+func TestReplacedWhileALogEnds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newAppending(t)
+		_, err := a.Write([]byte("two"))
+		a.check(err, a.SyncLater())
+
+		content := strings.Repeat("content", maxChange)
+		f, err := a.j.OpenFile("other", os.O_RDWR|os.O_CREATE|os.O_EXCL)
+		a.check(err)
+		_, err = f.Write([]byte(content))
+		a.check(err, f.Sync(), f.Close())
+		limit := a.tree.opts.Limit
+		a.watch(func(s vfs.Step) error {
+			if s.Op == "write" && strings.HasPrefix(s.Name, logDir) { // by who holds wave
+				a.tree.opts.Limit = limit
+			}
+			return nil
+		})
+		a.tree.opts.Limit = headSize // once
+		a.check(a.j.Rename("other", "log"))
+		synctest.Wait()
+		if got := a.afterPowerCut(); got != content {
+			t.Errorf("after a power cut it holds %d bytes, want %d", len(got), len(content))
+		}
+		a.check(a.j.End())
+	})
+}
