@@ -72,8 +72,9 @@ func TestReplacedWhileALogEnds(t *testing.T) {
 		a.tree.opts.Limit = headSize // once
 		a.check(a.j.Rename("other", "log"))
 		synctest.Wait()
-		if got := a.afterPowerCut(); got != content {
-			t.Errorf("after a power cut it holds %d bytes, want %d", len(got), len(content))
+		// Which of the two it is depends on whether the past epoch's files were synced before.
+		if got := a.afterPowerCut(); got != content && got != "onetwo" {
+			t.Errorf("after a power cut it holds %d bytes that begin with %q, want those of either file", len(got), got[:min(len(got), 20)])
 		}
 		a.check(a.j.End())
 	})
