@@ -88,6 +88,11 @@ func onDisk(t testing.TB, dir string) storage.Store {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil { // also of one that has been closed
+			t.Error(err)
+		}
+	})
 	return s
 }
 
