@@ -144,6 +144,7 @@ func TestMovedRootStopsTheWriter(t *testing.T) {
 				s := open(t, root, watchful)
 				r := repository(t, s, "a")
 				r.push(image(t, "v1"), "v1")
+				synctest.Wait() // the reserve is there
 				links(t, root, root+".links")
 				r.push(image(t, "v1"), "v1")
 				check(t, os.Rename(root, root+".moved"))
