@@ -65,11 +65,16 @@ func Operations() []string {
 	return all
 }
 
-// observe tells Observe. It runs while ServeHTTP panics, too.
-func (h *Handler) observe(r *request) {
-	if h.opts.Observe == nil {
-		return
+// end is the last thing done for a request. It runs while ServeHTTP panics, too.
+func (h *Handler) end(r *request) {
+	if h.opts.Observe != nil {
+		h.opts.Observe(r.Request, r.concluded())
 	}
+	r.release()
+}
+
+// concluded is the Event of a request that's been served.
+func (r *request) concluded() *Event {
 	e := &r.event
 	e.Operation = invalid
 	if r.kind != 0 {
@@ -80,5 +85,5 @@ func (h *Handler) observe(r *request) {
 	e.Who = r.question.Who
 	e.Received = r.body.n
 	e.Duration = time.Since(r.began)
-	h.opts.Observe(r.Request, e)
+	return e
 }

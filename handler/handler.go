@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/caddy-oci/oci-registry/authz"
@@ -112,20 +113,41 @@ func remoteAddr(r *http.Request) netip.Addr {
 	return a.Addr().Unmap()
 }
 
-// request is a request on its way through the Handler.
+// request is a request on its way through the Handler. It is used again for
+// another one, so nobody may have it once it's been served.
 type request struct {
 	*http.Request
+	*lasting
 	route
 
 	question authz.Question
-	want     [1]authz.Access    // holds question.Want of most requests
 	repo     storage.Repository // nil if the route has no name
-	body     body
-	values   values // of the response's header
-	event    Event
 	began    time.Time
 	answer   authz.Answer
 	started  bool // the response's header is out
+}
+
+// lasting is what others may still have when a request has been served, so it's
+// never used again.
+type lasting struct {
+	body   body            // whoever gave up on a slow client may be reading
+	want   [1]authz.Access // holds the Want of most questions
+	values values          // of the response's header, which access logs look at
+	event  Event           // Options.Observe may keep it
+}
+
+// served are requests to use again.
+var served = sync.Pool{New: func() any { return new(request) }}
+
+func newRequest(r *http.Request) *request {
+	req, _ := served.Get().(*request)
+	req.Request, req.lasting, req.began = r, &lasting{body: newBody(r)}, time.Now()
+	return req
+}
+
+func (r *request) release() {
+	*r = request{}
+	served.Put(r)
 }
 
 // endpoint is what one kind of route needs and does.
@@ -159,15 +181,15 @@ var endpoints = [numKinds]endpoint{
 // ServeHTTP serves one request. It panics with http.ErrAbortHandler if the
 // response can't be completed, so that no client takes it for whole.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	req := &request{Request: r, body: newBody(r), began: time.Now()}
-	defer h.observe(req)
+	req := newRequest(r)
+	defer h.end(req)
 	if err := h.serve(w, req); err != nil {
 		h.writeError(w, req, err)
 	}
 }
 
-func (h *Handler) serve(w http.ResponseWriter, r *request) (err error) {
-	if r.route, err = parse(r.Method, r.URL); err != nil {
+func (h *Handler) serve(w http.ResponseWriter, r *request) error {
+	if err := r.parse(r.Method, r.URL); err != nil {
 		return err
 	}
 	if err := checkEarlyData(r.TLS, r.kind); err != nil {

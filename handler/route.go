@@ -68,19 +68,19 @@ var (
 )
 
 // parse finds the endpoint that a request is for and checks all that its URL
-// says. The route's resource is set even if the method is the wrong one.
-func parse(method string, u *url.URL) (route, error) {
-	var r route
+// says. It reads into a zero route, whose resource is set even if the method is
+// the wrong one.
+func (r *route) parse(method string, u *url.URL) error {
 	if err := checkPath(u.EscapedPath()); err != nil {
-		return r, err
+		return err
 	}
 	if err := r.parsePath(u.Path); err != nil {
-		return r, err
+		return err
 	}
 	if r.kind = r.resource.kind(method); r.kind == 0 {
-		return r, oci.Errorf(oci.Unsupported, "method %q", clip(method))
+		return oci.Errorf(oci.Unsupported, "method %q", clip(method))
 	}
-	return r, r.parseQuery(u.RawQuery)
+	return r.parseQuery(u.RawQuery)
 }
 
 // checkPath refuses percent-encoding. Nothing in the spec's paths needs it, and

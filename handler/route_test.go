@@ -86,7 +86,7 @@ func TestParse(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r, err := parse(tc.method, u)
+		r, err := parsed(tc.method, u)
 		if err != nil || r.kind != tc.kind {
 			t.Errorf("%s %s: kind %d, %v; want kind %d", tc.method, tc.target, r.kind, err, tc.kind)
 			continue
@@ -176,7 +176,7 @@ func TestParseErrors(t *testing.T) {
 		if err != nil {
 			u = &url.URL{Path: strings.TrimSuffix(tc.target, "%00") + "\x00"}
 		}
-		_, err = parse(tc.method, u)
+		_, err = parsed(tc.method, u)
 		if tc.status == 0 {
 			if err != nil {
 				t.Errorf("%s %s: %v, want none", tc.method, clip(tc.target), err)
@@ -229,7 +229,7 @@ func FuzzParseRoute(f *testing.F) {
 		if err != nil {
 			t.Skip()
 		}
-		r, err := parse(method, u)
+		r, err := parsed(method, u)
 		if err != nil {
 			var e *oci.Error
 			if !errors.As(err, &e) || e.HTTPStatus() < 400 || e.HTTPStatus() > 499 {
@@ -250,7 +250,7 @@ func FuzzParseRoute(f *testing.F) {
 		if want := canonical(u.Path); v.Path != want {
 			t.Fatalf("%s %q came back as %q, want the path %q", method, target, again, want)
 		}
-		same, err := parse(methodOf[r.kind], v)
+		same, err := parsed(methodOf[r.kind], v)
 		if err != nil {
 			t.Fatalf("%s %q came back as %q: %v", method, target, again, err)
 		}
@@ -258,6 +258,12 @@ func FuzzParseRoute(f *testing.F) {
 			t.Fatalf("%s %q came back as %q:\n%+v, want\n%+v", method, target, again, same, r)
 		}
 	})
+}
+
+func parsed(method string, u *url.URL) (route, error) {
+	var r route
+	err := r.parse(method, u)
+	return r, err
 }
 
 // canonical is a path as the spec has it, of which clients leave out a last slash.
@@ -272,7 +278,8 @@ func BenchmarkParse(b *testing.B) {
 	u := &url.URL{Path: "/v2/library/alpine/manifests/" + digest.FromString("x").String()}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := parse(http.MethodGet, u); err != nil {
+		var r route
+		if err := r.parse(http.MethodGet, u); err != nil {
 			b.Fatal(err)
 		}
 	}
