@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -119,10 +120,10 @@ func TestAPushOfWhatIsBeingRemoved(t *testing.T) {
 // On a full disk what is marked can be pulled, and stays as long as the process lives.
 func TestMarksOnAFullDisk(t *testing.T) {
 	t.Parallel()
-	full := false
+	var full atomic.Bool // the store works in the background, too
 	root := t.TempDir()
 	s := openFaulty(t, root, filesystem.Options{Direct: true}, func(s vfs.Step) error {
-		if full && s.Op == "write" {
+		if full.Load() && s.Op == "write" {
 			return syscall.ENOSPC
 		}
 		return nil
@@ -131,9 +132,9 @@ func TestMarksOnAFullDisk(t *testing.T) {
 	x := r.pushBlob("x")
 	r.push(image(t, "m"), "v1")
 	r.mark(x)
-	full = true
+	full.Store(true)
 	r.wantBlob("x")
-	full = false
+	full.Store(false)
 	r.dropMarked(x)
 	r.wantBlob("x")
 	r.pushBlob("y")
