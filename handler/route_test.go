@@ -38,50 +38,53 @@ func TestEndpoints(t *testing.T) {
 	}
 }
 
+// routes are requests that are for an endpoint.
+var routes = []struct {
+	method, target string
+	kind           kind
+	canonical      string // how target gives it back; empty is the same
+}{
+	{"GET", "/v2/", ping, ""},
+	{"HEAD", "/v2", ping, "/v2/"},
+	{"GET", "/v2/_catalog", listRepositories, ""},
+	{"GET", "/v2/_catalog?last=a%2Fb&n=0", listRepositories, ""},
+	{"GET", "/v2/_oci/ext/discover", listExtensions, ""},
+	{"GET", "/v2/a/blobs/" + aDigest, getBlob, ""},
+	{"HEAD", "/v2/a/b/c/blobs/" + aDigest, getBlob, ""},
+	{"GET", "/v2/a/blobs/sha256%3A" + aDigest[7:], getBlob, "/v2/a/blobs/" + aDigest},
+	{"GET", "/v2/a/blobs/sha256%3a" + aDigest[7:], getBlob, "/v2/a/blobs/" + aDigest},
+	{"DELETE", "/v2/a/blobs/" + aDigest, deleteBlob, ""},
+	{"GET", "/v2/a/manifests/v1", getManifest, ""},
+	{"GET", "/v2/a/manifests/v1?ns=docker.io", getManifest, "/v2/a/manifests/v1"},
+	{"PUT", "/v2/a/manifests/" + aDigest + "?tag=1&tag=2&tag=1", putManifest, "/v2/a/manifests/" + aDigest + "?tag=1&tag=2"},
+	{"DELETE", "/v2/a/manifests/v1", deleteManifest, ""},
+	{"GET", "/v2/a/tags/list?last=v1&n=10", listTags, ""},
+	{"GET", "/v2/a/referrers/" + aDigest, listReferrers, ""},
+	{"GET", "/v2/a/referrers/" + aDigest + "?artifactType=x&artifactType=%22", listReferrers, ""},
+	{"GET", "/v2/a/referrers/" + aDigest + "?artifactType=", listReferrers, ""},
+	{"POST", "/v2/a/blobs/uploads/", startUpload, ""},
+	{"POST", "/v2/a/blobs/uploads", startUpload, "/v2/a/blobs/uploads/"},
+	{"POST", "/v2/a/blobs/uploads/?from=b", startUpload, "/v2/a/blobs/uploads/"},
+	{"POST", "/v2/a/blobs/uploads/?digest-algorithm=sha512", startUpload, ""},
+	{"POST", "/v2/a/blobs/uploads/?digest=" + aDigest, putBlob, "/v2/a/blobs/uploads/?digest=sha256%3A" + aDigest[7:]},
+	{"POST", "/v2/a/blobs/uploads/?mount=" + aDigest, mountBlob, "/v2/a/blobs/uploads/?mount=sha256%3A" + aDigest[7:]},
+	{"POST", "/v2/a/blobs/uploads/?from=b%2Fc&mount=sha256%3A" + aDigest[7:], mountBlob, ""},
+	{"GET", "/v2/a/blobs/uploads/X-_~1", getUpload, ""},
+	{"PATCH", "/v2/a/blobs/uploads/1", patchUpload, ""},
+	{"PUT", "/v2/a/blobs/uploads/1?digest=sha256%3A" + aDigest[7:], finishUpload, ""},
+	{"DELETE", "/v2/a/blobs/uploads/1", cancelUpload, ""},
+
+	// Names that hold the spec's own words.
+	{"GET", "/v2/blobs/blobs/" + aDigest, getBlob, ""},
+	{"GET", "/v2/manifests/manifests/manifests", getManifest, ""},
+	{"GET", "/v2/x/tags/tags/list", listTags, ""},
+	{"GET", "/v2/x/uploads/manifests/v1", getManifest, ""},
+	{"POST", "/v2/uploads/blobs/uploads/", startUpload, ""},
+}
+
 func TestParse(t *testing.T) {
 	t.Parallel()
-	for _, tc := range []struct {
-		method, target string
-		kind           kind
-		canonical      string // how target gives it back; empty is the same
-	}{
-		{"GET", "/v2/", ping, ""},
-		{"HEAD", "/v2", ping, "/v2/"},
-		{"GET", "/v2/_catalog", listRepositories, ""},
-		{"GET", "/v2/_catalog?last=a%2Fb&n=0", listRepositories, ""},
-		{"GET", "/v2/_oci/ext/discover", listExtensions, ""},
-		{"GET", "/v2/a/blobs/" + aDigest, getBlob, ""},
-		{"HEAD", "/v2/a/b/c/blobs/" + aDigest, getBlob, ""},
-		{"GET", "/v2/a/blobs/sha256%3A" + aDigest[7:], getBlob, "/v2/a/blobs/" + aDigest},
-		{"GET", "/v2/a/blobs/sha256%3a" + aDigest[7:], getBlob, "/v2/a/blobs/" + aDigest},
-		{"DELETE", "/v2/a/blobs/" + aDigest, deleteBlob, ""},
-		{"GET", "/v2/a/manifests/v1", getManifest, ""},
-		{"GET", "/v2/a/manifests/v1?ns=docker.io", getManifest, "/v2/a/manifests/v1"},
-		{"PUT", "/v2/a/manifests/" + aDigest + "?tag=1&tag=2&tag=1", putManifest, "/v2/a/manifests/" + aDigest + "?tag=1&tag=2"},
-		{"DELETE", "/v2/a/manifests/v1", deleteManifest, ""},
-		{"GET", "/v2/a/tags/list?last=v1&n=10", listTags, ""},
-		{"GET", "/v2/a/referrers/" + aDigest, listReferrers, ""},
-		{"GET", "/v2/a/referrers/" + aDigest + "?artifactType=x&artifactType=%22", listReferrers, ""},
-		{"GET", "/v2/a/referrers/" + aDigest + "?artifactType=", listReferrers, ""},
-		{"POST", "/v2/a/blobs/uploads/", startUpload, ""},
-		{"POST", "/v2/a/blobs/uploads", startUpload, "/v2/a/blobs/uploads/"},
-		{"POST", "/v2/a/blobs/uploads/?from=b", startUpload, "/v2/a/blobs/uploads/"},
-		{"POST", "/v2/a/blobs/uploads/?digest-algorithm=sha512", startUpload, ""},
-		{"POST", "/v2/a/blobs/uploads/?digest=" + aDigest, putBlob, "/v2/a/blobs/uploads/?digest=sha256%3A" + aDigest[7:]},
-		{"POST", "/v2/a/blobs/uploads/?mount=" + aDigest, mountBlob, "/v2/a/blobs/uploads/?mount=sha256%3A" + aDigest[7:]},
-		{"POST", "/v2/a/blobs/uploads/?from=b%2Fc&mount=sha256%3A" + aDigest[7:], mountBlob, ""},
-		{"GET", "/v2/a/blobs/uploads/X-_~1", getUpload, ""},
-		{"PATCH", "/v2/a/blobs/uploads/1", patchUpload, ""},
-		{"PUT", "/v2/a/blobs/uploads/1?digest=sha256%3A" + aDigest[7:], finishUpload, ""},
-		{"DELETE", "/v2/a/blobs/uploads/1", cancelUpload, ""},
-
-		// Names that hold the spec's own words.
-		{"GET", "/v2/blobs/blobs/" + aDigest, getBlob, ""},
-		{"GET", "/v2/manifests/manifests/manifests", getManifest, ""},
-		{"GET", "/v2/x/tags/tags/list", listTags, ""},
-		{"GET", "/v2/x/uploads/manifests/v1", getManifest, ""},
-		{"POST", "/v2/uploads/blobs/uploads/", startUpload, ""},
-	} {
+	for _, tc := range routes {
 		u, err := url.Parse(tc.target)
 		if err != nil {
 			t.Fatal(err)
@@ -101,77 +104,80 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// noRoutes are requests that are for none, or ask for what it hasn't got; a status of 0 is one that is fine.
+var noRoutes = []struct {
+	method, target string
+	code           oci.Code
+	status         int
+}{
+	{"GET", "/", oci.NameUnknown, 404},
+	{"GET", "/v1/", oci.NameUnknown, 404},
+	{"GET", "/v2a", oci.NameUnknown, 404},
+	{"GET", "/v2x/_catalog", oci.NameUnknown, 404},
+	{"GET", "/v2/a", oci.NameUnknown, 404},
+	{"GET", "/v2/a/b/c", oci.NameUnknown, 404},
+	{"GET", "/v2/a/tags/all", oci.NameUnknown, 404},
+	{"GET", "/v2/a/tags/list/", oci.NameUnknown, 404},
+	{"GET", "/v2/_catalog/", oci.NameUnknown, 404},
+	{"GET", "/v2/a/uploads/x", oci.NameUnknown, 404},
+	{"GET", "/v2/a/_oci/ext/discover", oci.NameUnknown, 404},
+
+	{"GET", "/v2//manifests/v1", oci.NameInvalid, 400},
+	{"GET", "/v2/manifests/v1", oci.NameInvalid, 400},
+	{"GET", "/v2/a//b/manifests/v1", oci.NameInvalid, 400},
+	{"GET", "/v2/../manifests/v1", oci.NameInvalid, 400},
+	{"GET", "/v2/a/./b/manifests/v1", oci.NameInvalid, 400},
+	{"GET", "/v2/a%2fb/manifests/v1", oci.NameInvalid, 400},
+	{"GET", "/v2/a%2Fb/manifests/v1", oci.NameInvalid, 400},
+	{"GET", "/v2/a%5cb/manifests/v1", oci.NameInvalid, 400},
+	{"GET", "/v2/%61/manifests/v1", oci.NameInvalid, 400},
+	{"GET", "/v2/a/manifests/v1%00", oci.NameInvalid, 400},
+	{"GET", "/v2/a/%2e%2e/manifests/v1", oci.NameInvalid, 400},
+	{"GET", "/v2/a%25/manifests/v1", oci.NameInvalid, 400},
+	{"GET", "/v2/ä/manifests/v1", oci.NameInvalid, 400},
+	{"GET", "/v2/a/blobs/manifests/v1", oci.NameInvalid, 400}, // on disk it would lie in the layout of a
+	{"GET", "/v2/" + strings.Repeat("a", 256) + "/manifests/v1", oci.NameInvalid, 400},
+
+	{"GET", "/v2/a/manifests/", oci.ManifestInvalid, 400},
+	{"GET", "/v2/a/blobs/", oci.DigestInvalid, 400},
+	{"GET", "/v2/a/blobs/v1", oci.DigestInvalid, 400},
+	{"GET", "/v2/a/blobs/sha256:AAAA", oci.DigestInvalid, 400},
+	{"GET", "/v2/a/blobs/uploads/..", oci.BlobUploadUnknown, 404},
+	{"GET", "/v2/a/blobs/uploads/x:y", oci.BlobUploadUnknown, 404},
+	{"GET", "/v2/a/blobs/uploads/" + strings.Repeat("x", 129), oci.BlobUploadUnknown, 404},
+
+	{"POST", "/v2/", oci.Unsupported, 405},
+	{"OPTIONS", "/v2/", oci.Unsupported, 405},
+	{"get", "/v2/", oci.Unsupported, 405},
+	{"PUT", "/v2/a/blobs/" + aDigest, oci.Unsupported, 405},
+	{"GET", "/v2/a/blobs/uploads/", oci.Unsupported, 405},
+	{"POST", "/v2/a/manifests/v1", oci.Unsupported, 405},
+
+	{"PUT", "/v2/a/blobs/uploads/1", oci.DigestInvalid, 400},
+	{"PUT", "/v2/a/blobs/uploads/1?digest=" + aDigest + "&digest=" + aDigest, oci.Unsupported, 400},
+	{"POST", "/v2/a/blobs/uploads/?mount=x", oci.DigestInvalid, 400},
+	{"POST", "/v2/a/blobs/uploads/?from=A&mount=" + aDigest, oci.NameInvalid, 400},
+	{"POST", "/v2/a/blobs/uploads/?digest-algorithm=", "", 0}, // as good as absent: no error
+	{"POST", "/v2/a/blobs/uploads/?digest-algorithm=sha1", oci.DigestInvalid, 400},
+	{"POST", "/v2/a/blobs/uploads/?digest-algorithm=sha512&digest=" + aDigest, oci.DigestInvalid, 400},
+	{"POST", "/v2/a/blobs/uploads/?digest=%zz", oci.Unsupported, 400},
+	{"PUT", "/v2/a/manifests/v1?tag=v2", oci.Unsupported, 400},
+	{"PUT", "/v2/a/manifests/" + aDigest + "?tag=.v2", oci.ManifestInvalid, 400},
+	{"PUT", "/v2/a/manifests/" + aDigest + "?tag=", oci.ManifestInvalid, 400},
+	{"PUT", "/v2/a/manifests/" + aDigest + "?" + strings.Repeat("tag=a&", 101), oci.Unsupported, 414},
+	{"GET", "/v2/a/manifests/v1?" + strings.Repeat("&", 200), oci.Unsupported, 414},
+	{"GET", "/v2/a/manifests/v1?" + strings.Repeat("x", maxQuery+1), oci.Unsupported, 414},
+	{"GET", "/v2/a/tags/list?n=", "", 0},
+	{"GET", "/v2/a/tags/list?n=1.5", oci.Unsupported, 400},
+	{"GET", "/v2/a/tags/list?n=+5", oci.Unsupported, 400},
+	{"GET", "/v2/a/tags/list?n=99999999999999999999", oci.Unsupported, 400},
+	{"GET", "/v2/a/tags/list?n=1&n=2", oci.Unsupported, 400},
+	{"GET", "/v2/a/referrers/" + aDigest + "?last=v1", oci.Unsupported, 400},
+}
+
 func TestParseErrors(t *testing.T) {
 	t.Parallel()
-	for _, tc := range []struct {
-		method, target string
-		code           oci.Code
-		status         int
-	}{
-		{"GET", "/", oci.NameUnknown, 404},
-		{"GET", "/v1/", oci.NameUnknown, 404},
-		{"GET", "/v2a", oci.NameUnknown, 404},
-		{"GET", "/v2x/_catalog", oci.NameUnknown, 404},
-		{"GET", "/v2/a", oci.NameUnknown, 404},
-		{"GET", "/v2/a/b/c", oci.NameUnknown, 404},
-		{"GET", "/v2/a/tags/all", oci.NameUnknown, 404},
-		{"GET", "/v2/a/tags/list/", oci.NameUnknown, 404},
-		{"GET", "/v2/_catalog/", oci.NameUnknown, 404},
-		{"GET", "/v2/a/uploads/x", oci.NameUnknown, 404},
-		{"GET", "/v2/a/_oci/ext/discover", oci.NameUnknown, 404},
-
-		{"GET", "/v2//manifests/v1", oci.NameInvalid, 400},
-		{"GET", "/v2/manifests/v1", oci.NameInvalid, 400},
-		{"GET", "/v2/a//b/manifests/v1", oci.NameInvalid, 400},
-		{"GET", "/v2/../manifests/v1", oci.NameInvalid, 400},
-		{"GET", "/v2/a/./b/manifests/v1", oci.NameInvalid, 400},
-		{"GET", "/v2/a%2fb/manifests/v1", oci.NameInvalid, 400},
-		{"GET", "/v2/a%2Fb/manifests/v1", oci.NameInvalid, 400},
-		{"GET", "/v2/a%5cb/manifests/v1", oci.NameInvalid, 400},
-		{"GET", "/v2/%61/manifests/v1", oci.NameInvalid, 400},
-		{"GET", "/v2/a/manifests/v1%00", oci.NameInvalid, 400},
-		{"GET", "/v2/a/%2e%2e/manifests/v1", oci.NameInvalid, 400},
-		{"GET", "/v2/a%25/manifests/v1", oci.NameInvalid, 400},
-		{"GET", "/v2/ä/manifests/v1", oci.NameInvalid, 400},
-		{"GET", "/v2/a/blobs/manifests/v1", oci.NameInvalid, 400}, // on disk it would lie in the layout of a
-		{"GET", "/v2/" + strings.Repeat("a", 256) + "/manifests/v1", oci.NameInvalid, 400},
-
-		{"GET", "/v2/a/manifests/", oci.ManifestInvalid, 400},
-		{"GET", "/v2/a/blobs/", oci.DigestInvalid, 400},
-		{"GET", "/v2/a/blobs/v1", oci.DigestInvalid, 400},
-		{"GET", "/v2/a/blobs/sha256:AAAA", oci.DigestInvalid, 400},
-		{"GET", "/v2/a/blobs/uploads/..", oci.BlobUploadUnknown, 404},
-		{"GET", "/v2/a/blobs/uploads/x:y", oci.BlobUploadUnknown, 404},
-		{"GET", "/v2/a/blobs/uploads/" + strings.Repeat("x", 129), oci.BlobUploadUnknown, 404},
-
-		{"POST", "/v2/", oci.Unsupported, 405},
-		{"OPTIONS", "/v2/", oci.Unsupported, 405},
-		{"get", "/v2/", oci.Unsupported, 405},
-		{"PUT", "/v2/a/blobs/" + aDigest, oci.Unsupported, 405},
-		{"GET", "/v2/a/blobs/uploads/", oci.Unsupported, 405},
-		{"POST", "/v2/a/manifests/v1", oci.Unsupported, 405},
-
-		{"PUT", "/v2/a/blobs/uploads/1", oci.DigestInvalid, 400},
-		{"PUT", "/v2/a/blobs/uploads/1?digest=" + aDigest + "&digest=" + aDigest, oci.Unsupported, 400},
-		{"POST", "/v2/a/blobs/uploads/?mount=x", oci.DigestInvalid, 400},
-		{"POST", "/v2/a/blobs/uploads/?from=A&mount=" + aDigest, oci.NameInvalid, 400},
-		{"POST", "/v2/a/blobs/uploads/?digest-algorithm=", "", 0}, // as good as absent: no error
-		{"POST", "/v2/a/blobs/uploads/?digest-algorithm=sha1", oci.DigestInvalid, 400},
-		{"POST", "/v2/a/blobs/uploads/?digest-algorithm=sha512&digest=" + aDigest, oci.DigestInvalid, 400},
-		{"POST", "/v2/a/blobs/uploads/?digest=%zz", oci.Unsupported, 400},
-		{"PUT", "/v2/a/manifests/v1?tag=v2", oci.Unsupported, 400},
-		{"PUT", "/v2/a/manifests/" + aDigest + "?tag=.v2", oci.ManifestInvalid, 400},
-		{"PUT", "/v2/a/manifests/" + aDigest + "?tag=", oci.ManifestInvalid, 400},
-		{"PUT", "/v2/a/manifests/" + aDigest + "?" + strings.Repeat("tag=a&", 101), oci.Unsupported, 414},
-		{"GET", "/v2/a/manifests/v1?" + strings.Repeat("&", 200), oci.Unsupported, 414},
-		{"GET", "/v2/a/manifests/v1?" + strings.Repeat("x", maxQuery+1), oci.Unsupported, 414},
-		{"GET", "/v2/a/tags/list?n=", "", 0},
-		{"GET", "/v2/a/tags/list?n=1.5", oci.Unsupported, 400},
-		{"GET", "/v2/a/tags/list?n=+5", oci.Unsupported, 400},
-		{"GET", "/v2/a/tags/list?n=99999999999999999999", oci.Unsupported, 400},
-		{"GET", "/v2/a/tags/list?n=1&n=2", oci.Unsupported, 400},
-		{"GET", "/v2/a/referrers/" + aDigest + "?last=v1", oci.Unsupported, 400},
-	} {
+	for _, tc := range noRoutes {
 		u, err := url.Parse(tc.target)
 		if err != nil {
 			u = &url.URL{Path: strings.TrimSuffix(tc.target, "%00") + "\x00"}
@@ -227,7 +233,7 @@ func FuzzParseRoute(f *testing.F) {
 	f.Fuzz(func(t *testing.T, method, target string) {
 		u, err := url.Parse(target)
 		if err != nil {
-			t.Skip()
+			return // net/http has refused it
 		}
 		r, err := parsed(method, u)
 		if err != nil {
