@@ -7,8 +7,6 @@ import (
 	"reflect"
 	"strings"
 	"testing"
-
-	"github.com/caddyserver/caddy/v2"
 )
 
 // runWithAdmin is run with an admin endpoint, which is returned.
@@ -69,9 +67,7 @@ func TestAdminAPISaysWhyNotReady(t *testing.T) {
 	if one.Ready || !strings.Contains(one.Reason, "no space left") {
 		t.Fatalf("got %+v", one)
 	}
-	if err := caddy.Stop(); err != nil {
-		t.Fatal(err)
-	}
+	stop(t)
 }
 
 func decode(t *testing.T, a answer, into any) {

@@ -7,8 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/caddyserver/caddy/v2"
 )
 
 // audited is a line of the audit log.
@@ -36,9 +34,7 @@ func TestAuditLog(t *testing.T) {
 	w.want(t, http.StatusUnauthorized, http.MethodGet, "/v2/a/tags/list", "", "Authorization", wrongPassword)
 	w.run(t, global, site) // after which nobody signs in for the first time
 	w.want(t, http.StatusAccepted, http.MethodDelete, "/v2/a/manifests/v1", "", "Authorization", alice)
-	if err := caddy.Stop(); err != nil {
-		t.Fatal(err)
-	}
+	stop(t)
 	raw, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -106,9 +102,7 @@ func TestAuditLogOfAPIKeys(t *testing.T) {
 			t.Errorf("the metrics have no %s", line)
 		}
 	}
-	if err := caddy.Stop(); err != nil {
-		t.Fatal(err)
-	}
+	stop(t)
 	want := []audited{
 		{Msg: "api key created", User: "alice", Key: id, Owner: "alice", Label: "ci"},
 		{Msg: "login", User: "alice", Operation: "create-key", Status: 201, Key: id},
@@ -150,9 +144,7 @@ func TestAuditLogOfTokens(t *testing.T) {
 		w.want(t, http.StatusAccepted, http.MethodPost, "/v2/a/blobs/uploads/", "", "Authorization", token)
 	}
 	w.want(t, http.StatusUnauthorized, http.MethodGet, "/v2/token", "", "Authorization", wrongPassword)
-	if err := caddy.Stop(); err != nil {
-		t.Fatal(err)
-	}
+	stop(t)
 	var got []string
 	for _, line := range readLog(t, file) {
 		var a audited

@@ -160,9 +160,7 @@ func TestAccessLogHasTheUser(t *testing.T) {
 	access := filepath.Join(t.TempDir(), "access.log")
 	w.run(t, "", "\tlog {\n\t\toutput file "+access+"\n\t\tformat json\n\t}\n"+withAuth(basicAlice))
 	w.want(t, http.StatusAccepted, http.MethodPost, "/v2/a/blobs/uploads/", "", "Authorization", alice)
-	if err := caddy.Stop(); err != nil {
-		t.Fatal(err)
-	}
+	stop(t)
 	line := only(t, readLog(t, access), "http.log.access")
 	var got struct {
 		UserID string            `json:"user_id"`
@@ -331,9 +329,7 @@ func (w *web) validated(t *testing.T, site string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "log")
 	w.run(t, "log default {\noutput file "+file+"\nformat json\nlevel WARN\n}", site)
-	if err := caddy.Stop(); err != nil {
-		t.Fatal(err)
-	}
+	stop(t)
 	return strings.Join(readLog(t, file), "\n")
 }
 
@@ -347,7 +343,7 @@ func TestBrokenHtpasswdAtReload(t *testing.T) {
 	if err := os.WriteFile(file, []byte("alice:"+aliceHash+"\nbob:none\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	err := caddy.Load(quiet(t, w.config(t, "", withAuth(provider, "health /x"))), true)
+	err := loaded(quiet(t, w.config(t, "", withAuth(provider, "health /x"))))
 	if err == nil || !strings.Contains(err.Error(), "line 2") || !strings.Contains(err.Error(), file) {
 		t.Errorf("it's loaded, or the error is no help: %v", err)
 	}

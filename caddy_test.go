@@ -62,11 +62,7 @@ func newWeb(t *testing.T) *web {
 		t.Fatal(err)
 	}
 	t.TempDir() // so that all of the test's folders are removed after Caddy has stopped
-	t.Cleanup(func() {
-		if err := caddy.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { stop(t) })
 	// Without keep-alive, since a server may close an idle connection just when a
 	// request comes, and that's not what is tested here.
 	transport := &http.Transport{DisableKeepAlives: true, ExpectContinueTimeout: time.Minute}
@@ -87,9 +83,7 @@ func (w *web) config(t *testing.T, global, site string) []byte {
 // run runs the site in place of what ran before.
 func (w *web) run(t *testing.T, global, site string) {
 	t.Helper()
-	if err := caddy.Load(quiet(t, w.config(t, global, site)), true); err != nil {
-		t.Fatal(err)
-	}
+	load(t, quiet(t, w.config(t, global, site)))
 }
 
 // quiet keeps the default log out of the test's output, if the configuration

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -39,9 +38,7 @@ func TestExampleNetworks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := caddy.Load(quiet(t, []byte(config)), true); err != nil {
-		t.Fatal(err)
-	}
+	load(t, quiet(t, []byte(config)))
 	const build, house, outside = "10.1.0.5", "10.2.0.5", "203.0.113.5"
 	ci := &web{&http.Client{Transport: sender{build, alice, w.Transport}}, w.addr}
 	for _, name := range []string{"public/app", "team/app"} {

@@ -11,8 +11,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/caddyserver/caddy/v2"
-
 	"github.com/caddy-oci/oci-registry/authz/authn/issuer/issuertest"
 )
 
@@ -31,9 +29,7 @@ func (w *web) runExample(t *testing.T, file string, by *issuertest.Issuer) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := caddy.Load(quiet(t, []byte(config)), true); err != nil {
-		t.Fatal(err)
-	}
+	load(t, quiet(t, []byte(config)))
 }
 
 // wantUpload begins an upload with a token as the password.

@@ -16,7 +16,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/caddy-oci/oci-registry/authz/authn/issuer/issuertest"
@@ -158,9 +157,7 @@ func TestOIDCSecretInTheConfiguration(t *testing.T) {
 	w := newWeb(t)
 	file := filepath.Join(t.TempDir(), "log")
 	w.run(t, "log {\noutput file "+file+"\nformat json\n}", withAuth("provider oci_oidc {\nissuer dex https://sso.example.com {\nclient_id registry\nclient_secret "+oidcSecret+"\n}\n}"))
-	if err := caddy.Stop(); err != nil {
-		t.Fatal(err)
-	}
+	stop(t)
 	if line := only(t, readLog(t, file), "client_secret"); !strings.Contains(line, `"warn"`) || !strings.Contains(line, "{env.NAME}") {
 		t.Errorf("the warning is %s", line)
 	}
@@ -174,9 +171,7 @@ func TestOIDCForEverybody(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "log")
 		w.run(t, "log {\noutput file "+file+"\nformat json\n}", withAuth("provider oci_oidc {\nissuer google {\nclient_id registry\n"+option+"\n}\n}",
 			"policy {\nallow pull ** to authenticated\n}"))
-		if err := caddy.Stop(); err != nil {
-			t.Fatal(err)
-		}
+		stop(t)
 		raw, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
@@ -253,9 +248,7 @@ func TestSigningInWithABrowser(t *testing.T) {
 	b.want(t, http.StatusUnauthorized, http.MethodGet, "/v2/team/app/tags/list", "")
 	w.want(t, http.StatusUnauthorized, http.MethodGet, "/v2/team/app/tags/list", "", "Cookie", session[0].String())
 	w.want(t, http.StatusBadRequest, http.MethodGet, signInPath+"/callback/oidc?code=a&state=b", "")
-	if err := caddy.Stop(); err != nil {
-		t.Fatal(err)
-	}
+	stop(t)
 	wantAudited(t, file, "login alice@example.com sign-in", "api key created alice@example.com ", "login alice@example.com start-upload",
 		"logout alice@example.com sign-out", "login refused  sign-in")
 	wantNoSecrets(t, file, oidcSecret, session[0].Value, key)
@@ -304,9 +297,7 @@ func TestSessionsSurviveARestart(t *testing.T) {
 	b := w.browser(t)
 	b.want(t, http.StatusOK, http.MethodGet, signInPath+"/login", "")
 	b.want(t, http.StatusOK, http.MethodGet, "/v2/", "")
-	if err := caddy.Stop(); err != nil {
-		t.Fatal(err)
-	}
+	stop(t)
 	w.run(t, global, site)
 	b.want(t, http.StatusOK, http.MethodGet, "/v2/", "")
 }
@@ -328,9 +319,7 @@ func TestSessionsThatEnd(t *testing.T) {
 		b.want(t, http.StatusOK, http.MethodGet, "/v2/", "")
 	}
 	signIn()
-	if err := caddy.Stop(); err != nil {
-		t.Fatal(err)
-	}
+	stop(t)
 	file := filepath.Join(t.TempDir(), "log")
 	admin := w.runWithAdmin(t, global+"\nlog {\noutput file "+file+"\nformat json\n}", site("require_group staff"))
 	b.want(t, http.StatusForbidden, http.MethodGet, "/v2/", "")
@@ -343,9 +332,7 @@ func TestSessionsThatEnd(t *testing.T) {
 	if _, err := admin.command(t, "tokens", "revoke", "alice@example.com"); err == nil || !strings.Contains(err.Error(), "gives no tokens") {
 		t.Errorf("there are no tokens to revoke: %v", err)
 	}
-	if err := caddy.Stop(); err != nil {
-		t.Fatal(err)
-	}
+	stop(t)
 	only(t, readLog(t, file), `"session keys replaced"`)
 }
 
@@ -461,7 +448,7 @@ func TestSessionsInTheOtherHome(t *testing.T) {
 	s, provider := newStateful(t), at(newIssuer(t))
 	load := func(state string) error {
 		site := "oci_registry {\nroot " + s.root + "\nanonymous none\nstate " + state + "\nauth {\n" + provider + "\nchallenge basic\n}\n}"
-		return caddy.Load(quiet(t, s.config(t, s.global(), site)), true)
+		return loaded(quiet(t, s.config(t, s.global(), site)))
 	}
 	if err := load("caddy"); err != nil {
 		t.Fatal(err)
@@ -470,7 +457,5 @@ func TestSessionsInTheOtherHome(t *testing.T) {
 	if err := load("store"); err == nil || !strings.Contains(err.Error(), "keys are elsewhere") {
 		t.Errorf("err = %v", err)
 	}
-	if err := caddy.Stop(); err != nil {
-		t.Fatal(err)
-	}
+	stop(t)
 }

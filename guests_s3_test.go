@@ -173,9 +173,7 @@ func TestS3ReadOnlyIsDiagnosed(t *testing.T) {
 			t.Errorf("the metrics have no check %s that is %s: %v", name, verdict, shown)
 		}
 	}
-	if err := caddy.Stop(); err != nil {
-		t.Fatal(err)
-	}
+	stop(t)
 }
 
 func TestBucketURL(t *testing.T) {

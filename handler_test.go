@@ -145,9 +145,7 @@ func TestFilesystem(t *testing.T) {
 	if err := w.push(t.Context(), "a", "v2", "other layer"); err != nil {
 		t.Fatal(err)
 	}
-	if err := caddy.Stop(); err != nil {
-		t.Fatal(err)
-	}
+	stop(t)
 	w.run(t, "", site)
 	if a := w.want(t, http.StatusOK, http.MethodGet, "/v2/a/tags/list", ""); !strings.Contains(a.body, `["v1","v2"]`) {
 		t.Fatalf("after a restart the tags are %s", a.body)
@@ -199,9 +197,7 @@ func TestAccessLog(t *testing.T) {
 	w.run(t, "", "\tlog {\n\t\toutput file "+access+"\n\t\tformat json\n\t}\n"+
 		"\tlog_append tag {http.oci_registry.reference}\n"+inMemory)
 	w.want(t, http.StatusNotFound, http.MethodGet, "/v2/some/image/manifests/v1", "")
-	if err := caddy.Stop(); err != nil {
-		t.Fatal(err)
-	}
+	stop(t)
 	line := only(t, readLog(t, access), "http.log.access")
 	var got struct {
 		OCI map[string]string
@@ -237,9 +233,7 @@ func TestServerErrorIsLoggedOnce(t *testing.T) {
 	if strings.Contains(a.body, "secret") {
 		t.Fatalf("the client was told %s", a.body)
 	}
-	if err := caddy.Stop(); err != nil {
-		t.Fatal(err)
-	}
+	stop(t)
 	lines := readLog(t, file)
 	var ours, access struct{ UUID, Error string }
 	for line, into := range map[string]*struct{ UUID, Error string }{

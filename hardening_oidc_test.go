@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/caddyserver/caddy/v2"
 )
 
 // Each test here is one attack on who has signed in with a browser. Those on the login
@@ -59,9 +57,7 @@ func TestMadeUpCallbacks(t *testing.T) {
 	wantMeasured(t, map[string]float64{
 		"requests_total sign-in inline 2xx": 1, "requests_total sign-in inline 3xx": 3, "requests_total sign-in inline 4xx": 6,
 	}, "requests_total sign-")
-	if err := caddy.Stop(); err != nil {
-		t.Fatal(err)
-	}
+	stop(t)
 	only(t, readLog(t, file), `"denied"`)
 }
 

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/caddy-oci/oci-registry/oci"
@@ -145,9 +144,7 @@ func TestPathsOutliveReloads(t *testing.T) {
 	load(t, w.pathsConfig(t, map[string]countedStorage{"b": {ID: id + " b"}}))
 	wantCounts(t, id, 1, 1)
 	w.want(t, http.StatusNotFound, http.MethodGet, "/v2/a/x/manifests/v1", "")
-	if err := caddy.Stop(); err != nil {
-		t.Fatal(err)
-	}
+	stop(t)
 	wantCounts(t, id+" b", 1, 1)
 }
 
@@ -170,7 +167,7 @@ func TestPathThatFails(t *testing.T) {
 	w := newWeb(t)
 	id := rand.Text()
 	load(t, w.pathsConfig(t, map[string]countedStorage{"a": {ID: id}}))
-	err := caddy.Load(w.pathsConfig(t, map[string]countedStorage{"a": {ID: id}, "b": {ID: id + " b", FailOpen: true}}), true)
+	err := loaded(w.pathsConfig(t, map[string]countedStorage{"a": {ID: id}, "b": {ID: id + " b", FailOpen: true}}))
 	if err == nil || !strings.Contains(err.Error(), "registry main: path b: the disk is on fire") {
 		t.Errorf("err = %v", err)
 	}

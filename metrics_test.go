@@ -156,7 +156,7 @@ func TestMetricsSurviveReloads(t *testing.T) {
 		}
 		load(t, withJSON(t, config, fmt.Sprint(1000+i), "apps", "oci_registry", "registries", "main", "max_blob_size"))
 		wantMeasured(t, map[string]float64{"pushes_total main": float64(i + 1), "open_uploads main": 1})
-		if err := caddy.Load(withJSON(t, config, "{}", "apps", "failing"), true); err == nil {
+		if err := loaded(withJSON(t, config, "{}", "apps", "failing")); err == nil {
 			t.Fatal("an app that never starts has started")
 		}
 		wantMeasured(t, map[string]float64{"pushes_total main": float64(i + 1), "open_uploads main": 1})
@@ -197,9 +197,7 @@ func TestMetricsDisappear(t *testing.T) {
 	wantMeasured(t, map[string]float64{"requests_total ping a 2xx": 1}, "requests_total")
 	both()
 	wantMeasured(t, map[string]float64{"requests_total ping a 2xx": 2, "requests_total ping b 2xx": 1}, "requests_total")
-	if err := caddy.Stop(); err != nil {
-		t.Fatal(err)
-	}
+	stop(t)
 	meterPool.Range(func(name, _ any) bool {
 		t.Errorf("the meters of %s are kept without a configuration", name)
 		return true

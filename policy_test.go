@@ -11,7 +11,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/opencontainers/go-digest"
 
@@ -190,9 +189,7 @@ func TestPolicyWarnings(t *testing.T) {
 	config := w.config(t, "", withPolicy("allow pull ** to *\nallow pull push a/** to group:relaese", "group release carol"))
 	config = withJSON(t, config, fmt.Sprintf(`{"logs":{"default":{"writer":{"output":"file","filename":%q},"encoder":{"format":"json"}}}}`, file), "logging")
 	load(t, config)
-	if err := caddy.Stop(); err != nil {
-		t.Fatal(err)
-	}
+	stop(t)
 	line := only(t, readLog(t, file), "policy: ")
 	for _, part := range []string{`"level":"warn"`, "relaese", "rule 2 (allow pull push a/** to group:relaese)", "fix"} {
 		if !strings.Contains(line, part) {

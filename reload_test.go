@@ -31,13 +31,6 @@ func (w *web) countedConfig(t *testing.T, s countedStorage) []byte {
 	return withJSON(t, config, `{"module":"counted",`+string(raw[1:]), "apps", "oci_registry", "registries", "main", "storage")
 }
 
-func load(t *testing.T, config []byte) {
-	t.Helper()
-	if err := caddy.Load(config, true); err != nil {
-		t.Fatal(err)
-	}
-}
-
 func wantCounts(t *testing.T, id string, opened, closed int) {
 	t.Helper()
 	if o, c, _ := countsOf(id).get(); o != opened || c != closed {
@@ -106,9 +99,7 @@ func TestReloadsDuringUpload(t *testing.T) {
 	content := "first," + strings.Repeat("more,", 5) + "last"
 	w.want(t, http.StatusCreated, http.MethodPut, location+"?digest="+digest.FromString(content).String(), "")
 	wantCounts(t, id, 1, 0)
-	if err := caddy.Stop(); err != nil {
-		t.Fatal(err)
-	}
+	stop(t)
 	wantCounts(t, id, 1, 1)
 }
 
@@ -120,7 +111,7 @@ func TestFailedReloadsLeaveTheOldConfiguration(t *testing.T) {
 	// Apps start in any order, so that some of these start ours first and some don't.
 	bad := withJSON(t, w.countedConfig(t, countedStorage{ID: id, Tunable: 8}), "{}", "apps", "failing")
 	for range 8 {
-		if err := caddy.Load(bad, true); err == nil || !strings.Contains(err.Error(), "never starts") {
+		if err := loaded(bad); err == nil || !strings.Contains(err.Error(), "never starts") {
 			t.Fatalf("Load: %v", err)
 		}
 	}
@@ -213,7 +204,7 @@ func TestValidateTouchesNothing(t *testing.T) {
 func TestStoreThatCantBeOpened(t *testing.T) {
 	w := newWeb(t)
 	id := rand.Text()
-	err := caddy.Load(w.countedConfig(t, countedStorage{ID: id, FailOpen: true}), true)
+	err := loaded(w.countedConfig(t, countedStorage{ID: id, FailOpen: true}))
 	if err == nil || !strings.Contains(err.Error(), "open storage of registry main: the disk is on fire") {
 		t.Fatalf("Load: %v", err)
 	}
@@ -318,9 +309,7 @@ func TestStopLeavesNothingRunning(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.run(t, "", site)
-	if err := caddy.Stop(); err != nil {
-		t.Fatal(err)
-	}
+	stop(t)
 	goleak.VerifyNone(t, before)
 }
 

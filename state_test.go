@@ -10,7 +10,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
 
@@ -36,7 +35,7 @@ func (s *stateful) site(t *testing.T, options string) string {
 // load runs it in place of what ran before.
 func (s *stateful) load(t *testing.T, options string) error {
 	t.Helper()
-	return caddy.Load(quiet(t, s.config(t, s.global(), s.site(t, options))), true)
+	return loaded(quiet(t, s.config(t, s.global(), s.site(t, options))))
 }
 
 // move moves its keys by the command.
@@ -64,9 +63,7 @@ func TestStateInTheOtherHome(t *testing.T) {
 		t.Fatalf("reload: %v", err)
 	}
 	s.want(t, http.StatusOK, http.MethodGet, "/v2/", "", "Authorization", token) // what was there before goes on
-	if err := caddy.Stop(); err != nil {
-		t.Fatal(err)
-	}
+	stop(t)
 	running := openRoot(t, s.root) // as another process has it
 	if _, err := s.move(t, "store"); err == nil || !strings.Contains(err.Error(), "If registry inline is running, stop it first") {
 		t.Fatalf("moved from under a running registry: %v", err)
@@ -84,9 +81,7 @@ func TestStateInTheOtherHome(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.want(t, http.StatusOK, http.MethodGet, "/v2/", "", "Authorization", token)
-	if err := caddy.Stop(); err != nil {
-		t.Fatal(err)
-	}
+	stop(t)
 	if out, err := s.move(t, "caddy"); err != nil {
 		t.Fatalf("%s%v", out, err)
 	}
@@ -104,9 +99,7 @@ func TestStateMovedByAnotherUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	token := s.token(t, "", "Authorization", alice)
-	if err := caddy.Stop(); err != nil {
-		t.Fatal(err)
-	}
+	stop(t)
 	root := &stateful{s.web, t.TempDir(), s.root}
 	if out, err := root.move(t, "caddy"); err != nil {
 		t.Fatalf("%s%v", out, err)

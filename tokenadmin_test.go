@@ -61,9 +61,7 @@ func TestTokenCommands(t *testing.T) {
 	run("", "replace-keys")
 	w.want(t, http.StatusUnauthorized, http.MethodGet, "/v2/", "", "Authorization", token)
 	w.want(t, http.StatusOK, http.MethodGet, "/v2/", "", "Authorization", w.token(t, "", "Authorization", alice))
-	if err := caddy.Stop(); err != nil {
-		t.Fatal(err)
-	}
+	stop(t)
 	var got []string
 	for _, line := range readLog(t, file) {
 		var a struct {

@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/caddy-oci/oci-registry/authz"
@@ -305,9 +304,7 @@ func TestTokensAreMeasured(t *testing.T) {
 	wantMeasured(t, map[string]float64{
 		"requests_total get-token inline 2xx": 2, "requests_total get-token inline 4xx": 2, "request_duration_seconds get-token inline": 4,
 	}, "requests_total", "request_duration_seconds")
-	if err := caddy.Stop(); err != nil {
-		t.Fatal(err)
-	}
+	stop(t)
 	var got []string
 	for _, line := range readLog(t, file) {
 		var l struct {
