@@ -8,7 +8,6 @@ package registry
 import (
 	"context"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -99,16 +98,6 @@ func runCaddyfile(t *testing.T, dir, content string) []string {
 func expand(caddyfile, host, admin string) string {
 	_, port, _ := strings.Cut(host, ":")
 	return strings.NewReplacer("HOST", host, "ADMIN", admin, "PORT", port).Replace(caddyfile)
-}
-
-// Reload makes a server that Config has started run another Caddyfile.
-func (s *Server) Reload(caddyfile string) error {
-	config := expand(caddyfile, s.Host, strings.TrimPrefix(s.Admin.URL, "http://"))
-	resp, err := s.Admin.Do(s.t.Context(), http.MethodPost, "/load", strings.NewReader(config), "Content-Type", "text/caddyfile")
-	if err != nil {
-		return err
-	}
-	return resp.Body.Close()
 }
 
 // start runs a program on a free port, until it's ready. plan says, for a server
