@@ -144,6 +144,22 @@ func (w *web) want(t *testing.T, status int, method, path, body string, header .
 	return a
 }
 
+// refusedSoon asks until the answer is 401, which must be within half a minute.
+func (w *web) refusedSoon(t *testing.T, method, path, body string, header ...string) {
+	t.Helper()
+	last := 0
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		a, err := w.send(t.Context(), method, path, body, header...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if last = a.StatusCode; last == http.StatusUnauthorized {
+			return
+		}
+	}
+	t.Fatalf("%s %s: it's still %d, want 401", method, path, last)
+}
+
 // push pushes an image of one layer, as a client does that has several requests
 // for a blob, and returns the first answer that isn't a success as an error.
 func (w *web) push(ctx context.Context, repository, tag, layer string) error {
