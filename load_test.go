@@ -9,11 +9,11 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// loaded runs a configuration in place of what ran before, to which no request
-// comes once loaded has returned: Caddy's Load returns when it has begun to close
+// tryLoad runs a configuration in place of what ran before, to which no request
+// comes once tryLoad has returned: Caddy's Load returns when it has begun to close
 // listeners, which take connections until they are closed. If the configuration
 // can't run, what ran before goes on alone.
-func loaded(config []byte) error {
+func tryLoad(config []byte) error {
 	before := listening()
 	err := caddy.Load(config, true)
 	listening().alone()
@@ -23,10 +23,10 @@ func loaded(config []byte) error {
 	return err
 }
 
-// load is loaded for a configuration that can run.
+// load is tryLoad of a configuration that can run.
 func load(t *testing.T, config []byte) {
 	t.Helper()
-	if err := loaded(config); err != nil {
+	if err := tryLoad(config); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -64,7 +64,8 @@ func listening() listeners {
 	return all
 }
 
-// alone returns when nobody else listens where they do.
+// alone returns when nobody else listens where they do. Caddy can only be asked, and
+// to accept what comes, as end does, would take it from a server that goes on.
 func (l listeners) alone() {
 	for at, own := range l {
 		for caddy.ListenerUsage(at.Network, at.JoinHostPort(0)) > len(own) {

@@ -111,7 +111,7 @@ func TestFailedReloadsLeaveTheOldConfiguration(t *testing.T) {
 	// Apps start in any order, so that some of these start ours first and some don't.
 	bad := withJSON(t, w.countedConfig(t, countedStorage{ID: id, Tunable: 8}), "{}", "apps", "failing")
 	for range 8 {
-		if err := loaded(bad); err == nil || !strings.Contains(err.Error(), "never starts") {
+		if err := tryLoad(bad); err == nil || !strings.Contains(err.Error(), "never starts") {
 			t.Fatalf("Load: %v", err)
 		}
 	}
@@ -204,7 +204,7 @@ func TestValidateTouchesNothing(t *testing.T) {
 func TestStoreThatCantBeOpened(t *testing.T) {
 	w := newWeb(t)
 	id := rand.Text()
-	err := loaded(w.countedConfig(t, countedStorage{ID: id, FailOpen: true}))
+	err := tryLoad(w.countedConfig(t, countedStorage{ID: id, FailOpen: true}))
 	if err == nil || !strings.Contains(err.Error(), "open storage of registry main: the disk is on fire") {
 		t.Fatalf("Load: %v", err)
 	}
