@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/caddy-oci/oci-registry/test/tool"
 )
 
 // cpuTime is what the process' threads have used, to the nanosecond; that of
@@ -54,42 +56,23 @@ func listener(addr string) (pid int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	inode, err := listening(port)
+	listening, err := tool.Listening(port)
 	if err != nil {
 		return 0, err
+	}
+	if len(listening) == 0 {
+		return 0, fmt.Errorf("nothing listens on port %s", port)
 	}
 	sockets, err := filepath.Glob("/proc/[0-9]*/fd/*")
 	if err != nil {
 		return 0, err
 	}
 	for _, path := range sockets {
-		if to, err := os.Readlink(path); err == nil && to == "socket:["+inode+"]" {
+		if to, err := os.Readlink(path); err == nil && to == "socket:["+listening[0].Inode+"]" {
 			return strconv.Atoi(strings.Split(path, "/")[2])
 		}
 	}
 	return 0, fmt.Errorf("no process of ours listens on %s", addr)
-}
-
-// listening returns the inode of the socket that listens on a port.
-func listening(port string) (inode string, err error) {
-	n, err := strconv.Atoi(port)
-	if err != nil {
-		return "", err
-	}
-	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
-		lines, err := os.ReadFile(table)
-		if err != nil {
-			return "", err
-		}
-		for line := range strings.Lines(string(lines)) {
-			f := strings.Fields(line)
-			const listen = "0A"
-			if len(f) > 9 && f[3] == listen && strings.HasSuffix(f[1], fmt.Sprintf(":%04X", n)) {
-				return f[9], nil
-			}
-		}
-	}
-	return "", fmt.Errorf("nothing listens on port %s", port)
 }
 
 // mallocs is how many objects a Caddy has allocated so far, as its admin

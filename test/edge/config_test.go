@@ -39,7 +39,7 @@ func TestLoad(t *testing.T) {
 		`"/srv/registry"}`, `"{file.`+rootFile+`}"}, "external_url": "http://{env.REGISTRY_NAME}"`,
 		`"routes": [`, `"automatic_https": {"disable": true}, "logs": {}, "routes": [`,
 		`"apps": {`, `"admin": {"listen": "`+strings.TrimPrefix(srv.Admin.URL, "http://")+`"}, "logging": {"logs": {"default": {"level": "DEBUG"}}}, "apps": {`)
-	if err := load(t, srv, config); err != nil {
+	if err := srv.ReloadJSON(config); err != nil {
 		t.Fatal(err)
 	}
 	usable(t, srv)
@@ -48,7 +48,7 @@ func TestLoad(t *testing.T) {
 	}
 	wantStatus(t, srv, root, "http://"+name)
 
-	err = load(t, srv, replace(t, config, rootFile, "/no/such/file"))
+	err = srv.ReloadJSON(replace(t, config, rootFile, "/no/such/file"))
 	if err == nil || !strings.Contains(err.Error(), `root \"{file./no/such/file}\"`) {
 		t.Errorf("a file that's missing: %v", err)
 	}
@@ -91,16 +91,6 @@ func wantStatus(t *testing.T, srv *registry.Server, root, external string) {
 	if !status.Ready || status.Storage.Identity != root || status.External != external {
 		t.Errorf("the admin API has %s", said)
 	}
-}
-
-// load gives a Caddy that runs another configuration.
-func load(t *testing.T, srv *registry.Server, config string) error {
-	t.Helper()
-	resp, err := srv.Admin.Do(t.Context(), http.MethodPost, "/load", strings.NewReader(config), "Content-Type", "application/json")
-	if err != nil {
-		return err
-	}
-	return resp.Body.Close()
 }
 
 // read returns what the admin endpoint has at a path.

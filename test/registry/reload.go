@@ -4,22 +4,27 @@ package registry
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
-	"os"
-	"strconv"
 	"strings"
 	"time"
+
+	"github.com/caddy-oci/oci-registry/test/tool"
 )
 
 // Reload makes a server that Config has started run another Caddyfile. No request
 // comes to what ran before once it has returned: Caddy answers when it has begun
 // to close listeners, which take connections until they are closed.
 func (s *Server) Reload(caddyfile string) error {
-	config := expand(caddyfile, s.Host, strings.TrimPrefix(s.Admin.URL, "http://"))
-	resp, err := s.Admin.Do(s.t.Context(), http.MethodPost, "/load", strings.NewReader(config), "Content-Type", "text/caddyfile")
+	return s.load(expand(caddyfile, s.Host, strings.TrimPrefix(s.Admin.URL, "http://")), "text/caddyfile")
+}
+
+// ReloadJSON is Reload of a configuration in Caddy's own form, as it is.
+func (s *Server) ReloadJSON(config string) error { return s.load(config, "application/json") }
+
+func (s *Server) load(config, contentType string) error {
+	resp, err := s.Admin.Do(s.t.Context(), http.MethodPost, "/load", strings.NewReader(config), "Content-Type", contentType)
 	if err != nil {
 		return err
 	}
@@ -38,23 +43,13 @@ func (s *Server) alone(context.Context) error {
 	if err != nil {
 		return err
 	}
-	number, err := strconv.Atoi(port)
-	if err != nil {
-		return err
-	}
-	v4, err4 := os.ReadFile("/proc/net/tcp")
-	v6, err6 := os.ReadFile("/proc/net/tcp6")
+	all, err := tool.Listening(port)
 	seen := make(map[string]bool)
-	for line := range strings.Lines(string(v4) + string(v6)) {
-		const listens = "0A"
-		f := strings.Fields(line)
-		if len(f) < 4 || f[3] != listens || !strings.HasSuffix(f[1], fmt.Sprintf(":%04X", number)) {
-			continue
-		}
-		if seen[f[1]] {
+	for _, socket := range all {
+		if seen[socket.Address] {
 			return fmt.Errorf("two sockets listen on port %s", port)
 		}
-		seen[f[1]] = true
+		seen[socket.Address] = true
 	}
-	return errors.Join(err4, err6)
+	return err
 }
